@@ -1,0 +1,336 @@
+"""The command line: find a study, run it, read what it came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+import webbrowser
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Two or more host devices let the seeds of small networks run side by side.
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    flag = f"--xla_force_host_platform_device_count={min(cores or 1, 8)}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+app = typer.Typer(
+    name="latebloom",
+    help="Learning under delay: find the method for a symptom, re-check a paper's claims here.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Real data: what there is, where it is, how to get it.",
+                       no_args_is_help=True)  # fmt: skip
+app.add_typer(data_app, name="data")
+
+out, err = Console(), Console(stderr=True)
+STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow", "not run": "dim"}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--store", help="Where results are kept.", show_default="your cache")
+]
+Results = Annotated[Path, typer.Option("--results", help="The ledger's folder.")]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    from latebloom.lab.registry import studies
+
+    return [slug for slug in studies() if slug.startswith(incomplete)]
+
+
+StudyName = Annotated[
+    str, typer.Argument(help="A study's name, or a Python file.", autocompletion=complete_study)
+]
+
+
+@contextmanager
+def clear_errors():
+    """Bad input ends in one sentence and exit code 2, not in a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print("stopped; what was finished is kept, and the same command goes on from here")
+        raise typer.Exit(130) from None
+
+
+def say(rows: Any, as_json: bool, show: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        show()
+
+
+@app.command("list")
+def list_studies(as_json: Json = False) -> None:
+    """All studies, by family."""
+    from latebloom.lab.registry import studies
+
+    rows = [_study_row(s) for s in studies().values()]
+
+    def show() -> None:
+        table = Table(box=None, pad_edge=False)
+        for name in ("study", "family", "title", "arXiv"):
+            table.add_column(name, overflow="fold")
+        for r in rows:
+            table.add_row(f"[bold]{r['slug']}", r["family"], r["title"], r["arxiv"])
+        out.print(table)
+
+    say(rows, as_json, show)
+
+
+def _study_row(study: Any) -> dict[str, Any]:
+    return {
+        "slug": study.slug,
+        "family": study.family,
+        "title": study.paper.title,
+        "arxiv": study.paper.arxiv,
+        "question": study.question,
+    }
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="A symptom, in your own words.")],
+    as_json: Json = False,
+) -> None:
+    """Studies ranked by symptom: latebloom search "test accuracy stays at chance"."""
+    from latebloom.lab.registry import search as rank
+
+    with clear_errors():
+        if not text.strip():
+            raise ValueError(
+                "say what you see, for example: latebloom search 'loss is exactly zero'"
+            )
+        found = rank(text)
+    rows = [_study_row(s) | {"score": round(score, 3)} for s, score in found]
+
+    def show() -> None:
+        if not rows:
+            out.print("nothing matches; `latebloom list` shows all studies")
+        for r, (study, _) in zip(rows, found, strict=True):
+            out.print(f"[bold]{r['slug']}[/]  {r['question']}")
+            out.print(f"    [dim]{'; '.join(study.symptoms)}[/]")
+
+    say(rows, as_json, show)
+
+
+@app.command()
+def show(study: StudyName, as_json: Json = False) -> None:
+    """A study's question, arms, budgets and claims."""
+    import dataclasses
+
+    from latebloom.lab.registry import find
+
+    with clear_errors():
+        s = find(study)
+    row = _study_row(s) | {
+        "symptoms": list(s.symptoms),
+        "citation": s.paper.citation(),
+        "data": s.data,
+        "notes": s.notes,
+        "arms": {a: json.loads(json.dumps(dataclasses.asdict(c), default=str)) for a, c in s.arms.items()},
+        "budgets": {b: {"seeds": v.seeds, "arms": list(v.arms or s.arms)} for b, v in s.budgets.items()},
+        "claims": [{"claim": c.id, "text": c.text, "paper": c.paper, "threshold": c.holds,
+                    "unit": c.unit, "arms": list(c.arms)} for c in s.claims],
+    }  # fmt: skip
+
+    def draw() -> None:
+        out.print(f"[bold]{s.paper.title}[/]\n[dim]{s.paper.citation()}[/]\n\n{s.question}\n")
+        out.print("[dim]for someone who sees:[/] " + "; ".join(s.symptoms))
+        out.print(f"[dim]data:[/] {s.data}")
+        for name, budget in row["budgets"].items():
+            out.print(f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms")
+        out.print(f"[dim]arms:[/] {', '.join(s.arms)}\n")
+        table = Table(box=None, pad_edge=False)
+        for name in ("claim", "", "holds if", "the paper reports"):
+            table.add_column(name, overflow="fold")
+        for c in s.claims:
+            table.add_row(f"[bold]{c.id}", c.text, f"{c.holds} {c.unit}", c.paper)
+        out.print(table)
+
+    say(row, as_json, draw)
+
+
+@app.command()
+def run(
+    study: StudyName,
+    budget: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds.", show_default="the budget's")] = None,
+    arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.", show_default="the budget's")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for all arms; may be repeated.")] = None,
+    store: StoreFolder = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with arms that a kill cut off, or start them afresh.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="Write the verdicts into the ledger.")] = False,
+    results: Results = Path("results"),
+    page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a study, judge its claims, write its report. What is already known is not run again."""
+    with clear_errors():
+        overrides = _overrides(settings or [])
+        from latebloom.lab import ledger, report
+        from latebloom.lab.live import Curves, Silent
+        from latebloom.lab.registry import find
+        from latebloom.lab.runner import run as run_study
+        from latebloom.lab.store import Store
+
+        where, chosen = Store(store), find(study)
+        chosen_arms = tuple(a.strip() for a in arms.split(",")) if arms else None
+        watching = (err.is_terminal or err.is_jupyter) and not as_json
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = _show_warning
+            done = run_study(
+                chosen, budget, seeds=seeds, arms=chosen_arms, overrides=overrides, store=where,
+                resume=resume, watch=Curves(err) if watching else Silent(),
+            )  # fmt: skip
+        written = report.write_page(done, where.folder / "reports") if page else None
+        if page:
+            report.write_index(where, where.folder / "reports")
+        recorded = ledger.record(done, results) if record else None
+    verdicts = _verdict_rows(done.record())
+    rows = {
+        "study": chosen.slug,
+        "traces": [str(path) for path in done.paths],
+        "verdicts": verdicts,
+        "seconds": round(done.waited, 2),
+    }
+
+    def draw() -> None:
+        _draw_verdicts(verdicts, f"{chosen.slug} · {budget} · {len(done.seeds)} seeds")
+        took = f"{done.waited:.0f} s" + (
+            f" ({done.seconds:.0f} s of work found in the store)" if done.waited < 0.5 * done.seconds else "")  # fmt: skip
+        out.print(f"[dim]took {took}[/]")
+        for name, path in (("report", written), ("ledger", recorded)):
+            if path:
+                out.print(f"{name}  {path}", soft_wrap=True)
+
+    say(rows, as_json, draw)
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    err.print(Text.assemble(("warning: ", "bold yellow"), str(message)), soft_wrap=True)
+
+
+def _overrides(settings: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set takes key=value, not {text!r}")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _verdict_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    from latebloom.lab.ledger import rows
+
+    return rows(record)
+
+
+def _draw_verdicts(rows: list[dict[str, Any]], title: str) -> None:
+    from latebloom.lab.report import number
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    table.add_column("", no_wrap=True)
+    table.add_column("claim", overflow="fold", ratio=1)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("effect [95 %]", no_wrap=True)
+    table.add_column("holds if", no_wrap=True)
+    for r in rows:
+        effect = "–" if r["estimate"] is None else (
+            f"{number(r['estimate'])} [{number(r['low'])}, {number(r['high'])}]")  # fmt: skip
+        verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
+        if r["stale"]:
+            verdict.append(" (stale)", style="magenta")
+        table.add_row(
+            Text(r["claim"], style="bold"), r["text"], verdict, Text(effect), r["threshold"]
+        )
+    out.print(table)
+
+
+@app.command()
+def verdicts(
+    study: StudyName,
+    budget: Annotated[str | None, typer.Option(help="Of which budget.", show_default="the newest")] = None,
+    store: StoreFolder = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """What a study came to when it was last run here."""
+    with clear_errors():
+        from latebloom.lab.registry import find
+        from latebloom.lab.report import latest
+        from latebloom.lab.store import Store
+
+        chosen = find(study)
+        if budget:
+            chosen.budget(budget)
+        record = latest(Store(store), chosen, budget)
+        if record is None:
+            raise ValueError(f"{study} has not been run here yet: latebloom run {study}")
+    rows = _verdict_rows(record)
+    say(rows, as_json, lambda: _draw_verdicts(rows, f"{study} · {record['budget']}"))
+
+
+@app.command("ledger")
+def show_ledger(
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """The recorded verdicts of all studies."""
+    with clear_errors():
+        from latebloom.lab.ledger import entries
+        from latebloom.lab.ledger import rows as rows_of
+
+        if not results.is_dir():
+            raise ValueError(f"there is no ledger in {results}: give its folder with --results")
+        found = entries(results)
+    rows = [row for entry in found for row in rows_of(entry)]
+
+    def draw() -> None:
+        for entry in found:
+            title = f"{entry['study']} · {entry['budget']} · {entry['date'][:10]} · {entry['seconds']:.0f} s"
+            _draw_verdicts(rows_of(entry), title)
+            out.print()
+
+    say(rows, as_json, draw)
+
+
+@app.command()
+def report(
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    store: StoreFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Where the HTML report of everything that was run here stands."""
+    with clear_errors():
+        from latebloom.lab.report import write_index
+        from latebloom.lab.store import Store
+
+        where = Store(store)
+        index = write_index(where, where.folder / "reports")
+    say({"report": str(index)}, as_json, lambda: out.print(str(index), soft_wrap=True))
+    if open_it:
+        webbrowser.open(index.as_uri())
+
+
+def main() -> None:
+    """Entry point of the `latebloom` command."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.exit(141)

@@ -1,0 +1,159 @@
+"""Runs a study: units in, traces and verdicts out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from latebloom.lab.live import Silent, Watcher
+from latebloom.lab.registry import module_of
+from latebloom.lab.source import source_hash
+from latebloom.lab.store import Store, Unit, config_dict
+from latebloom.lab.study import Study
+from latebloom.lab.verdict import Verdict, judge
+from latebloom.process import unfold
+
+SEEDS_PER_UNIT = 8
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A study run once: what was asked for, the traces, and what the claims came to."""
+
+    study: Study
+    budget: str
+    seeds: tuple[int, ...]
+    configs: Mapping[str, Any]
+    changed: bool  # whether seeds, arms or settings differ from the budget's
+    traces: Mapping[str, xr.Dataset]
+    paths: tuple[Path, ...]
+    verdicts: tuple[Verdict, ...]
+    seconds: float  # compiling and running all units, also those found in the store
+    waited: float  # seconds that this call took
+    source: str
+    date: str
+
+    def record(self) -> dict[str, Any]:
+        """The pass as JSON-able values, without the traces."""
+        return {
+            "study": self.study.slug,
+            "title": self.study.paper.title,
+            "citation": self.study.paper.citation(),
+            "budget": self.budget,
+            "changed": self.changed,
+            "seeds": list(self.seeds),
+            "date": self.date,
+            "seconds": round(self.seconds, 1),
+            "source": self.source,
+            "data": self.study.data,
+            "versions": {k: _first(self.traces).attrs[k] for k in ("latebloom", "jax", "backend")},
+            "configs": {arm: config_dict(config) for arm, config in self.configs.items()},
+            "traces": [str(path) for path in self.paths],
+            "verdicts": [verdict.row() for verdict in self.verdicts],
+        }
+
+
+def _first(traces: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    return next(iter(traces.values()))
+
+
+def source_of_units(study: Study) -> str:
+    """Hash of what the traces of a study depend on."""
+    configs = {type(config) for config in study.arms.values()}
+    return source_hash(module_of(study), [study.process, study.schedule, *configs])
+
+
+def source_of_verdicts(study: Study) -> str:
+    """Hash of what its verdicts depend on: the traces and the checks."""
+    checks = [c.effect for c in study.claims if hasattr(c.effect, "__name__")]
+    fixed = [f"{c.id} {c.holds}" for c in study.claims]
+    own = source_hash(module_of(study), checks)
+    text = repr((source_of_units(study), fixed, own))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run(
+    study: Study,
+    budget: str = "quick",
+    *,
+    seeds: int | None = None,
+    arms: Sequence[str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+    store: Store | None = None,
+    resume: bool = True,
+    watch: Watcher | None = None,
+) -> Pass:
+    """Run what is missing of a study at a budget, judge its claims, keep a record in the store.
+
+    - `seeds`, `arms`, `overrides` (setting -> text) replace the budget's own.
+    - `resume=False` starts units afresh that were under way; finished ones are kept.
+    - `watch` is told of progress.
+
+    Raises `ValueError` for a budget, arm or setting that does not exist.
+    """
+    started = time.perf_counter()
+    store, watch = store or Store(), watch or Silent()
+    chosen = study.budget(budget)
+    count = chosen.seeds if seeds is None else seeds
+    if count < 1:
+        raise ValueError(f"seeds must be at least 1, not {count}")
+    configs = study.configs(chosen, tuple(arms) if arms else None, overrides)
+    source = source_of_units(study)
+    chunks = [
+        tuple(range(i, min(i + SEEDS_PER_UNIT, count))) for i in range(0, count, SEEDS_PER_UNIT)
+    ]
+    traces, paths = {}, []
+    watch.start(study, budget, {arm: len(chunks) for arm in configs})
+    try:
+        for arm, config in configs.items():
+            at = tuple(int(step) for step in np.asarray(study.schedule(config)))
+            units = [Unit(study.slug, arm, config, chunk, at, source) for chunk in chunks]
+            parts = [_unit(study, unit, store, resume, watch) for unit in units]
+            traces[arm] = xr.concat(parts, "seed", combine_attrs="drop_conflicts") if (
+                len(parts) > 1) else parts[0]  # fmt: skip
+            traces[arm].attrs["seconds"] = sum(
+                p.attrs["compile_seconds"] + p.attrs["run_seconds"] for p in parts
+            )
+            paths += [store.path(unit) for unit in units]
+        watch.judging()
+        verdicts = tuple(judge(claim, traces) for claim in study.claims)
+    finally:
+        watch.stop()
+    done = Pass(
+        study, budget, tuple(range(count)), configs, bool(arms or overrides or seeds is not None),
+        traces, tuple(paths), verdicts, sum(t.attrs["seconds"] for t in traces.values()),
+        time.perf_counter() - started, source_of_verdicts(study),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    store.write_record(study.slug, f"pass-{budget}", done.record())
+    return done
+
+
+def _unit(study: Study, unit: Unit, store: Store, resume: bool, watch: Watcher) -> xr.Dataset:
+    with store.lock(unit):
+        if (found := store.read(unit)) is not None:
+            watch.found(unit.arm, found)
+            return found
+        try:
+            trace = unfold(
+                study.process(unit.config),
+                seeds=unit.seeds,
+                at=np.array(unit.at),
+                progress=lambda tick: watch.tick(unit.arm, tick),
+                checkpoint=store.checkpoint(unit),
+                resume=resume,
+                config=config_dict(unit.config),
+            )
+        except ValueError as error:
+            raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
+        store.write(unit, trace)
+        watch.found(unit.arm, trace)
+        return trace

@@ -1,0 +1,145 @@
+"""Units of work on disk: each the traces of one arm for some seeds, addressed by what made it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import xarray as xr
+
+from latebloom.checkpoint import write_atomically
+
+
+def default_folder() -> Path:
+    """$LATEBLOOM_STORE, or the store in the user's cache folder."""
+    return Path(
+        os.environ.get("LATEBLOOM_STORE")
+        or Path(platformdirs.user_cache_dir("latebloom")) / "store"
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One arm of a study for some seeds; its key says all that its result depends on."""
+
+    study: str
+    arm: str
+    config: Any
+    seeds: tuple[int, ...]
+    at: tuple[int, ...]
+    source: str
+
+    @property
+    def key(self) -> str:
+        identity = dataclasses.asdict(self) | {"config": config_dict(self.config)}
+        identity.pop("arm")  # arms with equal configs are one result
+        text = json.dumps(identity, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON-able values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+class Store:
+    """A folder of units. Files are written aside and renamed; each has its checksum beside it.
+
+    Raises `ValueError` if the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None):
+        self.folder = Path(folder) if folder is not None else default_folder()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(os.scandir(self.folder)):
+                pass
+        except OSError as error:
+            raise ValueError(f"the store {self.folder} cannot be used: {error.strerror}") from None
+        if not os.access(self.folder, os.W_OK):
+            raise ValueError(
+                f"the store {self.folder} cannot be written to; give another with --store"
+            )
+
+    def _stem(self, unit: Unit) -> Path:
+        return self.folder / unit.study / f"{unit.key}"
+
+    def path(self, unit: Unit) -> Path:
+        """The NetCDF file of a unit."""
+        return self._stem(unit).with_suffix(".nc")
+
+    def checkpoint(self, unit: Unit) -> Path:
+        """Where the unit's run keeps its state while it is under way."""
+        return self._stem(unit).with_suffix(".checkpoint")
+
+    @contextlib.contextmanager
+    def lock(self, unit: Unit) -> Iterator[None]:
+        """Held while a unit is computed: a second run waits and then finds the result.
+
+        The system releases it when its process ends, however it ends.
+        """
+        path = self._stem(unit).with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def read(self, unit: Unit) -> xr.Dataset | None:
+        """The unit's trace, or None if it has to be computed.
+
+        A damaged file is named in a warning, set aside, and counts as absent.
+        """
+        path = self.path(unit)
+        if not path.exists():
+            return None
+        try:
+            expected = path.with_suffix(".sha256").read_text().strip()
+            if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                raise ValueError("its checksum does not match")
+            with xr.open_dataset(path, engine="h5netcdf") as trace:
+                return trace.load()
+        except (OSError, ValueError, KeyError) as error:
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            warnings.warn(
+                f"{path} is damaged ({error}); it was moved to {aside.name} and is computed again",
+                stacklevel=2,
+            )
+            return None
+
+    def write(self, unit: Unit, trace: xr.Dataset) -> Path:
+        """Keep a unit's trace; returns its path."""
+        path = self.path(unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        payload = bytes(trace.to_netcdf(engine="h5netcdf", encoding=_compression(trace)))  # pyright: ignore
+        digest = hashlib.sha256(payload).hexdigest()
+        # The checksum goes first: a kill between the two leaves a unit that is absent, not wrong.
+        write_atomically(path.with_suffix(".sha256"), digest.encode())
+        write_atomically(path, payload)
+        return path
+
+    def write_record(self, study: str, name: str, record: dict[str, Any]) -> Path:
+        """Keep a JSON record of a pass beside its units."""
+        path = self.folder / study / f"{name}.json"
+        write_atomically(path, json.dumps(record, indent=1).encode())
+        return path
+
+    def read_record(self, study: str, name: str) -> dict[str, Any] | None:
+        """A record written by `write_record`, or None."""
+        path = self.folder / study / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def _compression(trace: xr.Dataset) -> dict[str, dict[str, Any]]:
+    large = [n for n, v in trace.data_vars.items() if v.size > 4096 and v.dtype.kind in "fiu"]
+    return {str(name): {"zlib": True, "complevel": 1} for name in large}

@@ -1,0 +1,96 @@
+"""The look of all figures: Okabe-Ito colours, readable sizes, axes that adapt to dark pages."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+INK = "#1A2B3C"  # stands for the page's own text colour when a figure is shown in a page
+
+_settings: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=colours),
+    "axes.grid": True,
+    "grid.color": "#7F7F7F",
+    "grid.alpha": 0.18,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "latebloom",
+}
+
+
+def figure(
+    nrows: int = 1,
+    ncols: int = 1,
+    width: float | None = None,
+    height: float | None = None,
+    **more: Any,
+) -> tuple[Figure, Any]:
+    """A figure in the house style with its axes, as from `plt.subplots`; sizes in inches."""
+    size = (width or 4.6 * ncols, height or 3.3 * nrows)
+    with mpl.rc_context(_settings):
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots(nrows, ncols, **more)
+
+
+def band(
+    ax: Axes, trace: xr.Dataset, name: str, *, label: str | None = None, colour: str | None = None,
+    scale: float = 1.0, **line: Any,
+) -> None:  # fmt: skip
+    """Mean over seeds against the step, and a band from the lowest to the highest seed."""
+    values = trace[name].values * scale
+    seen = np.isfinite(values).any(axis=0)
+    steps, values = trace.step.values[seen], values[:, seen]
+    (drawn,) = ax.plot(steps, np.nanmean(values, axis=0), label=label, color=colour, **line)
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    ax.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.18, linewidth=0)
+
+
+def log_steps_axis(ax: Axes, label: str = "step") -> None:
+    """Steps on a logarithmic axis that still shows step 0."""
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(label)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as inline SVG whose text and axes take the colour of the page's text."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_settings):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return text.replace(INK, "currentColor").replace(INK.lower(), "currentColor")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG on white, 160 dots an inch."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_settings):
+        figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    return buffer.getvalue()

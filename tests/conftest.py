@@ -1,0 +1,31 @@
+"""Tests run with jaxtyping's shapes checked by beartype, on the CPU, in a cache of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["latebloom.nn", "latebloom.losses", "latebloom.optim"], "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs_are_kept(tmp_path_factory):
+    """Share compiled programs among the tests of a session, and between sessions."""
+    import jax
+
+    folder = Path(
+        os.environ.get("LATEBLOOM_TEST_CACHE", tmp_path_factory.getbasetemp() / "compiled")
+    )
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture
+def store_folder(tmp_path, monkeypatch):
+    """A store that no other test sees."""
+    monkeypatch.setenv("LATEBLOOM_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
