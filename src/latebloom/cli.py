@@ -246,21 +246,21 @@ def _draw_verdicts(rows: list[dict[str, Any]], title: str) -> None:
     from latebloom.lab.report import number
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    table.add_column("", no_wrap=True)
     table.add_column("claim", overflow="fold", ratio=1)
     table.add_column("verdict", no_wrap=True)
     table.add_column("effect [95 %]", no_wrap=True)
     table.add_column("holds if", no_wrap=True)
-    for r in rows:
-        effect = "–" if r["estimate"] is None else (
-            f"{number(r['estimate'])} [{number(r['low'])}, {number(r['high'])}]")  # fmt: skip
+    ran = [r for r in rows if r["verdict"] != "not run"]
+    for r in ran:
         verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
         if r["stale"]:
             verdict.append(" (stale)", style="magenta")
-        table.add_row(
-            Text(r["claim"], style="bold"), r["text"], verdict, Text(effect), r["threshold"]
-        )
+        effect = f"{number(r['estimate'])} [{number(r['low'])}, {number(r['high'])}]"
+        claim = Text.assemble((f"{r['claim']} ", "bold"), r["text"])
+        table.add_row(claim, verdict, "–" if r["estimate"] is None else effect, r["threshold"])
     out.print(table)
+    if skipped := [r["claim"] for r in rows if r["verdict"] == "not run"]:
+        out.print(f"[dim]not in this budget: {', '.join(skipped)}[/]", soft_wrap=True)
 
 
 @app.command()
@@ -326,6 +326,60 @@ def report(
     say({"report": str(index)}, as_json, lambda: out.print(str(index), soft_wrap=True))
     if open_it:
         webbrowser.open(index.as_uri())
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """The data sets, and where each was found."""
+    from latebloom.data import names
+
+    rows = [{"name": name, **facts} for name, facts in names().items()]
+
+    def show() -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("name", "what it is", "licence", "where"):
+            table.add_column(column, overflow="fold")
+        for r in rows:
+            missing = f"[dim]latebloom data fetch {r['name']}[/]"
+            table.add_row(f"[bold]{r['name']}", r["about"], r["licence"], r["where"] or missing)
+        out.print(table)
+
+    say(rows, as_json, show)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set's name.")], as_json: Json = False
+) -> None:
+    """Get a data set from a package manager or the web, checked, into your cache."""
+    from latebloom.data import fetch
+
+    with clear_errors():
+        folder = fetch(name, say=lambda text: None if as_json else err.print(f"[dim]{text}[/]"))
+    say(
+        {"name": name, "path": str(folder)}, as_json, lambda: out.print(str(folder), soft_wrap=True)
+    )
+
+
+@data_app.command("path")
+def data_path(
+    name: Annotated[str, typer.Argument(help="A data set's name.")], as_json: Json = False
+) -> None:
+    """The folder that holds a data set."""
+    from latebloom.data import find, names
+
+    with clear_errors():
+        folder = find(name)
+        if folder is None:
+            bundled = names()[name]["where"]
+            raise ValueError(
+                f"{name} comes with an installed package and has no folder of its own"
+                if bundled
+                else f"{name} is not here: run `latebloom data fetch {name}`"
+            )
+    say(
+        {"name": name, "path": str(folder)}, as_json, lambda: out.print(str(folder), soft_wrap=True)
+    )
 
 
 def main() -> None:

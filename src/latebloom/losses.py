@@ -6,13 +6,9 @@ All take logits [batch, classes] and integer labels [batch] and return one loss 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-
-Precision = Literal["float16", "float32", "float64"]
 
 
 def stablemax_logits(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
@@ -43,7 +39,7 @@ def stablemax_cross_entropy(
 def cross_entropy(
     logits: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
-    precision: Precision | None = None,
+    precision: str | None = None,
 ) -> Float[Array, " batch"]:
     """Softmax cross-entropy in nats with the softmax computed in a chosen floating-point format.
 
@@ -121,7 +117,7 @@ def _half_backward(saved: tuple, cotangent: Array) -> tuple[Array, None]:
 _half_cross_entropy.defvjp(_half_forward, _half_backward)
 
 
-def collapsed(logits: Float[Array, "batch classes"], precision: Precision | None = None) -> Array:
+def collapsed(logits: Float[Array, "batch classes"], precision: str | None = None) -> Array:
     """Which examples have a collapsed softmax: sum_k exp(z_k - max z) is exactly 1.
 
     bool [batch]. For a correctly classified example the loss and its gradient with respect to the

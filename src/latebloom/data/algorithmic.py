@@ -10,11 +10,12 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.data.dataset import Dataset
 
 Operation = Literal["+", "-", "*"]
+Encoding = Literal["one-hot", "tokens", "binary", "codes"]
 
 
 def modular_arithmetic(
@@ -51,28 +52,37 @@ class ModularArithmetic(eqx.Module):
     """Draws a split of all pairs mod p; inputs are indices of ones (a, p + b), or tokens (a, b).
 
     - `encoding`: "one-hot" for networks whose first layer gathers (width 2p), "tokens" for
-      transformers, "codes" for random distinct binary codes of `bits` bits a number, which make
-      the task low-dimensional (Prieto et al. 2025, App. on input encodings).
+      transformers; "binary" for the binary digits of each number and "codes" for random distinct
+      codes of as many bits, which make the inputs low-dimensional.
     """
 
     p: int = eqx.field(static=True)
     operation: Operation = eqx.field(static=True, default="+")
     train_fraction: float = eqx.field(static=True, default=0.4)
-    encoding: Literal["one-hot", "tokens", "codes"] = eqx.field(static=True, default="one-hot")
-    bits: int = eqx.field(static=True, default=14)
+    encoding: Encoding = eqx.field(static=True, default="one-hot")
+
+    @property
+    def bits(self) -> int:
+        """Bits that a number below p takes."""
+        return (self.p - 1).bit_length()
 
     @property
     def in_size(self) -> int:
         """Width of the input layer."""
-        return 2 * (self.bits if self.encoding == "codes" else self.p)
+        return 2 * (self.bits if self.encoding in ("binary", "codes") else self.p)
 
     def __call__(self, key: PRNGKeyArray) -> Dataset:
         split_key, code_key = jax.random.split(key)
         pairs, result = modular_arithmetic(self.p, self.operation)
         if self.encoding == "one-hot":
             x = pairs + jnp.array([0, self.p], jnp.int32)
-        elif self.encoding == "codes":
-            codes = random_binary_codes(code_key, self.p, self.bits)
+        elif self.encoding in ("binary", "codes"):
+            random = self.encoding == "codes"
+            codes = (
+                random_binary_codes(code_key, self.p, self.bits)
+                if random
+                else binary_digits(jnp.arange(self.p), self.bits)
+            )
             x = codes[pairs].reshape(len(pairs), 2 * self.bits)
         else:
             x = pairs
@@ -86,7 +96,11 @@ def random_binary_codes(key: PRNGKeyArray, count: int, bits: int) -> Array:
     """
     if bits > 20 or count > 2**bits:
         raise ValueError(f"{count} distinct codes of {bits} bits cannot be drawn (bits at most 20)")
-    numbers = jax.random.choice(key, 2**bits, (count,), replace=False)
+    return binary_digits(jax.random.choice(key, 2**bits, (count,), replace=False), bits)
+
+
+def binary_digits(numbers: Int[Array, " n"], bits: int) -> Float[Array, "n bits"]:
+    """The lowest `bits` binary digits of each number, lowest first, as zeros and ones."""
     return ((numbers[:, None] >> jnp.arange(bits)) & 1).astype(jnp.float32)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -67,7 +66,7 @@ class MLP(eqx.Module):
     def __init__(
         self, in_size: int, widths: Sequence[int], out_size: int, *, key: PRNGKeyArray,
         activation: str = "relu", use_bias: bool = True, init_scale: float = 1.0,
-        logit_scale: float = 1.0, norm: Literal["batch"] | None = None,
+        logit_scale: float = 1.0, norm: str | None = None,
         dtype: jax.typing.DTypeLike = jnp.float32,
     ):  # fmt: skip
         if activation not in ACTIVATIONS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ _TINY = 1e-30
 
 
 def perp_grad(
-    scope: Literal["tensor", "network"] = "tensor", keep_norm: bool = True
+    scope: str = "tensor", keep_norm: bool = True
 ) -> optax.GradientTransformation:
     """Project each gradient onto the orthogonal complement of its weights.
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from latebloom.losses import Precision, collapsed, cross_entropy
+from latebloom.losses import collapsed, cross_entropy
 
 
 def softmax_collapse(
     logits: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
-    precision: Precision | None = None,
+    precision: str | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """How far a batch has collapsed (Def. 3), in the given floating-point format.
 
