@@ -6,6 +6,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -330,3 +331,16 @@ def test_seeds_are_sharded_over_the_devices_there_are():
             np.testing.assert_allclose(trace.x.sel(seed=seed), expected, rtol=1e-5)
     """.format(folder=str(Path(__file__).parent))
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+class Named(Explodes):
+    name: str = eqx.field(static=True, default="a")
+
+    def observe(self, state):
+        return {self.name: state}
+
+
+def test_processes_that_differ_in_names_only_share_a_program_but_not_their_names():
+    a = unfold(Named("a"), seeds=[0], steps=3)
+    b = unfold(Named("b"), seeds=[0], steps=3)
+    assert "a" in a and "b" in b and "a" not in b

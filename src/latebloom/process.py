@@ -374,7 +374,7 @@ class _Carry(NamedTuple):
     state: Any
     died_row: Array  # int32: the row of this chunk at which the seed died; -1 alive, -2 long dead
     died_of: Array  # int32: which check failed
-    rows: dict[str, Array]
+    rows: tuple[Array, ...]  # in the order of the observables
 
 
 class _CompiledRun(_Run):
@@ -391,7 +391,11 @@ class _CompiledRun(_Run):
         _use_compilation_cache()
         start = time.perf_counter()
         process = jax.tree.map(_as_array, process)
-        self.arrays, self.static = eqx.partition(process, eqx.is_array)
+        arrays, self.static = eqx.partition(process, eqx.is_array)
+        # Flat tuples go in and out of the program, so that processes which differ only in names
+        # or static values that leave no mark on it can share it.
+        leaves, self.array_tree = jax.tree.flatten(arrays)
+        self.arrays = tuple(leaves)
         self.capacity = min(OBSERVATIONS_PER_CHUNK, len(at))
         self.devices = _device_count(len(seeds), process.seeds_by)
         self._initialise(jax.vmap(jax.random.key)(np.array(seeds, np.uint32)))
@@ -402,26 +406,34 @@ class _CompiledRun(_Run):
 
     def _initialise(self, keys: PRNGKeyArray) -> None:
         def init(arrays: Any, key: PRNGKeyArray) -> Any:
-            dynamic, self.state_static = eqx.partition(self._join(arrays).init(key), eqx.is_array)
-            return dynamic
+            state, self.state_static = eqx.partition(self._join(arrays).init(key), eqx.is_array)
+            leaves, self.state_tree = jax.tree.flatten(state)
+            self.state_paths = list(_leaves(state))
+            return tuple(leaves)
 
         self.states = jax.jit(_over_seeds(init, self.process.seeds_by))(self.arrays, keys)
 
     def _join(self, arrays: Any) -> Process:
-        return eqx.combine(arrays, self.static)
+        return eqx.combine(jax.tree.unflatten(self.array_tree, arrays), self.static)
+
+    def _join_state(self, state: Any) -> Any:
+        return eqx.combine(jax.tree.unflatten(self.state_tree, state), self.state_static)
+
+    def _next_state(self, arrays: Any, state: Any) -> Any:
+        return eqx.filter(self._join(arrays).step(self._join_state(state)), eqx.is_array)
 
     def _step(self, arrays: Any, state: Any) -> Any:
-        new = self._join(arrays).step(eqx.combine(state, self.state_static))
-        return eqx.filter(new, eqx.is_array)
+        return tuple(jax.tree.leaves(self._next_state(arrays, state)))
 
     def _observe(self, arrays: Any, state: Any) -> dict[str, Array]:
-        seen = self._join(arrays).observe(eqx.combine(state, self.state_static))
+        seen = self._join(arrays).observe(self._join_state(state))
         return {name: jnp.asarray(value) for name, value in seen.items()}
 
     def _check_step(self) -> list[str]:
         """Names of the divergence checks; raises if step changes the state's structure."""
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.states)
-        before, after = _leaves(one), _leaves(jax.eval_shape(self._step, self.arrays, one))
+        before = dict(zip(self.state_paths, one, strict=True))
+        after = _leaves(jax.eval_shape(self._next_state, self.arrays, one))
         for path in before | after:
             if path not in before or path not in after or not _same(before[path], after[path]):
                 raise ValueError(
@@ -439,7 +451,7 @@ class _CompiledRun(_Run):
 
     def _failed_checks(self, state: Any, seen: Mapping[str, Array]) -> Array:
         finite = [jnp.isfinite(seen[name]).all() for name in self.checked]
-        leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        leaves = [x for x in state if jnp.issubdtype(x.dtype, jnp.inexact)]
         return ~jnp.stack([*finite, *(~jnp.isnan(x).any() for x in leaves), jnp.array(True)])
 
     def _one_seed(
@@ -450,14 +462,14 @@ class _CompiledRun(_Run):
             failed = self._failed_checks(new, seen)
             was_alive = carry.died_row == -1
             dies = was_alive & failed.any()
-            rows = {
-                name: carry.rows[name]
-                .at[i]
-                .set(
-                    jnp.where(was_alive, v, jnp.nan) if jnp.issubdtype(v.dtype, jnp.inexact) else v
+            rows = tuple(
+                row.at[i].set(
+                    jnp.where(was_alive, seen[name], jnp.nan)
+                    if jnp.issubdtype(row.dtype, jnp.inexact)
+                    else seen[name]
                 )
-                for name, v in seen.items()
-            }
+                for name, row in zip(self.observed, carry.rows, strict=True)
+            )
             state = jax.tree.map(lambda a, b: jnp.where(dies, a, b), old, new)
             return _Carry(
                 state,
@@ -476,7 +488,8 @@ class _CompiledRun(_Run):
                 lambda: carry._replace(state=new),
             )
 
-        rows = {n: jnp.zeros((self.capacity, *v.shape), v.dtype) for n, v in self.observed.items()}
+        shapes = self.observed.values()
+        rows = tuple(jnp.zeros((self.capacity, *v.shape), v.dtype) for v in shapes)
         start = _Carry(state, jnp.where(alive, -1, -2).astype(jnp.int32), jnp.int32(0), rows)
         return jax.lax.fori_loop(jnp.int32(0), count, segment, start)
 
@@ -498,7 +511,8 @@ class _CompiledRun(_Run):
         key = identity.hexdigest()
         if key not in _compiled:
             _compiled[key] = traced.lower().compile()
-        for leaf in [*jax.tree.leaves(self.arrays), *jax.tree.leaves(self.states), self.at]:
+        identity.update(repr((list(self.observed), self.state_paths)).encode())
+        for leaf in [*self.arrays, *self.states, self.at]:
             is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             identity.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
         return _compiled[key], identity.hexdigest()
@@ -535,7 +549,7 @@ class _CompiledRun(_Run):
         carry = jax.block_until_ready(self.program(*self._arguments(gaps, record)))
         self.states = carry.state
         steps_before, count = self.step, sum(record)
-        rows = {name: np.asarray(values) for name, values in carry.rows.items()}
+        rows = {n: np.asarray(v) for n, v in zip(self.observed, carry.rows, strict=True)}
         died_row, died_of = np.asarray(carry.died_row), np.asarray(carry.died_of)
         for i in np.flatnonzero(died_row >= 0):
             self.died[i] = self.at[self.row + died_row[i]]
@@ -548,14 +562,12 @@ class _CompiledRun(_Run):
         self.seconds_per_step = seconds / work
 
     def save(self, path: Path) -> None:
-        leaves = {f"state{p}": x for p, x in _leaves(self.states).items()}
+        leaves = {f"state{p}": x for p, x in zip(self.state_paths, self.states, strict=True)}
         save_arrays(path, leaves | self._record_leaves(), self._note())
 
     def restore(self, path: Path) -> None:
         if found := self._read(path):
-            paths, structure = _leaves(self.states), jax.tree.structure(self.states)
-            leaves = [jnp.asarray(found[0][f"state{p}"]) for p in paths]
-            self.states = jax.tree.unflatten(structure, leaves)
+            self.states = tuple(jnp.asarray(found[0][f"state{p}"]) for p in self.state_paths)
 
 
 _compiled: dict[str, Callable[..., _Carry]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def _unit(study: Study, unit: Unit, store: Store, resume: bool, watch: Watcher) 
                 at=np.array(unit.at),
                 progress=lambda tick: watch.tick(unit.arm, tick),
                 checkpoint=store.checkpoint(unit),
+                checkpoint_seconds=float(os.environ.get("LATEBLOOM_CHECKPOINT_SECONDS", 10)),
                 resume=resume,
                 config=config_dict(unit.config),
             )

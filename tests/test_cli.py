@@ -1,0 +1,216 @@
+"""The command line as a person or a script uses it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+COMMAND = [sys.executable, "-c", "from latebloom.cli import main; main()"]
+
+
+def latebloom(*arguments, folder=None, code=0):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """One smoke run of the first study, shared by the tests that read it."""
+    store = tmp_path_factory.mktemp("store")
+    done = latebloom(
+        "run", "grokking-numerical-stability", "--budget", "smoke", "--store", store, "--json"
+    )
+    return store, json.loads(done.stdout)
+
+
+def test_list_has_every_study_with_its_paper():
+    rows = json.loads(latebloom("list", "--json").stdout)
+    assert {"slug", "family", "title", "arxiv"} <= set(rows[0])
+    slugs = {
+        "grokking-numerical-stability",
+        "grokking-lazy-rich",
+        "grokking-local-complexity",
+        "concept-space",
+    }
+    assert slugs <= {row["slug"] for row in rows}
+
+
+def test_search_finds_the_study_for_a_symptom():
+    rows = json.loads(latebloom("search", "test accuracy stays at chance", "--json").stdout)
+    assert rows[0]["family"] == "grokking"
+    assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
+
+
+def test_show_says_what_a_study_is():
+    row = json.loads(latebloom("show", "grokking-numerical-stability", "--json").stdout)
+    assert row["claims"][0]["threshold"] == "< 0.15"
+    assert "softmax-f16" in row["arms"]
+
+
+def test_run_prints_only_json_and_leaves_traces_and_a_report(smoke):
+    store, answer = smoke
+    assert set(answer) == {"study", "traces", "verdicts", "seconds"}
+    for path in answer["traces"]:
+        with xr.open_dataset(path, engine="h5netcdf") as trace:
+            assert trace.sizes["seed"] == 2
+    assert (store / "reports" / "grokking-numerical-stability.html").exists()
+    keys = {
+        "study",
+        "claim",
+        "verdict",
+        "estimate",
+        "low",
+        "high",
+        "threshold",
+        "seeds",
+        "budget",
+        "stale",
+    }
+    assert keys <= set(answer["verdicts"][0])
+
+
+def test_verdicts_and_report_read_what_was_run(smoke):
+    store, answer = smoke
+    rows = json.loads(
+        latebloom("verdicts", "grokking-numerical-stability", "--store", store, "--json").stdout
+    )
+    assert rows == answer["verdicts"]
+    index = Path(json.loads(latebloom("report", "--store", store, "--json").stdout)["report"])
+    assert "grokking-numerical-stability.html" in index.read_text()
+
+
+def test_settings_and_arms_can_be_changed(tmp_path):
+    done = latebloom(
+        "run", "grokking-numerical-stability", "--budget", "smoke", "--arms", "perp-adamw",
+        "--set", "steps=3", "--seeds", "1", "--store", tmp_path, "--json", "--no-report",
+    )  # fmt: skip
+    (path,) = json.loads(done.stdout)["traces"]
+    with xr.open_dataset(path, engine="h5netcdf") as trace:
+        assert int(trace.step[-1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "grokking-numerical-stabilty"], "did you mean 'grokking-numerical-stability'?"),
+        (["run", "grokking-lazy-rich", "--budget", "ful"], "did you mean 'full'?"),
+        (["run", "grokking-lazy-rich", "--set", "steps"], "--set takes key=value"),
+        (["show", "nothing-like-it"], "there is no study"),
+        (["search", " "], "say what you see"),
+        (["data", "path", "mnits"], "there is no data set 'mnits'"),
+        (["data", "path", "digits"], "comes with an installed package"),
+        (["ledger", "--results", "nowhere"], "there is no ledger in nowhere"),
+        (["verdicts", "grokking-lazy-rich", "--store", "{tmp}"], "has not been run here yet"),
+        (["run", "concept-space", "--store", "/proc/nothing"], "cannot be used"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, message):
+    arguments = [a.format(tmp=tmp_path) for a in arguments]
+    done = latebloom(*arguments, folder=tmp_path, code=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_help_names_the_commands():
+    text = latebloom("--help").stdout
+    for command in ("list", "search", "show", "run", "verdicts", "ledger", "report", "data"):
+        assert command in text
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+    arguments = ["run", "grokking-numerical-stability", "--arms", "softmax-f32", "--seeds", "2",
+                 "--set", "p=13", "--set", "width=32", "--set", "steps=400000", "--json",
+                 "--no-report"]  # fmt: skip
+
+    def start(store):
+        command = [*COMMAND, *arguments, "--resume", "--store", str(store)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=os.environ | {"LATEBLOOM_CHECKPOINT_SECONDS": "0.2"})  # fmt: skip
+
+    killed = start(tmp_path / "killed")
+    for _ in range(1200):
+        if list((tmp_path / "killed").rglob("*.checkpoint")) or killed.poll() is not None:
+            break
+        time.sleep(0.05)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert list((tmp_path / "killed").rglob("*.checkpoint"))
+    traces = []
+    for name in ("killed", "whole"):
+        out, problems = start(tmp_path / name).communicate()
+        assert out, problems
+        (path,) = json.loads(out)["traces"]
+        with xr.open_dataset(path, engine="h5netcdf") as trace:
+            traces.append(trace.load())
+    for name in traces[0].variables:
+        assert traces[0][name].values.tobytes() == traces[1][name].values.tobytes(), name
+
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_report_renders_at_desktop_and_phone_width_in_light_and_dark(smoke):
+    from playwright.sync_api import sync_playwright
+
+    store, answer = smoke
+    pages = store / "reports"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        for width in (1280, 390):
+            for scheme in ("light", "dark"):
+                page = browser.new_page(
+                    viewport={"width": width, "height": 900}, color_scheme=scheme
+                )
+                problems = []
+                page.on("pageerror", lambda error: problems.append(str(error)))
+                page.on("requestfailed", lambda request: problems.append(request.url))
+                page.goto((pages / "grokking-numerical-stability.html").as_uri())
+                assert not problems
+                # Nothing reaches beyond the page, and text stands out from its ground.
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                ink, ground = (
+                    page.evaluate(f"getComputedStyle(document.body).{p}") for p in ("color", "backgroundColor")
+                )  # fmt: skip
+                assert abs(luminance(ink) - luminance(ground)) > 0.5
+                shown = page.locator("#verdicts tbody tr")
+                assert shown.count() == len(answer["verdicts"])
+                for i, verdict in enumerate(answer["verdicts"]):
+                    row = shown.nth(i)
+                    assert row.get_attribute("data-claim") == verdict["claim"]
+                    assert row.locator(".verdict").inner_text() == verdict["verdict"]
+                    if verdict["estimate"] is not None:
+                        text = row.locator(".estimate").inner_text().replace(",", "")
+                        np.testing.assert_allclose(
+                            float(text), verdict["estimate"], rtol=0.01, atol=1e-12
+                        )
+                page.close()
+        index = browser.new_page()
+        index.goto((pages / "index.html").as_uri())
+        index.get_by_role("link").first.click()
+        assert "Numerical Stability" in index.inner_text("h1")
+        browser.close()
+
+
+def luminance(colour):
+    r, g, b = (int(c) / 255 for c in colour.removeprefix("rgb(").removesuffix(")").split(","))
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
