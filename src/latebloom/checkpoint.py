@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  (registers bfloat16 and friends with NumPy)
 import numpy as np
 
@@ -38,8 +39,13 @@ def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
         raise
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of JAX random keys."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         return np.asarray(jax.random.key_data(leaf)), f"key:{jax.random.key_impl(leaf)}"
     array = np.asarray(leaf)
     if array.dtype.kind == "V":  # bfloat16 and other types that .npy does not know
@@ -49,7 +55,7 @@ def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
 
 def _from_numpy(array: np.ndarray, kind: str) -> Any:
     if kind.startswith("key:"):
-        return jax.random.wrap_key_data(array, impl=kind.removeprefix("key:"))
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=kind.removeprefix("key:"))
     return array.view(np.dtype(kind)) if kind else array
 
 

@@ -59,7 +59,7 @@ def cross_entropy(
 
 
 def _need_x64(precision: str) -> None:
-    if precision == "float64" and not jax.config.jax_enable_x64:
+    if precision == "float64" and not getattr(jax.config, "jax_enable_x64"):
         raise ValueError(
             "precision='float64' needs 64-bit types: use jax.enable_x64, or set x64=True on the process"
         )

@@ -296,9 +296,9 @@ def _keep(name: str, scratch: Path, target: Path) -> None:
 def _digits() -> Images:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.round(found.images / 16 * 255).astype(np.uint8)
-    return _stratified("digits", images, found.target, 0.2, "scikit-learn")
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.round(np.asarray(pixels).reshape(-1, 8, 8) / 16 * 255).astype(np.uint8)
+    return _stratified("digits", images, np.asarray(labels), 0.2, "scikit-learn")
 
 
 def _mnist_5k() -> Images:

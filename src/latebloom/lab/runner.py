@@ -20,7 +20,7 @@ from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store, Unit, config_dict
 from latebloom.lab.study import Study
 from latebloom.lab.verdict import Verdict, judge
-from latebloom.process import unfold
+from latebloom.unfolding import unfold
 
 SEEDS_PER_UNIT = 8
 

@@ -101,6 +101,6 @@ def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) 
         used[name] = ast.dump(definitions[name])
         names = {n.id for n in ast.walk(definitions[name]) if isinstance(n, ast.Name)}
         todo += sorted(names)
-    behind = _closure(frozenset(_imports(tree) - {module.__name__}))
+    behind = _closure(frozenset(_imports(tree) - {module.__name__}) | {f"{PACKAGE}.unfolding"})
     text = repr((sorted(used.items()), sorted(behind.items())))
     return hashlib.sha256(text.encode()).hexdigest()

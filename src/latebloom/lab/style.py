@@ -9,13 +9,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#1A2B3C"  # stands for the page's own text colour when a figure is shown in a page
 
-_settings: dict[str, Any] = {
+_settings: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.labelsize": 10,
@@ -23,7 +24,7 @@ _settings: dict[str, Any] = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=colours),
+    "axes.prop_cycle": cycler(color=colours),
     "axes.grid": True,
     "grid.color": "#7F7F7F",
     "grid.alpha": 0.18,

@@ -81,7 +81,7 @@ def judge(claim: Claim, traces: Traces) -> Verdict:
     outcome: Outcome = (
         "holds" if beyond[0] > 0 else "contradicted" if beyond[1] < 0 else "undecided"
     )
-    bounds = [float(b) if np.isfinite(b) else None for b in (low, high)]
     return Verdict(
-        *fixed, outcome, float(said.mean()), *bounds, claim.holds, claim.unit, len(said), listed
+        *fixed, outcome, float(said.mean()), low if np.isfinite(low) else None,
+        high if np.isfinite(high) else None, claim.holds, claim.unit, len(said), listed,
     )  # fmt: skip

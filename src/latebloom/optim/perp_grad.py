@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 _TINY = 1e-30
 
 
-def perp_grad(
-    scope: str = "tensor", keep_norm: bool = True
-) -> optax.GradientTransformation:
+def perp_grad(scope: str = "tensor", keep_norm: bool = True) -> optax.GradientTransformation:
     """Project each gradient onto the orthogonal complement of its weights.
 
     Chain it before any optimiser: `optax.chain(perp_grad(), optax.adamw(0.01))`.
@@ -35,15 +34,15 @@ def perp_grad(
     if scope not in ("tensor", "network"):
         raise ValueError(f"scope must be 'tensor' or 'network', not {scope!r}")
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("perp_grad needs the parameters: call update(updates, state, params)")
         if scope == "tensor":
             return jax.tree.map(
                 lambda g, w: _perpendicular(g, w, keep_norm), updates, params
             ), state
-        gradient, restore = jax.flatten_util.ravel_pytree(updates)
-        weights, _ = jax.flatten_util.ravel_pytree(params)
+        gradient, restore = ravel_pytree(updates)
+        weights, _ = ravel_pytree(params)
         return restore(_perpendicular(gradient, weights, keep_norm)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

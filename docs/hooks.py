@@ -1,0 +1,62 @@
+"""Puts each study's verdicts and figures, as the ledger has them, into its page."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+
+
+def _number(value):
+    return "∞" if value is None else f"{value:.3g}"
+
+
+def _table(entry):
+    lines = ["| claim | verdict | effect, mean over seeds [95 %] | holds if | the paper reports |",
+             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    for v in entry["verdicts"]:
+        effect = "–"
+        if v["estimate"] is not None:
+            effect = f"{_number(v['estimate'])} [{_number(v['low'])}, {_number(v['high'])}] {v['unit']}"
+        lines.append(f"| **{v['claim']}** {v['text']} | {v['verdict']} | {effect} | {v['threshold']} | {v['paper']} |")
+    made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work on two cores, "
+            f"{entry['date'][:10]}. Data: {entry['data']}.")  # fmt: skip
+    return "\n".join([*lines, "", f"*{made}*"])
+
+
+def _figures(entry):
+    return "\n\n".join(
+        f"![{f['caption']}](../figures/{f['file']})\n\n*{f['caption']}*" for f in entry["figures"]
+    )
+
+
+def _entry(slug):
+    path = RESULTS / f"{slug}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _ledger():
+    lines = ["| study | holds | contradicted | undecided | not run | seeds |", "| --- | --- | --- | --- | --- | --- |"]
+    for path in sorted(RESULTS.glob("*.json")):
+        entry = json.loads(path.read_text())
+        counts = [sum(v["verdict"] == o for v in entry["verdicts"])
+                  for o in ("holds", "contradicted", "undecided", "not run")]  # fmt: skip
+        cells = " | ".join(map(str, [*counts, len(entry["seeds"])]))
+        lines.append(f"| [{entry['title']}]({entry['study']}.md) | {cells} |")
+    return "\n".join(lines)
+
+
+def on_page_markdown(markdown, page, config, files):
+    entry = _entry(Path(page.file.src_path).stem)
+    if entry:
+        markdown = markdown.replace("<!-- verdicts -->", _table(entry) + "\n\n" + _figures(entry))
+    return markdown.replace("<!-- ledger -->", _ledger())
+
+
+def on_files(files, config):
+    from mkdocs.structure.files import File
+
+    for path in sorted(RESULTS.glob("*/*.png")):
+        name = f"figures/{path.parent.name}/{path.name}"
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
