@@ -113,6 +113,14 @@ def test_batch_statistics_move_to_what_training_sees():
     np.testing.assert_allclose(train, test, atol=1e-3)
 
 
+def test_weight_decay_leaves_running_statistics_alone():
+    p = process(model=normed, hyper={"learning_rate": 0.0, "weight_decay": 1e9})
+    leaves = jax.tree.leaves(nn.trainable_leaves(p.init(jax.random.key(0)).model))
+    assert leaves.count(False) == 4
+    kept = eqx.filter(nn.BatchNorm(2), nn.trainable_leaves(nn.BatchNorm(2)))
+    assert kept.mean is None and kept.variance is None and kept.scale is not None
+
+
 def test_batch_norm_by_hand():
     x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
     out = nn.BatchNorm(2, eps=0.0)(x, train=True)

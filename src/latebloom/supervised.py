@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.data.dataset import Dataset
-from latebloom.nn.norm import batch_statistics, update_statistics
+from latebloom.nn.norm import batch_statistics, trainable_leaves, update_statistics
 from latebloom.process import Process, Quantity
 
 __all__ = ["Dataset", "Snapshot", "Supervised", "SupervisedState", "per_example"]
@@ -46,8 +46,8 @@ def per_example(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> 
 
 
 def trainable(model: Any) -> Any:
-    """The floating-point arrays of a model; everything else becomes None."""
-    return eqx.filter(model, eqx.is_inexact_array)
+    """The parameters of a model, as a tree in which everything else is None."""
+    return eqx.filter(model, trainable_leaves(model))
 
 
 class Supervised(Process):
@@ -133,7 +133,7 @@ class Supervised(Process):
 
     def gradients(self, model: Any, x: Array, y: Array, key: Any, step: Array) -> tuple[Any, list]:
         """Gradients of the objective in training mode, and what batch normalisations saw."""
-        params, rest = eqx.partition(model, eqx.is_inexact_array)
+        params, rest = eqx.partition(model, trainable_leaves(model))
 
         def value(params: Any) -> tuple[Array, list]:
             model = eqx.combine(params, rest)

