@@ -12,6 +12,8 @@ import xarray as xr
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#1A2B3C"  # stands for the page's own text colour when a figure is shown in a page
@@ -77,8 +79,23 @@ def log_steps_axis(ax: Axes, label: str = "step") -> None:
     ax.set_xlabel(label)
 
 
+def _dress(figure: Figure) -> None:
+    """Give what was drawn after the figure was made (legends, notes, twin axes) the house colours."""
+    for legend in figure.findobj(Legend):
+        legend.get_frame().set_visible(False)
+    for artist in figure.findobj(Text):
+        if mpl.colors.to_hex(artist.get_color()) == "#000000":
+            artist.set_color(INK)
+    for ax in figure.axes:
+        for name, spine in ax.spines.items():
+            if mpl.colors.to_hex(spine.get_edgecolor()) == "#000000":
+                spine.set_edgecolor(INK)
+                ax.tick_params("both" if name == "bottom" else "y", colors=INK)
+
+
 def svg(figure: Figure) -> str:
     """The figure as inline SVG whose text and axes take the colour of the page's text."""
+    _dress(figure)
     buffer = io.StringIO()
     with mpl.rc_context(_settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -91,6 +108,7 @@ def svg(figure: Figure) -> str:
 
 def png(figure: Figure) -> bytes:
     """The figure as PNG on white, 160 dots an inch."""
+    _dress(figure)
     buffer = io.BytesIO()
     with mpl.rc_context(_settings):
         figure.savefig(buffer, format="png", dpi=160, facecolor="white")

@@ -183,7 +183,7 @@ def make_process(config: Config) -> Supervised:
             "largest_margin": Quantity("nats", about="largest margin on training examples"),
         },
         x64="float64" in (config.softmax_precision, config.weights),
-        seeds_by="map" if config.p > 64 else "vmap",
+        seeds_by="map",
     )
 
 
@@ -534,19 +534,19 @@ def draw_norms(traces: Traces) -> Any:
     right.set_ylabel("largest margin (nats)")
     for ax in (left, right):
         style.log_steps_axis(ax, "full-batch step")
-        ax.legend(loc="upper left")
+    left.legend(loc="upper left")
     return figure
 
 
 # Smaller moduli, more of the pairs and smaller networks, chosen on other seeds (100 and up) so that
 # StableMax generalises at all and everything fits in three minutes.
-SMALL = {"p": 31, "train_fraction": 0.9, "width": 100, "steps": 15_000}
+SMALL = {"p": 31, "train_fraction": 0.9, "width": 100, "steps": 12_000}
 QUICK = {
-    "perp-adamw": {"steps": 300},
-    "adamw": {"steps": 300},
+    "perp-adamw": {"steps": 250},
+    "adamw": {"steps": 250},
     **{arm: SMALL for arm in ("stablemax", "stablemax-fig2", "softmax-fig4", *SOFTMAX)},
-    "frozen-true-class": SMALL | {"freeze_true_class_at": 8000},
-    "parity-stablemax": {"width": 100, "steps": 12_000},
+    "frozen-true-class": SMALL | {"freeze_true_class_at": 8000, "steps": 10_000},
+    "parity-stablemax": {"width": 100, "steps": 10_000},
     "perp-sgd": {"p": 59, "train_fraction": 0.5, "steps": 400},
     "codes": {"p": 59, "train_fraction": 0.5, "steps": 500},
 }
@@ -623,5 +623,8 @@ study = Study(
         ),
     ),
     data="modular arithmetic and sparse parity (generated)",
-    notes="",
+    notes="The quick budget trains addition mod 113 for 250 steps as the paper does for perpAdamW; the long "
+    "runs (C1, C2, C3, I) use addition mod 31 with 90 % of the pairs, width 100 and 12,000 steps, the "
+    "smallest setting found on other seeds in which StableMax generalises. The transformer, the 40 % "
+    "splits and the large-initialisation digits belong to the full budget.",
 )
