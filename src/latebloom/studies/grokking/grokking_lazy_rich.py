@@ -684,7 +684,7 @@ def _quick() -> Budget:
     settings["infinite-width"]["neurons"] = None
     settings["population"] |= {"neurons": None, "samples": None}
     settings["figure-1"]["steps"] = 40_000
-    return Budget(5, tuple(settings), {"dtype": "float32"}, settings)
+    return Budget(5, tuple(settings), {"dtype": "float32", "per_decade": 10}, settings)
 
 
 study = Study(
