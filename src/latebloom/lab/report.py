@@ -79,18 +79,17 @@ def _tallies(verdicts: list[Mapping[str, Any]]) -> list[tuple[str, int]]:
 def _settings(record: Mapping[str, Any], traces: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     configs = record["configs"]
     names = list(next(iter(configs.values())))
-    shared = [n for n in names if len({str(c[n]) for c in configs.values()}) == 1]
-    first = next(iter(configs.values()))
+    usual = {n: Counter(str(c[n]) for c in configs.values()).most_common(1)[0][0] for n in names}
     arms = [
         {
             "name": arm,
-            "own": ", ".join(f"{n}={c[n]}" for n in names if n not in shared),
+            "own": ", ".join(f"{n}={c[n]}" for n in names if str(c[n]) != usual[n]) or "–",
             "seconds": traces[arm].attrs["seconds"],
             "rate": traces[arm].attrs.get("steps_per_second"),
         }
         for arm, c in configs.items()
     ]
-    return {"shared": [(n, first[n]) for n in shared], "arms": arms}
+    return {"shared": list(usual.items()), "arms": arms}
 
 
 def write_page(done: Pass, folder: Path) -> Path:
