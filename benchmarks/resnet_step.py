@@ -24,7 +24,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 from rich.console import Console
