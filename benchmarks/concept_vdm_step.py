@@ -136,7 +136,9 @@ def theirs(size: int, batch: int, channels: tuple[int, ...]) -> Contender:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--channels", type=int, nargs=2, default=[16, 32])

@@ -17,8 +17,12 @@ def _table(entry):
     for v in entry["verdicts"]:
         effect = "–"
         if v["estimate"] is not None:
-            effect = f"{_number(v['estimate'])} [{_number(v['low'])}, {_number(v['high'])}] {v['unit']}"
-        lines.append(f"| **{v['claim']}** {v['text']} | {v['verdict']} | {effect} | {v['threshold']} | {v['paper']} |")
+            effect = (
+                f"{_number(v['estimate'])} [{_number(v['low'])}, {_number(v['high'])}] {v['unit']}"
+            )
+        lines.append(
+            f"| **{v['claim']}** {v['text']} | {v['verdict']} | {effect} | {v['threshold']} | {v['paper']} |"
+        )
     made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work on two cores, "
             f"{entry['date'][:10]}. Data: {entry['data']}.")  # fmt: skip
     return "\n".join([*lines, "", f"*{made}*"])
@@ -36,7 +40,10 @@ def _entry(slug):
 
 
 def _ledger():
-    lines = ["| study | holds | contradicted | undecided | not run | seeds |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| study | holds | contradicted | undecided | not run | seeds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for path in sorted(RESULTS.glob("*.json")):
         entry = json.loads(path.read_text())
         counts = [sum(v["verdict"] == o for v in entry["verdicts"])
@@ -47,9 +54,10 @@ def _ledger():
 
 
 def on_page_markdown(markdown, page, config, files):
-    entry = _entry(Path(page.file.src_path).stem)
-    if entry:
-        markdown = markdown.replace("<!-- verdicts -->", _table(entry) + "\n\n" + _figures(entry))
+    slug = Path(page.file.src_path).stem
+    entries = [e for name in (slug, f"{slug}-images", f"{slug}-full") if (e := _entry(name))]
+    shown = "\n\n".join(f"{_table(e)}\n\n{_figures(e)}" for e in entries)
+    markdown = markdown.replace("<!-- verdicts -->", shown)
     return markdown.replace("<!-- ledger -->", _ledger())
 
 

@@ -49,6 +49,7 @@ def test_a_folder_of_the_users_own_is_loaded(folder):
         (lambda b: b[:7], "cut short within its header"),
         (lambda b: b"", "is not an IDX file"),
         (lambda b: gzip.compress(b)[:-9], "cannot be read"),
+        (lambda b: gzip.compress(b)[:12] + b"\xff" * 20, "cannot be read"),
     ],
 )
 def test_a_damaged_file_is_named(folder, damage, message):
@@ -106,7 +107,7 @@ def test_a_failed_fetch_leaves_nothing_and_names_what_was_tried(tmp_path, monkey
 
     monkeypatch.setenv("LATEBLOOM_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(images, "_sources", broken)
-    with pytest.raises(data.DataError, match="a mirror: .* is not an IDX file"):
+    with pytest.raises(data.DataError, match=r"a mirror: .* is not an IDX file"):
         data.fetch("mnist")
     assert not list(tmp_path.rglob("*ubyte*"))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +191,7 @@ def read_idx(path: str | os.PathLike[str], sha256: str | None = None) -> np.ndar
         blob = Path(path).read_bytes()
         if blob[:2] == b"\x1f\x8b":
             blob = gzip.decompress(blob)
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from None
     if len(blob) < 4 or blob[:2] != b"\0\0" or blob[2] != 8 or not 1 <= blob[3] <= 4:
         raise DataError(f"{path} is not an IDX file of bytes (its first bytes are {blob[:4]!r})")
@@ -279,8 +281,8 @@ def _from_web(url: str, to: Path) -> None:
         try:
             with urllib.request.urlopen(f"{url}{file}.gz", timeout=60) as answer:
                 (to / f"{file}.gz").write_bytes(answer.read())
-        except urllib.error.URLError as error:
-            raise DataError(f"{url}{file}.gz did not answer ({error.reason})") from None
+        except (urllib.error.URLError, http.client.HTTPException) as error:
+            raise DataError(f"{url}{file}.gz did not arrive ({error})") from None
 
 
 def _keep(name: str, scratch: Path, target: Path) -> None:
@@ -289,8 +291,9 @@ def _keep(name: str, scratch: Path, target: Path) -> None:
         if found is None:
             raise DataError(f"it has no {file}")
         read_idx(found, _IDX[name].sha256.get(file))
-        suffix = ".gz" if found.read_bytes()[:2] == b"\x1f\x8b" else ""
-        write_atomically(target / f"{file}{suffix}", found.read_bytes())
+        zipped = found.read_bytes()[:2] == b"\x1f\x8b"
+        write_atomically(target / (f"{file}.gz" if zipped else file), found.read_bytes())
+        (target / (file if zipped else f"{file}.gz")).unlink(missing_ok=True)
 
 
 def _digits() -> Images:

@@ -15,13 +15,15 @@ from latebloom.lab.runner import Pass, source_of_verdicts
 def record(done: Pass, folder: Path) -> Path:
     """Write a pass into the ledger: `<slug>.json` and `<slug>/<figure>.png`.
 
+    Passes of other budgets than quick stand beside it, as `<slug>-<budget>`.
+
     Raises `ValueError` for a pass whose seeds, arms or settings are not the budget's own.
     """
     if done.changed:
         raise ValueError(
             "only a budget as it stands is recorded: leave out --seeds, --arms and --set"
         )
-    slug = done.study.slug
+    slug = done.study.slug if done.budget == "quick" else f"{done.study.slug}-{done.budget}"
     figures = []
     for figure in done.study.figures:
         if all(arm in done.traces for arm in figure.arms):

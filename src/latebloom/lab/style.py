@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -84,11 +85,11 @@ def _dress(figure: Figure) -> None:
     for legend in figure.findobj(Legend):
         legend.get_frame().set_visible(False)
     for artist in figure.findobj(Text):
-        if mpl.colors.to_hex(artist.get_color()) == "#000000":
+        if to_hex(artist.get_color()) == "#000000":
             artist.set_color(INK)
     for ax in figure.axes:
         for name, spine in ax.spines.items():
-            if mpl.colors.to_hex(spine.get_edgecolor()) == "#000000":
+            if to_hex(spine.get_edgecolor()) == "#000000":
                 spine.set_edgecolor(INK)
                 ax.tick_params("both" if name == "bottom" else "y", colors=INK)
 
