@@ -255,7 +255,8 @@ def _draw_verdicts(rows: list[dict[str, Any]], title: str) -> None:
         verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
         if r["stale"]:
             verdict.append(" (stale)", style="magenta")
-        effect = f"{number(r['estimate'])} [{number(r['low'])}, {number(r['high'])}]"
+        low = "-∞" if r["low"] is None else number(r["low"])
+        effect = f"{number(r['estimate'])} [{low}, {number(r['high'])}]"
         claim = Text.assemble((f"{r['claim']} ", "bold"), r["text"])
         table.add_row(claim, verdict, "–" if r["estimate"] is None else effect, r["threshold"])
     out.print(table)
