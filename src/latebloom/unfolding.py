@@ -342,6 +342,8 @@ class _CompiledRun(_Run):
         self.arrays = tuple(leaves)
         self.capacity = min(OBSERVATIONS_PER_CHUNK, len(at))
         self.devices = _device_count(len(seeds), process.seeds_by)
+        # A mapped axis of length one would still turn plain products into batched ones.
+        self.seeds_by = "map" if len(seeds) == self.devices else process.seeds_by
         self._initialise(jax.vmap(jax.random.key)(np.array(seeds, np.uint32)))
         self.checks = self._check_step()
         self.program, self.fingerprint = self._compile()
@@ -355,7 +357,7 @@ class _CompiledRun(_Run):
             self.state_paths = list(_leaves(state))
             return tuple(leaves)
 
-        self.states = jax.jit(_over_seeds(init, self.process.seeds_by))(self.arrays, keys)
+        self.states = jax.jit(_over_seeds(init, self.seeds_by))(self.arrays, keys)
 
     def _join(self, arrays: Any) -> Process:
         return eqx.combine(jax.tree.unflatten(self.array_tree, arrays), self.static)
@@ -438,7 +440,7 @@ class _CompiledRun(_Run):
         return jax.lax.fori_loop(jnp.int32(0), count, segment, start)
 
     def _compile(self) -> tuple[Callable[..., _Carry], str]:
-        program = _over_seeds(self._one_seed, self.process.seeds_by)
+        program = _over_seeds(self._one_seed, self.seeds_by)
         if self.devices > 1:
             devices, kind = jax.devices()[: self.devices], jax.sharding.AxisType.Auto
             mesh = jax.make_mesh((self.devices,), ("seed",), (kind,), devices=devices)

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, style
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, source, style
 from latebloom.lab.registry import search, studies
 from latebloom.lab.runner import run
 from latebloom.lab.source import source_hash
@@ -340,3 +340,29 @@ def test_a_study_in_a_file_of_the_users_own(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         find("nowhere.py")
     sys.modules.pop("mine")
+
+
+def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path, monkeypatch):
+    (tmp_path / "m_four.py").write_text(
+        "from latebloom import losses, optim\n"
+        "from latebloom.data import load\n"
+        "def f(x):\n    from latebloom.probes import ntk\n"
+        "    return losses.cross_entropy(x), load, ntk.kernel_alignment\n"
+        "def unused():\n    return optim.perp_grad()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("m_four")
+    own = source._parse((tmp_path / "m_four.py").read_text())
+    reached = set(source._reach(module.__name__, own, ["f"]))
+    assert ("latebloom.losses", "cross_entropy") in reached
+    assert ("latebloom.losses", "stablemax_cross_entropy") not in reached
+    assert ("latebloom.data.images", "read_idx") in reached  # through load, through a re-export
+    assert ("latebloom.probes.ntk", "kernel_alignment") in reached  # imported where it is used
+    assert ("latebloom.unfolding", "_CompiledRun") in reached
+    assert not any(place[0] == "latebloom.optim.perp_grad" for place in reached)
+
+
+def test_a_module_that_is_handed_around_counts_whole(tmp_path, monkeypatch):
+    text = "from latebloom import losses\ndef f(x):\n    return getattr(losses, x)\n"
+    reached = set(source._reach("m", source._parse(text), ["f"]))
+    assert ("latebloom.losses", "stablemax") in reached

@@ -1,4 +1,9 @@
-"""Hashes of the source that a result depends on, blind to comments, docstrings and layout."""
+"""Hashes of the source that a result depends on, blind to comments, docstrings and layout.
+
+The unit is the definition: a function, a class, a module-level assignment. From the roots the
+hash follows every name to the definition it stands for, through imports and re-exports, within
+this package. A method added beside another one therefore makes no result of the other stale.
+"""
 
 from __future__ import annotations
 
@@ -7,100 +12,152 @@ import functools
 import hashlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 PACKAGE = "latebloom"
 _NOT_RESULTS = (f"{PACKAGE}.lab", f"{PACKAGE}.cli", f"{PACKAGE}.progress")
+LOOSE = ""  # what a module does on import besides defining names
+
+Place = tuple[str, str]  # module, name
 
 
-def _strip_docstrings(tree: ast.AST) -> ast.AST:
+@dataclass(frozen=True)
+class _Module:
+    definitions: dict[str, ast.stmt]
+    imports: dict[str, Place]  # bound name -> (module, name in it, or LOOSE for the module itself)
+    loose: list[ast.stmt] = field(default_factory=list)
+
+
+def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) -> str:
+    """Hash of `roots`, of all definitions that they reach, and of the loop that runs them.
+
+    Roots are functions or classes defined in `module` (others do not count). What nothing among
+    them names, such as claims and figures, does not count.
+    """
+    own = _parse(inspect.getsource(module))
+    names = [root.__name__ for root in roots if root.__module__ == module.__name__]
+    found = _reach(module.__name__, own, names)
+    # The name of the module itself is left out: a study may move.
+    text = [("" if m == module.__name__ else m, name, code) for (m, name), code in found.items()]
+    return hashlib.sha256(repr(sorted(text)).encode()).hexdigest()
+
+
+def _reach(name: str, own: _Module, roots: list[str]) -> dict[Place, str]:
+    """Every definition that the roots depend on, as normalised source."""
+
+    def module(place: str) -> _Module | None:
+        return own if place == name else _module(place)
+
+    todo: list[Place] = [(name, root) for root in roots] + [(f"{PACKAGE}.unfolding", "unfold")]
+    found: dict[Place, str] = {}
+    while todo:
+        place = todo.pop()
+        here = module(place[0])
+        if place in found or here is None or place[0].startswith(_NOT_RESULTS):
+            continue
+        nodes = here.loose if place[1] == LOOSE else [here.definitions[place[1]]]
+        found[place] = repr([ast.dump(node) for node in nodes])
+        todo.append((place[0], LOOSE))
+        for node in nodes:
+            bound = here.imports | _imports_of(ast.walk(node))
+            for chain in _chains(node):
+                todo += _resolve(place[0], here, bound, chain, module)
+    return found
+
+
+def _resolve(
+    name: str, here: _Module, bound: dict[str, Place], chain: list[str],
+    module: Callable[[str], _Module | None],
+) -> list[Place]:  # fmt: skip
+    """The definitions that a dotted name stands for in a module: none, one, or a whole module's."""
+    head, rest = chain[0], chain[1:]
+    if head in here.definitions:
+        return [(name, head)]
+    if head not in bound:
+        return []
+    target, attribute = bound[head]
+    if attribute != LOOSE:
+        rest = [attribute, *rest]
+    while rest and module(f"{target}.{rest[0]}") is not None:
+        target, rest = f"{target}.{rest[0]}", rest[1:]
+    there = module(target)
+    if there is None:
+        return []
+    if not rest:
+        return [(target, every) for every in [*there.definitions, LOOSE]]
+    return _resolve(target, there, there.imports, rest, module)
+
+
+def _chains(node: ast.AST) -> Iterator[list[str]]:
+    """Every name in the code, with the attributes taken of it: `data.load` -> ["data", "load"]."""
+    inner = set()
+    for child in ast.walk(node):
+        chain, at = [], child
+        while isinstance(at, ast.Attribute):
+            chain.append(at.attr)
+            at = at.value
+            inner.add(at)
+        if isinstance(at, ast.Name) and child not in inner:
+            yield [at.id, *reversed(chain)]
+
+
+def _parse(text: str) -> _Module:
+    tree = _strip_docstrings(ast.parse(text))
+    found = _Module({}, _imports_of(ast.iter_child_nodes(tree)))
+    for node in tree.body:
+        names = list(_names_bound_by(node))
+        found.definitions.update(dict.fromkeys(names, node))
+        if not names and not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass):
+            found.loose.append(node)
+    return found
+
+
+def _names_bound_by(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.For | ast.With):
+        for child in ast.walk(node):
+            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                yield child.id
+            elif child is not node and isinstance(child, ast.FunctionDef | ast.ClassDef):
+                yield child.name
+
+
+def _imports_of(nodes: Iterable[ast.AST]) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                whole = alias.name if alias.asname else alias.name.split(".")[0]
+                found[alias.asname or whole] = (whole, LOOSE)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found[alias.asname or alias.name] = (node.module, alias.name)
+    return {n: p for n, p in found.items() if p[0].split(".")[0] == PACKAGE}
+
+
+@functools.cache
+def _module(name: str) -> _Module | None:
+    """A module of this package, or None if there is none of that name."""
+    if name.split(".")[0] != PACKAGE:
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return _parse(Path(spec.origin).read_text())
+
+
+def _strip_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
     return tree
-
-
-@functools.cache
-def _module_tree(name: str) -> ast.Module | None:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    tree = _strip_docstrings(ast.parse(Path(spec.origin).read_text()))
-    assert isinstance(tree, ast.Module)
-    return tree
-
-
-def _imports(node: ast.AST) -> set[str]:
-    """Modules of this package that the code imports."""
-    found = set()
-    for child in ast.walk(node):
-        if isinstance(child, ast.Import):
-            found |= {alias.name for alias in child.names}
-        elif isinstance(child, ast.ImportFrom) and child.module:
-            found.add(child.module)
-            found |= {f"{child.module}.{alias.name}" for alias in child.names}
-    ours = {name for name in found if name.split(".")[0] == PACKAGE}
-    return {name for name in ours if not name.startswith(_NOT_RESULTS) and _exists(name)}
-
-
-@functools.cache
-def _exists(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-@functools.cache
-def _closure(names: frozenset[str]) -> dict[str, str]:
-    """Module name -> normalised source, for the given modules and all they import."""
-    found: dict[str, str] = {}
-    todo = list(names)
-    while todo:
-        name = todo.pop()
-        if name in found or name.startswith(_NOT_RESULTS):
-            continue
-        tree = _module_tree(name)
-        found[name] = ast.dump(tree) if tree else ""
-        todo += list(_imports(tree)) if tree else []
-    found.pop(PACKAGE, None)
-    return found
-
-
-def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
-    found: dict[str, ast.stmt] = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {t.id: node for t in targets if isinstance(t, ast.Name)}
-    return found
-
-
-def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) -> str:
-    """Hash of `roots`, of all that they name in `module`, and of the package's modules behind it.
-
-    Roots are functions or classes defined in `module`. What else stands there (claims, figures)
-    does not count, so that redrawing a figure makes no result stale.
-    """
-    tree = _strip_docstrings(ast.parse(inspect.getsource(module)))
-    assert isinstance(tree, ast.Module)
-    definitions = _definitions(tree)
-    todo = [root.__name__ for root in roots if root.__module__ == module.__name__]
-    used: dict[str, str] = {}
-    while todo:
-        name = todo.pop()
-        if name in used or name not in definitions:
-            continue
-        used[name] = ast.dump(definitions[name])
-        names = {n.id for n in ast.walk(definitions[name]) if isinstance(n, ast.Name)}
-        todo += sorted(names)
-    behind = _closure(frozenset(_imports(tree) - {module.__name__}) | {f"{PACKAGE}.unfolding"})
-    text = repr((sorted(used.items()), sorted(behind.items())))
-    return hashlib.sha256(text.encode()).hexdigest()
