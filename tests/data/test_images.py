@@ -81,7 +81,7 @@ def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
         data.load("mnist")
     with pytest.raises(data.DataError, match=f"has no {FILES[0]}"):
         data.load("mnist", path=tmp_path)
-    with pytest.raises(data.DataError, match="there is no data set 'cifar'"):
+    with pytest.raises(data.DataError, match="there is no image data set 'cifar'"):
         data.load("cifar")
 
 
@@ -134,4 +134,6 @@ def test_mnist_5k_is_real_balanced_and_comes_the_same_from_the_cache(tmp_path, m
 def test_names_say_where_data_are():
     table = data.names()
     assert table["digits"]["where"] == "installed"
-    assert set(table) == {"digits", "mnist-5k", "mnist", "fashion-mnist"}
+    assert {"digits", "mnist-5k", "mnist", "fashion-mnist", "letter", "open-bandit"} <= set(table)
+    with pytest.raises(data.DataError, match="there is no data set 'cifar'"):
+        data.fetch("cifar")

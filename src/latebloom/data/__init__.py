@@ -1,4 +1,4 @@
-"""Data sets: algorithmic ones drawn from a key, and real digits and images from packages."""
+"""Data sets: algorithmic ones drawn from a key, and real images, tables and logs from packages."""
 
 from latebloom.data.algorithmic import (
     ModularArithmetic,
@@ -7,8 +7,12 @@ from latebloom.data.algorithmic import (
     random_binary_codes,
     split,
 )
+from latebloom.data.bandit_logs import load_open_bandit
+from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.dataset import Dataset
-from latebloom.data.images import DataError, Images, fetch, find, load, names, read_idx
+from latebloom.data.images import Images, load, read_idx
+from latebloom.data.sources import DataError
+from latebloom.data.tables import Table, load_table
 
 __all__ = [
     "DataError",
@@ -16,9 +20,12 @@ __all__ = [
     "Images",
     "ModularArithmetic",
     "SparseParity",
+    "Table",
     "fetch",
     "find",
     "load",
+    "load_open_bandit",
+    "load_table",
     "modular_arithmetic",
     "names",
     "random_binary_codes",

@@ -21,13 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from latebloom.checkpoint import load_arrays, save_arrays, write_atomically
-
-
-class DataError(ValueError):
-    """A data set that is missing or not what it should be; the message says what to do."""
+from latebloom.data.sources import DataError, cache_folder, from_debian, from_npm
 
 
 @dataclass(frozen=True)
@@ -106,22 +102,16 @@ _BUNDLED = {
 }
 
 
-def names() -> dict[str, dict[str, str]]:
+def image_names() -> dict[str, dict[str, str]]:
     """What there is: name -> about, licence, and where it was found (or "" if it has to be got)."""
     table = {n: {"about": a, "licence": l, "where": "installed"} for n, (a, l) in _BUNDLED.items()}
     for name, idx in _IDX.items():
-        where = find(name)
+        where = find_images(name)
         table[name] = {"about": idx.about, "licence": idx.licence, "where": str(where or "")}
     return table
 
 
-def cache_folder() -> Path:
-    """Where fetched and converted data are kept: $LATEBLOOM_DATA, or the user's cache folder."""
-    default = Path(platformdirs.user_cache_dir("latebloom")) / "data"
-    return Path(os.environ.get("LATEBLOOM_DATA") or default)
-
-
-def find(name: str) -> Path | None:
+def find_images(name: str) -> Path | None:
     """The folder that holds the four IDX files of `name`, or None.
 
     Looked for in $LATEBLOOM_DATA or the user's cache, and where packages put them, from the
@@ -154,7 +144,7 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
         return _mnist_5k()
     if name in _BUNDLED:
         raise DataError(f"{name} comes with its package: leave out path")
-    folder = Path(path) if path is not None else find(name)
+    folder = Path(path) if path is not None else find_images(name)
     if folder is None:
         raise DataError(
             f"{name} is not here: run `latebloom data fetch {name}`, or give the folder that holds "
@@ -209,7 +199,7 @@ def read_idx(path: str | os.PathLike[str], sha256: str | None = None) -> np.ndar
     return np.frombuffer(blob, np.uint8, offset=head).reshape(shape)
 
 
-def fetch(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
+def fetch_images(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """Get a data set into the user's cache and return its folder.
 
     Sources are tried in turn: package managers that are installed (npm, apt), then the public
@@ -238,7 +228,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
 def _check_name(name: str) -> None:
     known = [*_BUNDLED, *_IDX]
     if name not in known:
-        raise DataError(f"there is no data set {name!r}; there are: {', '.join(known)}")
+        raise DataError(f"there is no image data set {name!r}; there are: {', '.join(known)}")
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -248,32 +238,11 @@ def _file(folder: Path, name: str) -> Path | None:
 def _sources(name: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
     idx = _IDX[name]
     if idx.npm and shutil.which("npm"):
-        yield f"npm package {idx.npm}", lambda to: _from_npm(str(idx.npm), to)
+        yield f"npm package {idx.npm}", lambda to: from_npm(str(idx.npm), to)
     if idx.deb and shutil.which("apt-get"):
-        yield f"Debian package {idx.deb}", lambda to: _from_debian(str(idx.deb), to)
+        yield f"Debian package {idx.deb}", lambda to: from_debian(str(idx.deb), to)
     for url in idx.urls:
         yield url, lambda to, url=url: _from_web(url, to)
-
-
-def _run(*command: str, folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DataError(f"{command[0]} failed: {last}")
-
-
-def _from_npm(package: str, to: Path) -> None:
-    _run("npm", "pack", "--silent", package, folder=to)
-    with tarfile.open(next(to.glob("*.tgz"))) as archive:
-        archive.extractall(to, filter="data")
-
-
-def _from_debian(package: str, to: Path) -> None:
-    os.chmod(to, 0o755)
-    _run("apt-get", "download", package, folder=to)
-    _run("dpkg", "-x", str(next(to.glob("*.deb"))), str(to), folder=to)
 
 
 def _from_web(url: str, to: Path) -> None:
