@@ -3,13 +3,19 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["latebloom.nn", "latebloom.losses", "latebloom.optim"], "beartype.beartype")
+hypothesis.settings.register_profile("tests", deadline=None)  # the first example compiles
+hypothesis.settings.load_profile("tests")
+install_import_hook(
+    ["latebloom.nn", "latebloom.losses", "latebloom.optim", "latebloom.bandits.exploration"],
+    "beartype.beartype",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import warnings
 import webbrowser
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +55,7 @@ StudyName = Annotated[
 ]
 
 
-@contextmanager
+@contextlib.contextmanager
 def clear_errors():
     """Bad input ends in one sentence and exit code 2, not in a traceback."""
     try:
@@ -146,6 +147,9 @@ def show(study: StudyName, as_json: Json = False) -> None:
         "budgets": {b: {"seeds": v.seeds, "arms": list(v.arms or s.arms)} for b, v in s.budgets.items()},
         "claims": [{"claim": c.id, "text": c.text, "paper": c.paper, "threshold": c.holds,
                     "unit": c.unit, "arms": list(c.arms)} for c in s.claims],
+        "apply": None if s.application is None else {
+            "about": s.application.about, "files": s.application.files,
+            "options": {f.name: f.default for f in dataclasses.fields(s.application.options)}},
     }  # fmt: skip
 
     def draw() -> None:
@@ -155,6 +159,10 @@ def show(study: StudyName, as_json: Json = False) -> None:
         for name, budget in row["budgets"].items():
             out.print(f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms")
         out.print(f"[dim]arms:[/] {', '.join(s.arms)}\n")
+        if own := row["apply"]:
+            options = " ".join(f"{name}={value}" for name, value in own["options"].items())
+            out.print(f"[dim]on your own files:[/] latebloom apply {s.slug} FILE... --out DIR")
+            out.print(f"    {own['about']}\n    {own['files']}\n    [dim]options:[/] {options}\n")
         table = Table(box=None, pad_edge=False)
         for name in ("claim", "", "holds if", "the paper reports"):
             table.add_column(name, overflow="fold")
@@ -220,6 +228,54 @@ def run(
                 out.print(f"{name}  {path}", soft_wrap=True)
 
     say(rows, as_json, draw)
+
+
+@app.command()
+def apply(
+    study: StudyName,
+    files: Annotated[list[Path], typer.Argument(help="Your files; `latebloom show STUDY` says what they must hold.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder for tables, figures and result.json.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="option=value; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a study's method on your own files: tables, figures and a JSON come out."""
+    with clear_errors():
+        from latebloom.lab.application import apply as apply_study
+
+        with contextlib.ExitStack() as stack:
+            told = _progress(stack) if err.is_terminal and not as_json else lambda what, share: None
+            done = apply_study(study, files, folder, settings=_overrides(settings or []), say=told)
+    rows = {
+        "study": study,
+        "found": list(done.applied.found),
+        "summary": done.applied.summary,
+        "written": [str(path) for path in done.paths],
+    }
+
+    def draw() -> None:
+        for i, sentence in enumerate(done.applied.found):
+            out.print(sentence, style="bold" if i == 0 else "", highlight=False)
+        out.print()
+        for path in done.paths:
+            out.print(f"[dim]wrote[/] {path}", soft_wrap=True, highlight=False)
+
+    say(rows, as_json, draw)
+
+
+def _progress(stack: contextlib.ExitStack) -> Callable[[str, float | None], None]:
+    """A line that says what is being done, with a bar where the share done is known."""
+    bar = stack.enter_context(
+        Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                 TimeElapsedColumn(), console=err, transient=True)
+    )  # fmt: skip
+    task = bar.add_task("reading", total=None)
+
+    def say(what: str, share: float | None) -> None:
+        bar.update(
+            task, description=what, total=None if share is None else 1.0, completed=share or 0.0
+        )
+
+    return say
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

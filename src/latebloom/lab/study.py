@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +11,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from latebloom.lab.application import Application
 from latebloom.lab.naming import nearest
+from latebloom.lab.settings import override
 
 Traces = Mapping[str, xr.Dataset]
 
@@ -91,7 +91,8 @@ class Study:
     """One paper re-checked: `process` and `schedule` turn an arm's config into a run.
 
     Both are functions defined in the study's module. `data` names what the verdicts stand on,
-    `notes` what differs from the paper's set-up, `watch` the observable whose curve is shown live.
+    `notes` what differs from the paper's set-up, `watch` the observable whose curve is shown live,
+    `application` how the method is run on a user's files.
     """
 
     paper: Paper
@@ -107,6 +108,7 @@ class Study:
     data: str = "synthetic"
     notes: str = ""
     watch: str = "test_accuracy"
+    application: Application | None = None
 
     def __post_init__(self) -> None:
         for claim in self.claims:
@@ -145,44 +147,9 @@ class Study:
             config = dataclasses.replace(self.arms[arm], **budget.settings)
             config = dataclasses.replace(config, **budget.arm_settings.get(arm, {}))
             for name, text in (overrides or {}).items():
-                config = _override(config, name, text)
+                config = override(config, name, text)
             configs[arm] = config
         return configs
-
-
-def _override(config: Any, name: str, text: str) -> Any:
-    hints = typing.get_type_hints(type(config))
-    if name not in hints:
-        raise ValueError(f"there is no setting {name!r}{nearest(name, hints)}")
-    try:
-        value = _parse(text, hints[name])
-    except ValueError:
-        wanted = getattr(hints[name], "__name__", str(hints[name]))
-        raise ValueError(f"setting {name} takes a value of type {wanted}, not {text!r}") from None
-    return dataclasses.replace(config, **{name: value})
-
-
-def _parse(text: str, kind: Any) -> Any:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if text.lower() == "none" and type(None) in inner:
-            return None
-        return _parse(text, next(k for k in inner if k is not type(None)))
-    if origin is tuple:
-        return tuple(_parse(part, inner[0]) for part in text.strip("()").split(",") if part.strip())
-    if origin is typing.Literal:
-        match = [value for value in inner if str(value) == text]
-        if not match:
-            raise ValueError
-        return match[0]
-    if kind is bool:
-        return {"true": True, "false": False}[text.lower()] if text.lower() in (
-            "true", "false") else _fail()  # fmt: skip
-    return kind(text.strip()) if kind in (int, float, str) else _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,1 @@
+"""Federated optimisation in which clients finish late, each at its own pace."""

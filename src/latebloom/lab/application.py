@@ -1,0 +1,114 @@
+"""A finished method on a user's own files: read, run, and leave a table, a JSON and figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from latebloom.checkpoint import write_atomically
+from latebloom.lab import style
+from latebloom.lab.naming import nearest
+from latebloom.lab.settings import override
+
+Say = Callable[[str, float | None], None]  # what is being done, and the share done so far
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a method came to on a user's files.
+
+    - `found`: sentences, the most important first: what the files hold, what follows from them.
+    - `summary`: JSON-able values; `tables` and `figures` by name.
+    """
+
+    found: tuple[str, ...]
+    summary: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+    figures: Mapping[str, MatplotlibFigure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Application:
+    """How a study's method is run on files.
+
+    - `about`: one sentence: what goes in and what comes out.
+    - `files`: what each file must hold, with its columns.
+    - `options`: a frozen dataclass whose fields have defaults.
+    - `run(paths, options, say)`: reads, checks and computes; raises `ValueError` on bad input.
+    """
+
+    about: str
+    files: str
+    options: type
+    run: Callable[[Sequence[Path], Any, Say], Applied]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result on disk."""
+
+    applied: Applied
+    folder: Path
+    paths: tuple[Path, ...]
+
+
+def apply(
+    study: str, files: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *,
+    settings: Mapping[str, str] | None = None, say: Say = lambda what, share: None,
+) -> Written:  # fmt: skip
+    """Run a study's method on files and write what it found into the folder `out`.
+
+    Writes `<table>.csv`, `<figure>.png` and `result.json`, each aside and renamed.
+
+    Raises `ValueError` for a study that takes no files, a file that cannot be used, an unknown
+    setting or one of the wrong type, and a folder that cannot be written to.
+    """
+    from latebloom.lab.registry import find, studies
+
+    chosen = find(study)
+    if chosen.application is None:
+        able = sorted(slug for slug, s in studies().items() if s.application is not None)
+        raise ValueError(
+            f"{study} is not applied to files{nearest(study, able)}; these are: {', '.join(able)}"
+        )
+    options = chosen.application.options()
+    for name, text in (settings or {}).items():
+        options = override(options, name, text)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    applied = chosen.application.run([Path(file) for file in files], options, say)
+    return Written(applied, folder, tuple(_write(applied, folder, chosen, files, options)))
+
+
+def _write(
+    applied: Applied, folder: Path, study: Any, files: Sequence[Any], options: Any
+) -> list[Path]:
+    paths = []
+    for name, table in applied.tables.items():
+        paths.append(folder / f"{name}.csv")
+        write_atomically(paths[-1], table.to_csv(index=False).encode())
+    for name, figure in applied.figures.items():
+        paths.append(folder / f"{name}.png")
+        write_atomically(paths[-1], style.png(figure))
+    result = {
+        "study": study.slug,
+        "files": [str(file) for file in files],
+        "options": vars(options),
+        "found": list(applied.found),
+        "summary": applied.summary,
+        "cite": study.paper.citation(),
+    }
+    paths.append(folder / "result.json")
+    text = json.dumps(result, indent=1, ensure_ascii=False, default=str, allow_nan=False)
+    write_atomically(paths[-1], (text + "\n").encode())
+    return paths

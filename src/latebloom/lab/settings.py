@@ -1,0 +1,47 @@
+"""Settings given as text, laid over a config dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from latebloom.lab.naming import nearest
+
+
+def override(config: Any, name: str, text: str) -> Any:
+    """The config with one field parsed from `text`.
+
+    Raises `ValueError` for a field that does not exist (and suggests the nearest) or a value of
+    the wrong type.
+    """
+    hints = typing.get_type_hints(type(config))
+    if name not in hints:
+        raise ValueError(f"there is no setting {name!r}{nearest(name, hints)}")
+    try:
+        value = _parse(text, hints[name])
+    except ValueError:
+        wanted = getattr(hints[name], "__name__", str(hints[name]))
+        raise ValueError(f"setting {name} takes a value of type {wanted}, not {text!r}") from None
+    return dataclasses.replace(config, **{name: value})
+
+
+def _parse(text: str, kind: Any) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() == "none" and type(None) in inner:
+            return None
+        return _parse(text, next(k for k in inner if k is not type(None)))
+    if origin is tuple:
+        return tuple(_parse(part, inner[0]) for part in text.strip("()").split(",") if part.strip())
+    if origin is typing.Literal:
+        match = [value for value in inner if str(value) == text]
+        if not match:
+            raise ValueError
+        return match[0]
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind in (int, float, str):
+        return kind(text.strip())
+    raise ValueError

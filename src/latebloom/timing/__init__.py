@@ -1,0 +1,1 @@
+"""When to warm up, decay, stop, prune and listen."""
