@@ -8,6 +8,7 @@ the same noise, and are compared pairwise.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -208,12 +209,11 @@ class Interaction(Process):
 
         if self.block > 1:
             rounds = jnp.arange(self.block)
-            _, *rows = jax.vmap(one, in_axes=(None, 0))(s.environment, rounds)
-            feedback, outcome, decision = rows
+            _, feedback, outcome, decision = jax.vmap(one, in_axes=(None, 0))(s.environment, rounds)
             return s.environment, feedback, outcome, decision
-        environment, *row = one(s.environment, jnp.int32(0))
-        feedback, outcome, decision = jax.tree.map(lambda x: jnp.asarray(x)[None], row)
-        return environment, feedback, outcome, decision
+        environment, feedback, outcome, decision = one(s.environment, jnp.int32(0))
+        block = partial(jax.tree.map, lambda x: jnp.asarray(x)[None])
+        return environment, block(feedback), block(outcome), block(decision)
 
     def step(self, s: InteractionState) -> InteractionState:
         environment, fresh, outcome, decision = self._serve(s)
