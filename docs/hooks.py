@@ -53,11 +53,23 @@ def _ledger():
     return "\n".join(lines)
 
 
+def _applications():
+    from latebloom.lab.registry import studies
+
+    return "\n".join(
+        f"| {s.application.files} | {s.application.about} | `latebloom apply {slug} FILE... --out DIR` "
+        f"([page](studies/{slug}.md)) |"
+        for slug, s in studies().items()
+        if s.application is not None
+    )
+
+
 def on_page_markdown(markdown, page, config, files):
     slug = Path(page.file.src_path).stem
     entries = [e for name in (slug, f"{slug}-images", f"{slug}-full") if (e := _entry(name))]
     shown = "\n\n".join(f"{_table(e)}\n\n{_figures(e)}" for e in entries)
     markdown = markdown.replace("<!-- verdicts -->", shown)
+    markdown = markdown.replace("<!-- applications -->", _applications())
     return markdown.replace("<!-- ledger -->", _ledger())
 
 

@@ -398,7 +398,8 @@ def data_list(as_json: Json = False) -> None:
             table.add_column(column, overflow="fold")
         for r in rows:
             missing = f"[dim]latebloom data fetch {r['name']}[/]"
-            table.add_row(f"[bold]{r['name']}", r["about"], r["licence"], r["where"] or missing)
+            where = r["where"].replace(str(Path.home()), "~")
+            table.add_row(f"[bold]{r['name']}", r["about"], r["licence"], where or missing)
         out.print(table)
 
     say(rows, as_json, show)

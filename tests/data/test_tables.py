@@ -55,7 +55,7 @@ def test_an_r_file_becomes_a_table(glass):
     assert table.y.tolist() == [1, 0, 1] and table.classes == ("1", "2")
     assert table.features == ("RI", "tint") and table.source == str(glass)
     assert data.find("glass") == glass.parent
-    assert data.names()["glass"]["where"] == str(glass)
+    assert data.names()["glass"]["where"] == str(glass.parent)
 
 
 def test_an_r_file_without_the_frame_is_named(glass):

@@ -89,7 +89,7 @@ def table_names() -> dict[str, dict[str, str]]:
         found[name] = {
             "about": facts.about,
             "licence": "GPL-2 (package)",
-            "where": str(where or ""),
+            "where": str(where.parent if where else ""),
         }
     return found
 
