@@ -366,3 +366,19 @@ def test_a_module_that_is_handed_around_counts_whole(tmp_path, monkeypatch):
     text = "from latebloom import losses\ndef f(x):\n    return getattr(losses, x)\n"
     reached = set(source._reach("m", source._parse(text), ["f"]))
     assert ("latebloom.losses", "stablemax") in reached
+
+
+def test_a_check_made_by_a_function_counts_with_its_maker_and_values(tmp_path, monkeypatch):
+    text = "from functools import partial\ndef make(limit):\n    def effect(x):\n        return x > limit\n    return effect\ndef plain(x, y):\n    return x + {}\n"
+    (tmp_path / "m_five.py").write_text(text.format(1))
+    (tmp_path / "m_six.py").write_text(text.format(2))
+    monkeypatch.syspath_prepend(tmp_path)
+    five, six = __import__("m_five"), __import__("m_six")
+    made = [source_hash(five, [five.make(limit)]) for limit in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+    from functools import partial
+
+    partials = [
+        source_hash(m, [partial(m.plain, y=y)]) for m, y in ((five, 1), (five, 2), (six, 1))
+    ]
+    assert len(set(partials)) == 3

@@ -35,15 +35,34 @@ class _Module:
 def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) -> str:
     """Hash of `roots`, of all definitions that they reach, and of the loop that runs them.
 
-    Roots are functions or classes defined in `module` (others do not count). What nothing among
-    them names, such as claims and figures, does not count.
+    Roots are functions or classes defined in `module` (others do not count); of a function made
+    by another one, or a partial, the maker counts and the plain values that it was given. What
+    nothing among them names, such as claims and figures, does not count.
     """
     own = _parse(inspect.getsource(module))
-    names = [root.__name__ for root in roots if root.__module__ == module.__name__]
-    found = _reach(module.__name__, own, names)
+    names, given = [], []
+    for root in roots:
+        values = _given(root)
+        while isinstance(root, functools.partial):
+            root = root.func
+        if root.__module__ == module.__name__:
+            names.append(root.__qualname__.split(".")[0])
+            given += values
+    found = _reach(module.__name__, own, [name for name in names if name in own.definitions])
     # The name of the module itself is left out: a study may move.
     text = [("" if m == module.__name__ else m, name, code) for (m, name), code in found.items()]
-    return hashlib.sha256(repr(sorted(text)).encode()).hexdigest()
+    whole = repr((sorted(text), given)) if given else repr(sorted(text))
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _given(root: Any) -> list[str]:
+    """The plain values that a partial or a closure was made with."""
+    values: list[Any] = []
+    while isinstance(root, functools.partial):
+        values += [*root.args, *sorted(root.keywords.items())]
+        root = root.func
+    values += [cell.cell_contents for cell in getattr(root, "__closure__", None) or ()]
+    return [repr(v) for v in values if isinstance(v, str | int | float | tuple | None)]
 
 
 def _reach(name: str, own: _Module, roots: list[str]) -> dict[Place, str]:
