@@ -45,9 +45,9 @@ Results = Annotated[Path, typer.Option("--results", help="The ledger's folder.")
 
 
 def complete_study(incomplete: str) -> list[str]:
-    from latebloom.lab.registry import studies
+    from latebloom.lab.registry import slugs
 
-    return [slug for slug in studies() if slug.startswith(incomplete)]
+    return [slug for slug in slugs() if slug.startswith(incomplete)]
 
 
 StudyName = Annotated[

@@ -232,7 +232,7 @@ def test_the_ledger_holds_what_the_lab_wrote_and_knows_when_it_is_stale(tmp_path
     ledger.record(done, tmp_path / "results")
     (entry,) = ledger.entries(tmp_path / "results")
     assert (tmp_path / "results" / "lines" / "lines.png").read_bytes()[:4] == b"\x89PNG"
-    monkeypatch.setattr(ledger, "studies", lambda: {"lines": study})
+    monkeypatch.setattr(ledger, "known", {"lines": study}.get)
     (row,) = ledger.rows(entry)
     wanted = {
         "study",
@@ -248,7 +248,7 @@ def test_the_ledger_holds_what_the_lab_wrote_and_knows_when_it_is_stale(tmp_path
     }
     assert wanted <= set(row)
     assert (row["verdict"], row["estimate"], row["stale"]) == ("holds", 8, False)
-    monkeypatch.setattr(ledger, "studies", lambda: {"lines": make_study(claim("> 7"))})
+    monkeypatch.setattr(ledger, "known", {"lines": make_study(claim("> 7"))}.get)
     assert ledger.rows(entry)[0]["stale"]
 
 
@@ -271,7 +271,7 @@ def test_the_report_is_self_contained_and_says_what_the_store_says(tmp_path, mon
     assert "On Lines" in page and "<svg" in page and ">8</span> [8, 8]" in page
     assert "<script" not in page and "<link" not in page and "src=" not in page
     assert "currentColor" in page and style.INK not in page
-    monkeypatch.setattr(report, "studies", lambda: {"lines": study})
+    monkeypatch.setattr(report, "known", {"lines": study}.get)
     index = report.write_index(store, tmp_path / "reports").read_text()
     assert 'href="lines.html"' in index and "1 holds" in index
 
@@ -382,3 +382,11 @@ def test_a_check_made_by_a_function_counts_with_its_maker_and_values(tmp_path, m
         source_hash(m, [partial(m.plain, y=y)]) for m, y in ((five, 1), (five, 2), (six, 1))
     ]
     assert len(set(partials)) == 3
+
+
+def test_every_module_of_a_study_is_named_by_its_slug():
+    from latebloom.lab.registry import known, slugs
+
+    named = [slug for slug in slugs() if known(slug)]
+    assert set(named) == set(studies())
+    assert known("no-such-study") is None

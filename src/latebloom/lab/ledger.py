@@ -8,7 +8,7 @@ from typing import Any
 
 from latebloom.checkpoint import write_atomically
 from latebloom.lab import style
-from latebloom.lab.registry import studies
+from latebloom.lab.registry import known
 from latebloom.lab.runner import Pass, source_of_verdicts
 
 
@@ -54,7 +54,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 
 def is_stale(entry: dict[str, Any]) -> bool:
     """Whether the sources have changed since the entry's verdicts were made."""
-    study = studies().get(entry["study"])
+    study = known(entry["study"])
     return study is None or source_of_verdicts(study) != entry["source"]
 
 

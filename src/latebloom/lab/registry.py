@@ -19,14 +19,32 @@ from latebloom.lab.study import Study
 @functools.cache
 def studies() -> dict[str, Study]:
     """Every study by its slug, in order of family and slug."""
-    found = {}
+    found = [study for slug in slugs() if (study := known(slug))]
+    return {s.slug: s for s in sorted(found, key=lambda s: (s.family, s.slug))}
+
+
+def slugs() -> list[str]:
+    """The names that studies can have, without importing any."""
+    return list(_modules())
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    """The module of each study, by the slug that its name spells; modules of parts are left out."""
     package = importlib.import_module("latebloom.studies")
-    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not info.ispkg:
-            study = getattr(importlib.import_module(info.name), "study", None)
-            if isinstance(study, Study):
-                found[study.slug] = study
-    return dict(sorted(found.items(), key=lambda item: (item[1].family, item[0])))
+    names = [
+        info.name
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not info.ispkg and not info.name.rpartition(".")[2].startswith("apply_")
+    ]
+    return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
+
+
+def known(slug: str) -> Study | None:
+    """The package's study of that slug, or None; no other study is imported for it."""
+    name = _modules().get(slug)
+    study = getattr(importlib.import_module(name), "study", None) if name else None
+    return study if isinstance(study, Study) and study.slug == slug else None
 
 
 def find(slug: str) -> Study:
@@ -36,10 +54,10 @@ def find(slug: str) -> Study:
     """
     if slug.endswith(".py"):
         return _load(Path(slug))
-    known = studies()
-    if slug not in known:
-        raise ValueError(f"there is no study {slug!r}{nearest(slug, known)}")
-    return known[slug]
+    study = known(slug)
+    if study is None:
+        raise ValueError(f"there is no study {slug!r}{nearest(slug, slugs())}")
+    return study
 
 
 def _load(path: Path) -> Study:
@@ -66,19 +84,19 @@ def search(text: str) -> list[tuple[Study, float]]:
 
     Those that share no word with it are left out.
     """
-    known = list(studies().values())
+    all_studies = list(studies().values())
     documents = [
         " ".join(
             # Symptoms are what people type: they count threefold.
             [*(s.symptoms * 3), s.question, s.paper.title, s.slug.replace("-", " "), s.family]
             + [c.text for c in s.claims]
         )
-        for s in known
+        for s in all_studies
     ]
     ranker = bm25s.BM25()
     ranker.index(bm25s.tokenize(documents, show_progress=False), show_progress=False)
     words = bm25s.tokenize([text], show_progress=False, return_ids=False)
     if not words or not words[0]:
         return []
-    rows, scores = ranker.retrieve(words, k=len(known), show_progress=False)
-    return [(known[i], float(s)) for i, s in zip(rows[0], scores[0], strict=True) if s > 0]
+    rows, scores = ranker.retrieve(words, k=len(all_studies), show_progress=False)
+    return [(all_studies[i], float(s)) for i, s in zip(rows[0], scores[0], strict=True) if s > 0]

@@ -15,7 +15,7 @@ import xarray as xr
 from latebloom.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.ledger import is_stale
-from latebloom.lab.registry import studies
+from latebloom.lab.registry import known
 from latebloom.lab.runner import Pass
 from latebloom.lab.store import Store
 from latebloom.lab.study import Study
@@ -115,10 +115,9 @@ def write_page(done: Pass, folder: Path) -> Path:
 
 def write_index(store: Store, folder: Path) -> Path:
     """Write the index of all pages in the folder, from the records in the store."""
-    rows = []
-    for study in studies().values():
-        if (folder / f"{study.slug}.html").exists() and (record := latest(store, study)):
-            rows.append(_index_row(study, record))
+    shown = [study for page in folder.glob("*.html") if (study := known(page.stem))]
+    shown.sort(key=lambda study: (study.family, study.slug))
+    rows = [_index_row(s, record) for s in shown if (record := latest(store, s))]
     path = folder / "index.html"
     write_atomically(path, _environment().get_template("index.html").render(rows=rows).encode())
     return path
