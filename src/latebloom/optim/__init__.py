@@ -1,5 +1,7 @@
-"""Optimiser ideas as Optax gradient transformations."""
+"""Optimiser ideas as Optax gradient transformations and schedules."""
 
 from latebloom.optim.perp_grad import perp_grad
+from latebloom.optim.schedules import schedule_values, tabulated
+from latebloom.optim.tail_weights import last_iterate, tail_fractions
 
-__all__ = ["perp_grad"]
+__all__ = ["last_iterate", "perp_grad", "schedule_values", "tabulated", "tail_fractions"]

@@ -1,0 +1,149 @@
+"""The study at smoke, and its checks on traces worked by hand."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from latebloom.lab import style
+from latebloom.lab.runner import run
+from latebloom.lab.store import Store
+from latebloom.studies.timing import refined_schedules as module
+from latebloom.studies.timing.refined_schedules import ARMS, CLAIMS, FLOOR, SUITE, WORST, study
+
+CELLS = ["linear", "linear+warm-up", "cosine", "cosine+warm-up", "refined", "linear-2x"]
+
+
+def trace(losses, tuning=(3, 2, 2, 3, 1, 1), norms=None):
+    """Two seeds with equal losses, one a cell, after two observations; errors are losses / 10."""
+    norms = np.ones(100) if norms is None else np.asarray(norms, float)
+    padded = np.concatenate([norms, np.zeros_like(norms)])
+    loss = np.stack([np.ones((2, len(CELLS))), np.tile(losses, (2, 1))], axis=1) - FLOOR
+    wide = {"seed": 2, "step": 2}
+    return xr.Dataset(
+        {
+            "train_loss": (("seed", "step", "cell"), loss),
+            "train_error": (("seed", "step", "cell"), (loss + FLOOR) / 10),
+            "tuning_loss": (
+                ("seed", "step", "cell", "tried_peak"),
+                np.broadcast_to(np.array(tuning, float)[:, None] + [0, 5], (2, 2, len(CELLS), 2)),
+            ),
+            "gradient_norm": (
+                (*wide, "iteration", "recorded"),
+                np.broadcast_to(padded[:, None], (2, 2, len(padded), 1)),
+            ),
+        },
+        {"cell": CELLS, "step": [0, 200]},
+    )
+
+
+def suite(**changes):
+    return {name: trace([1.0, 0.8, 0.4, 0.5, 0.6, 0.2], **changes) for name in SUITE}
+
+
+def test_a_family_is_represented_by_what_tuned_better():
+    one = trace([1.0, 0.8, 0.4, 0.5, 0.6, 0.2])
+    assert module.tuned(one, "linear") == "linear+warm-up"
+    assert module.tuned(one, "cosine") == "cosine"
+    assert module.tuned(one, "refined") == "refined"
+
+
+def test_differences_are_logs_of_the_last_losses():
+    traces = suite()
+    np.testing.assert_allclose(module.pooled("linear", "cosine", traces), np.log(0.8 / 0.4))
+    np.testing.assert_allclose(module.pooled("refined", "linear", traces), np.log(0.6 / 0.8))
+    np.testing.assert_allclose(module.pooled("refined", "linear-2x", traces), np.log(3))
+    np.testing.assert_allclose(module.error_difference(traces), -2.0)
+    traces |= {"mlp": traces["iris"], "dna": traces["iris"]}
+    np.testing.assert_allclose(module.deep_without_warmup(traces), np.log(0.6))
+    np.testing.assert_allclose(module.collapsed(traces), np.log(0.6 / 0.8))
+
+
+def test_shapes_of_refined_schedules():
+    flat = suite()
+    np.testing.assert_allclose(module.warmup_share(flat), 0.0)
+    np.testing.assert_allclose(module.late_height(flat), 1.0)
+    norms = np.repeat([3.0, 1.0], 50)
+    stepped = suite(norms=norms)
+    np.testing.assert_allclose(module.warmup_share(stepped), 0.5, atol=0.02)
+    np.testing.assert_allclose(module.late_height(stepped), 2.0, rtol=0.03)
+    mixed = {name: trace(np.ones(6), norms=np.repeat([h, 1.0], [10 + 4 * i, 90 - 4 * i]))
+             for i, (name, h) in enumerate(zip(SUITE, range(2, 11), strict=True))}  # fmt: skip
+    np.testing.assert_allclose(module.early_excess(mixed), 1.0)
+    rng = np.random.default_rng(0)
+    assert module.shuffled_distance(suite(norms=rng.uniform(0.8, 1.2, 100)))[0] < 0.1
+
+
+def worst(rows):
+    """[schedule, scale, instance] for two equal seeds."""
+    values = np.broadcast_to(np.array(rows, float), (2, 1, 3, 4, 2))
+    dims = ("seed", "step", "schedule", "scale", "instance")
+    return xr.Dataset({"ratio": (dims, values)}, {"schedule": ["linear", "flat", "inverse-sqrt"]})
+
+
+def test_worst_cases_are_worst_over_problems_and_best_over_step_sizes():
+    linear = [[2, 0], [1.5, 0], [0.5, 0.7], [0.1, 0.1]]
+    flat = [[2, 0], [0.4, 1.3], [1.1, 0.9], [0, 3]]
+    traces = dict.fromkeys(WORST, worst([linear, flat, np.full((4, 2), 9)]))
+    np.testing.assert_allclose(module.linear_worst(traces), 0.7)
+    np.testing.assert_allclose(module.excess_of("flat", traces), 1.1 - 0.7)
+    np.testing.assert_allclose(module.excess_of("inverse-sqrt", traces), 9 - 0.7)
+    harder = [[2, 0], [1.5, 0], [0.8, 0.7], [0.1, 0.1]]
+    traces[WORST[0]] = worst([harder, flat, flat])
+    np.testing.assert_allclose(module.linear_worst(traces), 0.8)
+
+
+def test_the_interval_over_sets_and_seeds_is_wider_than_over_seeds():
+    rows = np.repeat([[-1.0], [1.0]], 5, axis=1)
+    assert module.two_way_interval(rows) == (-1.0, 1.0)
+
+
+def test_made_up_norms_start_where_the_paper_says():
+    constant, early, rising, falling = module.synthetic_norms()
+    assert np.ptp(constant) == 0 and early[-1] == pytest.approx(1.0)
+    assert rising[-1] > 1.9 and falling[-1] < 0.72 and early[0] > 3
+
+
+def test_quick_runs_every_claim_and_full_is_the_papers_scale():
+    assert set(study.configs(study.budget("quick"))) == set(ARMS)
+    full = study.configs(study.budget("full"))
+    assert full["letter"].rows is None and full["letter"].epochs == 30 and full["mlp"].pool == 1
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    return run(study, "smoke", store=Store(tmp_path_factory.mktemp("store")))
+
+
+def test_study_turns_at_smoke(smoke):
+    assert {v.claim for v in smoke.verdicts} == {c.id for c in CLAIMS}
+    found = smoke.traces["mlp"]
+    assert (found.diverged_at == -1).all()
+    assert found.cell.values[0] == "linear" and found.cell.values[-2] == "refined"
+    loss = found.train_loss.sel(cell="linear")
+    assert (loss.isel(step=-1) < loss.isel(step=0)).all()
+    half = found.step.values[-1] // 2
+    short = found.train_loss.drop_sel(cell="linear-2x")
+    np.testing.assert_array_equal(short.sel(step=half), short.isel(step=-1))
+    lowest = found.tuning_loss.values[0, 0].argmin(axis=-1)
+    np.testing.assert_allclose(found.peak.values[0, 0], found.tried_peak.values[lowest])
+    assert found.refined.values.max() > 0.95 and (found.refined.values[..., -1] == 0).all()
+
+
+def test_figures_are_drawn_from_small_traces(smoke):
+    traces = dict.fromkeys([*SUITE, "dna", "mlp"], smoke.traces["mlp"])
+    traces |= dict.fromkeys(WORST, worst(np.ones((3, 4, 2))))
+    for figure in study.figures:
+        assert len(style.png(figure.draw(traces))) > 10_000, figure.name
+
+
+def test_logistic_regression_starts_from_nothing_on_standardised_tables():
+    problem = module._problem(ARMS["iris"])
+    assert problem.x.shape == (150, 4) and problem.train == 120 and problem.norm == "l2"
+    np.testing.assert_allclose(problem.x.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(problem.x.std(axis=0), 1, rtol=1e-4)
+    weights = jax.tree.leaves(problem.model(jax.random.key(0)))
+    assert [w.shape for w in weights if w.ndim] == [(4, 3), (3,)]
+    assert not any(w.any() for w in weights)
+    assert module.schedule(ARMS["iris"])[-1] == 2 * 30 * (120 // 16)
+    assert type(module.make_process(ARMS["worst-100"])).__name__ == "WorstCase"
