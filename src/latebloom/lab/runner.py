@@ -37,7 +37,7 @@ class Pass:
     traces: Mapping[str, xr.Dataset]
     paths: tuple[Path, ...]
     verdicts: tuple[Verdict, ...]
-    seconds: float  # compiling and running all units, also those found in the store
+    seconds: float  # building, compiling and running all units, also those found in the store
     waited: float  # seconds that this call took
     source: str
     date: str
@@ -144,8 +144,11 @@ def _unit(study: Study, unit: Unit, store: Store, resume: bool, watch: Watcher) 
             watch.found(unit.arm, found)
             return found
         try:
+            begun = time.perf_counter()
+            process = study.process(unit.config)
+            built = time.perf_counter() - begun
             trace = unfold(
-                study.process(unit.config),
+                process,
                 seeds=unit.seeds,
                 at=np.array(unit.at),
                 progress=lambda tick: watch.tick(unit.arm, tick),
@@ -156,6 +159,7 @@ def _unit(study: Study, unit: Unit, store: Store, resume: bool, watch: Watcher) 
             )
         except ValueError as error:
             raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
+        trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + built, 3)
         store.write(unit, trace)
         watch.found(unit.arm, trace)
         return trace
