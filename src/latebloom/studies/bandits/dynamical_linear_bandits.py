@@ -79,7 +79,7 @@ class Config:
     radius_factor: float = 1.0
     method: Method = "arx"
     order: int = 3
-    doublings: int = 6
+    doublings: int = 5
     per_decade: int = 20
 
 

@@ -196,7 +196,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 QUADRATIC = Config()
 LOGISTIC = Config(problem="logistic", looks=30)
 NETWORK = Config(
-    problem="network", data="letter", clients=20, local_steps=10, horizon=100.0, looks=50
+    problem="network", data="letter", clients=20, local_steps=10, horizon=100.0, looks=25
 )
 FEDFIX = (0.2, 0.5, 0.8)
 MAIN = ("async", "fedfix-0.5", "fedbuff-10", "sync")
