@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -162,7 +163,8 @@ def show(study: StudyName, as_json: Json = False) -> None:
         if own := row["apply"]:
             options = " ".join(f"{name}={value}" for name, value in own["options"].items())
             out.print(f"[dim]on your own files:[/] latebloom apply {s.slug} FILE... --out DIR")
-            out.print(f"    {own['about']}\n    {own['files']}\n    [dim]options:[/] {options}\n")
+            about, files, options = map(escape, (own["about"], own["files"], options))
+            out.print(f"    {about}\n    {files}\n    [dim]options:[/] {options}\n")
         table = Table(box=None, pad_edge=False)
         for name in ("claim", "", "holds if", "the paper reports"):
             table.add_column(name, overflow="fold")
