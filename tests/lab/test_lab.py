@@ -250,6 +250,9 @@ def test_the_ledger_holds_what_the_lab_wrote_and_knows_when_it_is_stale(tmp_path
     assert (row["verdict"], row["estimate"], row["stale"]) == ("holds", 8, False)
     monkeypatch.setattr(ledger, "known", {"lines": make_study(claim("> 7"))}.get)
     assert ledger.rows(entry)[0]["stale"]
+    other = make_study(arms={"steep": Config(3.0), "flat": Config(0.0)})
+    monkeypatch.setattr(ledger, "known", {"lines": other}.get)
+    assert ledger.rows(entry)[0]["stale"]
 
 
 def test_a_changed_pass_does_not_enter_the_ledger(tmp_path):

@@ -10,6 +10,7 @@ from latebloom.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.registry import known
 from latebloom.lab.runner import Pass, source_of_verdicts
+from latebloom.lab.store import config_dict
 
 
 def record(done: Pass, folder: Path) -> Path:
@@ -53,9 +54,15 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 
 
 def is_stale(entry: dict[str, Any]) -> bool:
-    """Whether the sources have changed since the entry's verdicts were made."""
+    """Whether sources, or the settings of the budget's arms, have changed since the verdicts were
+    made."""
     study = known(entry["study"])
-    return study is None or source_of_verdicts(study) != entry["source"]
+    if study is None or source_of_verdicts(study) != entry["source"]:
+        return True
+    if entry["budget"] not in study.budgets or entry.get("changed"):
+        return entry["budget"] not in study.budgets
+    now = study.configs(study.budget(entry["budget"]))
+    return {arm: config_dict(config) for arm, config in now.items()} != entry["configs"]
 
 
 def rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
