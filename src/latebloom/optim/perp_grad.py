@@ -23,8 +23,9 @@ def perp_grad(scope: str = "tensor", keep_norm: bool = True) -> optax.GradientTr
     - `keep_norm`: rescale the projected gradient to the norm of the original.
 
     Guards: a tensor with a single element would lose its whole gradient, so it passes unchanged;
-    a tensor of zeros has nothing to project on; a gradient that lies along the weights up to
-    rounding becomes zero instead of rescaled noise.
+    a tensor of zeros, or of a norm below about 1e-13, has nothing to project on (the published
+    formula adds 1e-30 to its squared norm); a gradient that lies along the weights up to rounding
+    becomes zero instead of rescaled noise.
 
     Raises `ValueError` where `update` is called without `params`.
 
