@@ -393,3 +393,10 @@ def test_every_module_of_a_study_is_named_by_its_slug():
     named = [slug for slug in slugs() if known(slug)]
     assert set(named) == set(studies())
     assert known("no-such-study") is None
+
+
+def test_units_that_ran_on_different_devices_make_one_record(tmp_path):
+    done = run(study, seeds=10, store=Store(tmp_path))
+    for trace in done.traces.values():
+        del trace.attrs["backend"]  # what is left of two units that disagree
+    assert done.record()["versions"]["backend"] == "mixed"

@@ -55,7 +55,10 @@ class Pass:
             "seconds": round(self.seconds, 1),
             "source": self.source,
             "data": self.study.data,
-            "versions": {k: _first(self.traces).attrs[k] for k in ("latebloom", "jax", "backend")},
+            "versions": {
+                k: _first(self.traces).attrs.get(k, "mixed")
+                for k in ("latebloom", "jax", "backend")
+            },
             "configs": {arm: config_dict(config) for arm, config in self.configs.items()},
             "traces": [str(path) for path in self.paths],
             "verdicts": [verdict.row() for verdict in self.verdicts],
