@@ -357,7 +357,8 @@ class _CompiledRun(_Run):
             self.state_paths = list(_leaves(state))
             return tuple(leaves)
 
-        self.states = jax.jit(_over_seeds(init, self.seeds_by))(self.arrays, keys)
+        program, _ = _compiled_once(jax.jit(_over_seeds(init, self.seeds_by)), self.arrays, keys)
+        self.states = program(self.arrays, keys)
 
     def _join(self, arrays: Any) -> Process:
         return eqx.combine(jax.tree.unflatten(self.array_tree, arrays), self.static)
@@ -449,19 +450,11 @@ class _CompiledRun(_Run):
                 program, mesh=mesh, in_specs=(same, by_seed, by_seed, same, same, same),
                 out_specs=by_seed, check_vma=False,
             )  # fmt: skip
-        traced = jax.jit(program).trace(*self._arguments([], []))
-        text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
-        identity = hashlib.sha256(f"{jax.__version__} {self.devices} {text}".encode())
-        for constant in traced.jaxpr.consts:
-            identity.update(np.asarray(constant).tobytes())
-        key = identity.hexdigest()
-        if key not in _compiled:
-            _compiled[key] = traced.lower().compile()
+        compiled, identity = _compiled_once(jax.jit(program), *self._arguments([], []))
         identity.update(repr((list(self.observed), self.state_paths)).encode())
         for leaf in [*self.arrays, *self.states, self.at]:
-            bits = jax.random.key_data(leaf) if is_key(leaf) else leaf
-            identity.update(np.asarray(bits).tobytes())
-        return _compiled[key], identity.hexdigest()
+            identity.update(_bits(leaf))
+        return compiled, identity.hexdigest()
 
     def _arguments(self, gaps: list[int], record: list[bool]) -> tuple[Any, ...]:
         padding = self.capacity - len(gaps)
@@ -516,7 +509,25 @@ class _CompiledRun(_Run):
             self.states = tuple(jnp.asarray(found[0][f"state{p}"]) for p in self.state_paths)
 
 
-_compiled: dict[str, Callable[..., _Carry]] = {}
+_compiled: dict[str, Callable[..., Any]] = {}
+
+
+def _compiled_once(program: Any, *arguments: Any) -> tuple[Callable[..., Any], Any]:
+    """A jitted program for these arguments, compiled unless its like has been; and its hash."""
+    traced = program.trace(*arguments)
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    places = [str(getattr(x, "sharding", "")) for x in jax.tree.leaves(arguments)]
+    identity = hashlib.sha256(f"{jax.__version__} {places} {text}".encode())
+    for constant in traced.jaxpr.consts:
+        identity.update(_bits(constant))
+    key = identity.hexdigest()
+    if key not in _compiled:
+        _compiled[key] = traced.lower().compile()
+    return _compiled[key], identity
+
+
+def _bits(leaf: Any) -> bytes:
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf).tobytes()
 
 
 def _over_seeds(function: Callable[..., Any], seeds_by: str) -> Callable[..., Any]:

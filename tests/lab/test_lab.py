@@ -12,6 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latebloom.data import DataError
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, source, style
 from latebloom.lab.registry import search, studies
 from latebloom.lab.runner import run
@@ -296,9 +297,13 @@ def test_every_study_is_whole():
         assert {"smoke", "quick", "full"} <= set(s.budgets)
         assert s.budgets["quick"].seeds >= 4
         assert len({c.id for c in s.claims}) == len(s.claims)
-        for budget in s.budgets.values():
+        for name, budget in s.budgets.items():
             for config in s.configs(budget).values():
-                steps = np.asarray(s.schedule(config))
+                try:
+                    steps = np.asarray(s.schedule(config))
+                except DataError:  # a schedule may depend on the length of a table to be fetched
+                    assert name != "smoke"
+                    continue
                 assert (np.diff(steps) > 0).all() and steps[0] >= 0
 
 
@@ -369,6 +374,18 @@ def test_a_module_that_is_handed_around_counts_whole(tmp_path, monkeypatch):
     text = "from latebloom import losses\ndef f(x):\n    return getattr(losses, x)\n"
     reached = set(source._reach("m", source._parse(text), ["f"]))
     assert ("latebloom.losses", "stablemax") in reached
+
+
+def test_the_variable_of_a_comprehension_defines_nothing():
+    text = (
+        "TABLE = {x: [y for y in (1, 2)] for x in (1, 2)}\n"
+        "(a, (b, c)), d[0] = ((1, (2, 3)), [4])\n"
+        "if a:\n    def g(z):\n        w = 1\nelse:\n    g = lambda z: [z for z in z]\n"
+        "def f(x, y):\n    return x + y\n"
+    )
+    own = source._parse(text)
+    assert set(own.definitions) == {"TABLE", "a", "b", "c", "g", "f"}
+    assert {place[1] for place in source._reach("m", own, ["f"]) if place[0] == "m"} == {"f", ""}
 
 
 def test_a_check_made_by_a_function_counts_with_its_maker_and_values(tmp_path, monkeypatch):

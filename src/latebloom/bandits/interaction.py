@@ -218,7 +218,7 @@ class Interaction(Process):
     def step(self, s: InteractionState) -> InteractionState:
         environment, fresh, outcome, decision = self._serve(s)
         held = jnp.broadcast_to(jnp.asarray(decision.hold, jnp.int32), (self.block,))
-        round = s.round + held.sum()
+        round = s.round + held.sum(dtype=jnp.int32)
         due = fresh.round + held - 1 + jnp.asarray(outcome.delay, jnp.int32)
         feedback, queue, due, lost = self._arrivals(s, fresh, due, round)
         policy = s.policy

@@ -20,6 +20,7 @@ from typing import Any
 
 PACKAGE = "latebloom"
 _NOT_RESULTS = (f"{PACKAGE}.lab", f"{PACKAGE}.cli", f"{PACKAGE}.progress")
+_SCOPES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
 LOOSE = ""  # what a module does on import besides defining names
 
 Place = tuple[str, str]  # module, name
@@ -135,15 +136,17 @@ def _parse(text: str) -> _Module:
     return found
 
 
-def _names_bound_by(node: ast.stmt) -> Iterator[str]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield node.name
-    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.If | ast.Try | ast.For | ast.With):
-        for child in ast.walk(node):
-            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
-                yield child.id
-            elif child is not node and isinstance(child, ast.FunctionDef | ast.ClassDef):
-                yield child.name
+def _names_bound_by(statement: ast.stmt) -> Iterator[str]:
+    """Names that a statement of a module binds there, not those of scopes within it."""
+    todo: list[ast.AST] = [statement]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif not isinstance(node, _SCOPES | ast.AugAssign):
+            todo += ast.iter_child_nodes(node)
 
 
 def _imports_of(nodes: Iterable[ast.AST]) -> dict[str, Place]:
