@@ -357,7 +357,9 @@ class _CompiledRun(_Run):
             self.state_paths = list(_leaves(state))
             return tuple(leaves)
 
-        program, _ = _compiled_once(jax.jit(_over_seeds(init, self.seeds_by)), self.arrays, keys)
+        program, _ = _compiled_once(
+            jax.jit(_over_seeds(init, self.seeds_by)), self.arrays, keys, options=_RUNS_ONCE
+        )
         self.states = program(self.arrays, keys)
 
     def _join(self, arrays: Any) -> Process:
@@ -512,7 +514,13 @@ class _CompiledRun(_Run):
 _compiled: dict[str, Callable[..., Any]] = {}
 
 
-def _compiled_once(program: Any, *arguments: Any) -> tuple[Callable[..., Any], Any]:
+# What runs once costs more to optimise than to run.
+_RUNS_ONCE = {"xla_backend_optimization_level": 0}
+
+
+def _compiled_once(
+    program: Any, *arguments: Any, options: Mapping[str, Any] | None = None
+) -> tuple[Callable[..., Any], Any]:
     """A jitted program for these arguments, compiled unless its like has been; and its hash."""
     traced = program.trace(*arguments)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
@@ -522,7 +530,7 @@ def _compiled_once(program: Any, *arguments: Any) -> tuple[Callable[..., Any], A
         identity.update(_bits(constant))
     key = identity.hexdigest()
     if key not in _compiled:
-        _compiled[key] = traced.lower().compile()
+        _compiled[key] = traced.lower().compile(dict(options or {}))
     return _compiled[key], identity
 
 

@@ -96,7 +96,7 @@ def draw(
     """
     total = jnp.cumsum(probabilities)
     point = jax.random.uniform(key) * total[-1]
-    action = jnp.searchsorted(total, point, side="right").astype(jnp.int32)
+    action = (total <= point).sum(dtype=jnp.int32)
     # Rounding may put the point at the very end, behind actions of probability zero.
     last = len(total) - 1 - jnp.argmax(probabilities[::-1] > 0).astype(jnp.int32)
     action = jnp.minimum(action, last)

@@ -243,10 +243,10 @@ class Interaction(Process):
         late = rows.arrived & ~here
         feedback = rows._replace(arrived=here)
         if s.queue is None:
-            return feedback, None, None, late.sum()
+            return feedback, None, None, late.sum(dtype=jnp.int32)
         order = jnp.argsort(~late, stable=True)[: self.waiting]
         queue = jax.tree.map(lambda x: x[order], rows)._replace(arrived=late[order])
-        return feedback, queue, due[order], late.sum() - late[order].sum()
+        return feedback, queue, due[order], (late.sum() - late[order].sum()).astype(jnp.int32)
 
     def observe(self, s: InteractionState) -> dict[str, Array]:
         seen = {"round": s.round, "reward": s.reward.value, "mean": s.mean.value,
