@@ -1,0 +1,1 @@
+"""Payments: a policy that is retrained on its own logs, generation after generation."""
