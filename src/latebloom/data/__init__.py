@@ -1,4 +1,4 @@
-"""Data sets: algorithmic ones drawn from a key, and real images, tables and logs from packages."""
+"""Data sets: algorithmic ones drawn from a key, and real images, tables, logs and texts from packages."""
 
 from latebloom.data.algorithmic import (
     ModularArithmetic,
@@ -8,6 +8,7 @@ from latebloom.data.algorithmic import (
     split,
 )
 from latebloom.data.bandit_logs import load_open_bandit
+from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.dataset import Dataset
 from latebloom.data.images import Images, load, read_idx
@@ -21,14 +22,17 @@ __all__ = [
     "ModularArithmetic",
     "SparseParity",
     "Table",
+    "TaggedText",
     "fetch",
     "find",
     "load",
+    "load_brown",
     "load_open_bandit",
     "load_table",
     "modular_arithmetic",
     "names",
     "random_binary_codes",
     "read_idx",
+    "read_tagged",
     "split",
 ]

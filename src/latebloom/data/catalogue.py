@@ -11,6 +11,8 @@ from latebloom.data.bandit_logs import (
     find_open_bandit,
     open_bandit_names,
 )
+from latebloom.data.brown import NAME as BROWN
+from latebloom.data.brown import brown_names, fetch_brown, find_brown
 from latebloom.data.images import fetch_images, find_images, image_names
 from latebloom.data.sources import DataError, cache_folder
 from latebloom.data.tables import fetch_table, find_table, table_names
@@ -18,7 +20,7 @@ from latebloom.data.tables import fetch_table, find_table, table_names
 
 def names() -> dict[str, dict[str, str]]:
     """What there is: name -> about, licence, and where it was found (or "" if it has to be got)."""
-    return image_names() | table_names() | open_bandit_names()
+    return image_names() | table_names() | open_bandit_names() | brown_names()
 
 
 def find(name: str) -> Path | None:
@@ -29,6 +31,8 @@ def find(name: str) -> Path | None:
     _check(name)
     if name == NAME:
         return find_open_bandit()
+    if name == BROWN:
+        return find_brown()
     if name in image_names():
         return find_images(name)
     table = find_table(name)
@@ -46,6 +50,8 @@ def fetch(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
         return cache_folder()
     if name == NAME:
         return fetch_open_bandit(say)
+    if name == BROWN:
+        return fetch_brown(say)
     return fetch_images(name, say) if name in image_names() else fetch_table(name, say)
 
 
