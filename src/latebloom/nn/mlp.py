@@ -14,6 +14,7 @@ from latebloom.nn.norm import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
     "gelu": jax.nn.gelu,
     "tanh": jnp.tanh,
     "identity": lambda x: x,
