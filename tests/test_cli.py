@@ -106,6 +106,7 @@ def test_settings_and_arms_can_be_changed(tmp_path):
         (["run", "grokking-numerical-stabilty"], "did you mean 'grokking-numerical-stability'?"),
         (["run", "grokking-lazy-rich", "--budget", "ful"], "did you mean 'full'?"),
         (["run", "grokking-lazy-rich", "--set", "steps"], "--set takes key=value"),
+        (["run", "grokking-lazy-rich", "--jobs", "0"], "jobs must be at least 1, not 0"),
         (["show", "nothing-like-it"], "there is no study"),
         (["search", " "], "say what you see"),
         (["data", "path", "mnits"], "there is no data set 'mnits'"),

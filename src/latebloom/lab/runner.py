@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from latebloom.lab.registry import module_of
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store, Unit, config_dict
 from latebloom.lab.study import Study
+from latebloom.lab.units import compute, compute_side_by_side
 from latebloom.lab.verdict import Verdict, judge
-from latebloom.unfolding import unfold
 
 SEEDS_PER_UNIT = 8
 
@@ -93,15 +93,19 @@ def run(
     overrides: Mapping[str, str] | None = None,
     store: Store | None = None,
     resume: bool = True,
+    jobs: int = 1,
     watch: Watcher | None = None,
 ) -> Pass:
     """Run what is missing of a study at a budget, judge its claims, keep a record in the store.
 
     - `seeds`, `arms`, `overrides` (setting -> text) replace the budget's own.
     - `resume=False` starts units afresh that were under way; finished ones are kept.
+    - `jobs`: processes that compute arms side by side. A script that asks for more than one keeps
+      its own work under `if __name__ == "__main__":`, as for any `multiprocessing`.
     - `watch` is told of progress.
 
-    Raises `ValueError` for a budget, arm or setting that does not exist.
+    Raises `ValueError` for a budget, arm or setting that does not exist, and `ChildProcessError` if
+    one of several processes was killed.
     """
     started = time.perf_counter()
     store, watch = store or Store(), watch or Silent()
@@ -109,24 +113,36 @@ def run(
     count = chosen.seeds if seeds is None else seeds
     if count < 1:
         raise ValueError(f"seeds must be at least 1, not {count}")
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, not {jobs}")
     configs = study.configs(chosen, tuple(arms) if arms else None, overrides)
     source = source_of_units(study)
     chunks = [
         tuple(range(i, min(i + SEEDS_PER_UNIT, count))) for i in range(0, count, SEEDS_PER_UNIT)
     ]
+    units = {
+        arm: [
+            Unit(study.slug, arm, config, chunk, _steps(study, config), source) for chunk in chunks
+        ]
+        for arm, config in configs.items()
+    }
     traces, paths = {}, []
     watch.start(study, budget, {arm: len(chunks) for arm in configs})
     try:
-        for arm, config in configs.items():
-            at = tuple(int(step) for step in np.asarray(study.schedule(config)))
-            units = [Unit(study.slug, arm, config, chunk, at, source) for chunk in chunks]
-            parts = [_unit(study, unit, store, resume, watch) for unit in units]
+        made = _side_by_side(study, units, store, resume, jobs, watch) if jobs > 1 else {}
+        for arm in configs:
+            parts = []
+            for unit in units[arm]:
+                if (trace := made.get((arm, unit.seeds))) is None:
+                    trace = compute(study.process, unit, store, resume, partial(watch.tick, arm))
+                    watch.found(arm, trace)
+                parts.append(trace)
             traces[arm] = xr.concat(parts, "seed", combine_attrs="drop_conflicts") if (
                 len(parts) > 1) else parts[0]  # fmt: skip
             traces[arm].attrs["seconds"] = sum(
                 p.attrs["compile_seconds"] + p.attrs["run_seconds"] for p in parts
             )
-            paths += [store.path(unit) for unit in units]
+            paths += [store.path(unit) for unit in units[arm]]
         watch.judging()
         verdicts = tuple(judge(claim, traces) for claim in study.claims)
     finally:
@@ -141,28 +157,22 @@ def run(
     return done
 
 
-def _unit(study: Study, unit: Unit, store: Store, resume: bool, watch: Watcher) -> xr.Dataset:
-    with store.lock(unit):
-        if (found := store.read(unit)) is not None:
-            watch.found(unit.arm, found)
-            return found
-        try:
-            begun = time.perf_counter()
-            process = study.process(unit.config)
-            built = time.perf_counter() - begun
-            trace = unfold(
-                process,
-                seeds=unit.seeds,
-                at=np.array(unit.at),
-                progress=lambda tick: watch.tick(unit.arm, tick),
-                checkpoint=store.checkpoint(unit),
-                checkpoint_seconds=float(os.environ.get("LATEBLOOM_CHECKPOINT_SECONDS", 10)),
-                resume=resume,
-                config=config_dict(unit.config),
-            )
-        except ValueError as error:
-            raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
-        trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + built, 3)
-        store.write(unit, trace)
+def _steps(study: Study, config: Any) -> tuple[int, ...]:
+    return tuple(int(step) for step in np.asarray(study.schedule(config)))
+
+
+def _side_by_side(
+    study: Study, units: Mapping[str, Sequence[Unit]], store: Store, resume: bool, jobs: int,
+    watch: Watcher,
+) -> dict[tuple[str, tuple[int, ...]], xr.Dataset]:  # fmt: skip
+    """Traces by arm and seeds of what the store lacks; units that are alike are computed once."""
+    missing = {u.key: u for arm in units.values() for u in arm if not store.path(u).exists()}
+    if len(missing) < 2:
+        return {}
+    made = {}
+    for unit, trace in compute_side_by_side(
+        study.process, list(missing.values()), store, resume, jobs, watch.tick
+    ):
+        made[unit.arm, unit.seeds] = trace
         watch.found(unit.arm, trace)
-        return trace
+    return made

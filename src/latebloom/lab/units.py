@@ -1,0 +1,125 @@
+"""Units of work computed, in this process or by several side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from latebloom.lab.store import Store, Unit, config_dict
+from latebloom.progress import Tick
+from latebloom.unfolding import unfold
+
+
+def compute(
+    process: Callable[[Any], Any], unit: Unit, store: Store, resume: bool,
+    tick: Callable[[Tick], None],
+) -> xr.Dataset:  # fmt: skip
+    """The unit's trace: found in the store, or run from its last checkpoint and kept there."""
+    with store.lock(unit):
+        if (found := store.read(unit)) is not None:
+            return found
+        try:
+            begun = time.perf_counter()
+            built = process(unit.config)
+            building = time.perf_counter() - begun
+            trace = unfold(
+                built,
+                seeds=unit.seeds,
+                at=np.array(unit.at),
+                progress=tick,
+                checkpoint=store.checkpoint(unit),
+                checkpoint_seconds=float(os.environ.get("LATEBLOOM_CHECKPOINT_SECONDS", 10)),
+                resume=resume,
+                config=config_dict(unit.config),
+            )
+        except ValueError as error:
+            raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
+        trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + building, 3)
+        store.write(unit, trace)
+        return trace
+
+
+def compute_side_by_side(
+    process: Callable[[Any], Any], units: Sequence[Unit], store: Store, resume: bool, jobs: int,
+    tick: Callable[[str, Tick], None],
+) -> Iterator[tuple[Unit, xr.Dataset]]:  # fmt: skip
+    """Each unit with its trace, as `jobs` processes get them done; `tick` is told arm and progress.
+
+    Compiling and stepping small networks keep one core busy, so two processes are nearly twice as
+    fast on two cores. Processes end with this one, and when it stops early.
+
+    Raises what a unit raises, or `ChildProcessError` if a process was killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    told = spawn.Queue()
+    module = sys.modules[process.__module__]
+    beginning = (told, module.__name__, getattr(module, "__file__", None))
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(jobs, len(units)), spawn, _begin, beginning)
+    try:
+        waiting = {pool.submit(_work, process, u, store.folder, resume): u for u in units}
+        while waiting:
+            done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            while not told.empty():
+                tick(*told.get())
+            for future in done:
+                unit = waiting.pop(future)
+                for message in future.result():
+                    warnings.warn(message, stacklevel=2)
+                trace = store.read(unit)
+                assert trace is not None
+                yield unit, trace
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            "a process of this run was killed, most likely for want of memory: run the same command "
+            "with --jobs 1; what was finished is kept"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+
+
+_told: Any = None
+
+
+def _begin(told: Any, module: str, file: str | None) -> None:
+    global _told
+    _told = told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if file and module not in sys.modules and importlib.util.find_spec(module) is None:
+        from latebloom.lab.registry import find
+
+        find(file)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
+
+
+def _work(process: Callable[[Any], Any], unit: Unit, folder: Path, resume: bool) -> list[str]:
+    """Computes a unit into the store; returns the warnings it gave."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        compute(process, unit, Store(folder), resume, lambda tick: _told.put((unit.arm, tick)))
+    return [str(w.message) for w in seen if issubclass(w.category, UserWarning)]

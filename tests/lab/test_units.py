@@ -1,0 +1,132 @@
+"""Arms computed by several processes, on a study in a file of the user's own."""
+
+import multiprocessing
+import textwrap
+import warnings
+
+import pytest
+import xarray as xr
+
+from latebloom.lab.live import Silent
+from latebloom.lab.registry import find
+from latebloom.lab.runner import run
+from latebloom.lab.store import Store
+
+STUDY = '''
+"""Lines that go up, warn, fail or kill."""
+
+import os
+import signal
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from latebloom.lab import Budget, Claim, Paper, Study
+from latebloom.process import HostProcess
+
+
+@dataclass(frozen=True)
+class Config:
+    slope: float = 1.0
+    does: str = "go up"
+
+
+class Line(HostProcess):
+    def __init__(self, config):
+        self.config = config
+
+    def init(self, seed):
+        return (seed, 0)
+
+    def step(self, state):
+        does = self.config.does
+        if does == "fail":
+            raise ValueError("the line is not straight")
+        if does == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if does == "warn" and state[1] == 0:
+            warnings.warn("the line is long")
+        return (state[0], state[1] + 1)
+
+    def observe(self, state):
+        return {"height": float(state[0] + self.config.slope * state[1]), "process": os.getpid()}
+
+
+def make_process(config):
+    return Line(config)
+
+
+def schedule(config):
+    return np.arange(5)
+
+
+def lead(traces):
+    return (traces["steep"].height - traces["flat"].height).values[:, -1]
+
+
+study = Study(
+    paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
+    family="geometry", question="Which line ends higher?", symptoms=("my line is flat",),
+    arms={"steep": Config(2.0), "flat": Config(0.0), "same": Config(0.0), "warns": Config(1.0, "warn"),
+          "fails": Config(1.0, "fail"), "kills": Config(1.0, "kill")},
+    process=make_process, schedule=schedule,
+    budgets={"quick": Budget(9, ("steep", "flat", "same", "warns")), "fails": Budget(2, ("steep", "fails")),
+             "kills": Budget(2, ("steep", "kills"))},
+    claims=(Claim("C1", "steep ends above flat", "by 8", ("steep", "flat"), lead, "> 5", "m"),),
+    watch="height",
+)
+'''  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "lines_side_by_side.py"
+    path.write_text(textwrap.dedent(STUDY))
+    return find(str(path))
+
+
+class Counts(Silent):
+    def __init__(self):
+        self.arms = []
+
+    def found(self, arm, trace):
+        self.arms.append(arm)
+
+
+def test_two_processes_find_what_one_finds(tmp_path, study):
+    watch = Counts()
+    with pytest.warns(UserWarning, match="the line is long"):
+        two = run(study, store=Store(tmp_path / "two"), jobs=2, watch=watch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = run(study, store=Store(tmp_path / "one"))
+    assert sorted(watch.arms) == sorted(["steep", "flat", "same", "warns"] * 2)  # 9 seeds: two units
+    for arm in one.traces:
+        xr.testing.assert_equal(
+            one.traces[arm].drop_vars("process"), two.traces[arm].drop_vars("process")
+        )
+    assert [v.row() for v in one.verdicts] == [v.row() for v in two.verdicts]
+    here = {int(one.traces["steep"].process.values[0, 0])}
+    used = {int(p) for t in two.traces.values() for p in t.process.values.ravel()}
+    assert not used & here
+    assert (two.traces["flat"].process == two.traces["same"].process).all()  # computed once
+
+
+def test_an_arm_that_fails_is_named_and_the_others_are_kept(tmp_path, study):
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="lines, arm fails: the line is not straight"):
+        run(study, "fails", store=store, jobs=2)
+    run(study, "fails", arms=["steep"], store=store)
+    assert len(list(tmp_path.rglob("*.nc"))) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_was_killed_is_told(tmp_path, study):
+    with pytest.raises(ChildProcessError, match="killed, most likely for want of memory"):
+        run(study, "kills", store=Store(tmp_path), jobs=2)
+
+
+def test_jobs_are_counted_from_one(tmp_path, study):
+    with pytest.raises(ValueError, match="jobs must be at least 1, not 0"):
+        run(study, store=Store(tmp_path), jobs=0)
