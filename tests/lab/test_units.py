@@ -101,7 +101,9 @@ def test_two_processes_find_what_one_finds(tmp_path, study):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one = run(study, store=Store(tmp_path / "one"))
-    assert sorted(watch.arms) == sorted(["steep", "flat", "same", "warns"] * 2)  # 9 seeds: two units
+    assert sorted(watch.arms) == sorted(
+        ["steep", "flat", "same", "warns"] * 2
+    )  # 9 seeds: two units
     for arm in one.traces:
         xr.testing.assert_equal(
             one.traces[arm].drop_vars("process"), two.traces[arm].drop_vars("process")
