@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
 COMMAND = [sys.executable, "-c", "from latebloom.cli import main; main()"]
 
@@ -116,13 +117,23 @@ def test_settings_and_arms_can_be_changed(tmp_path):
         (["run", "concept-space", "--store", "/proc/nothing"], "cannot be used"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, message):
-    arguments = [a.format(tmp=tmp_path) for a in arguments]
-    done = latebloom(*arguments, folder=tmp_path, code=2)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    # The command line asks JAX for a device a core: not in a process that other tests share.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    from latebloom.cli import app
+
+    done = CliRunner().invoke(app, [a.format(tmp=tmp_path) for a in arguments])
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_process_of_its_own_ends_in_one_sentence_too(tmp_path):
+    done = latebloom("show", "nothing-like-it", folder=tmp_path, code=2)
+    assert len(done.stderr.strip().splitlines()) == 1 and "there is no study" in done.stderr
 
 
 def test_help_names_the_commands():

@@ -43,10 +43,11 @@ def test_a_run_is_plain_gradient_descent_on_the_mean_over_settings():
             losses = [p.task.loss(model.primary(s), s, batch) for s in settings]
             return sum(losses) / len(losses)
 
-        updates, moments = optimiser.update(gradient(model), moments)
+        updates, moments = optimiser.update(eqx.filter_jit(gradient)(model), moments)
         model = eqx.apply_updates(model, updates)
+    step = eqx.filter_jit(p.step)
     for _ in range(4):
-        state = p.step(state)
+        state = step(state)
     wanted = jnp.stack([p.task.evaluate(model.primary(s), s) for s in GRID])
     np.testing.assert_allclose(p.observe(state)["loss_at"][1], wanted, rtol=2e-4)
 
@@ -76,12 +77,12 @@ def test_separate_networks_answer_with_the_nearest_one_and_learn_apart():
     state = p.init(jax.random.key(1))
     gradient = eqx.filter_grad(lambda m: p.task.loss(m.combine(jax.tree.map(lambda w: w[0], m.weights(GRID[:1]))), GRID[0], jnp.ones(3)))(model)  # fmt: skip
     assert all((leaf[1:] == 0).all() for leaf in jax.tree.leaves(gradient.networks))
-    assert np.isfinite(p.observe(p.step(state))["loss"]).all()
+    assert np.isfinite(eqx.filter_jit(lambda s: p.observe(p.step(s)))(state)["loss"]).all()
 
 
 def test_batch_normalisation_of_the_hypernetwork_moves_its_statistics():
     p = process(model=partial(small, norm="batch"))
-    state = p.step(p.init(jax.random.key(0)))
+    state = eqx.filter_jit(lambda key: p.step(p.init(key)))(jax.random.key(0))
     assert not np.allclose(state.models.norms[0].mean, 0)
 
 
