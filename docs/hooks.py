@@ -23,7 +23,7 @@ def _table(entry):
         lines.append(
             f"| **{v['claim']}** {v['text']} | {v['verdict']} | {effect} | {v['threshold']} | {v['paper']} |"
         )
-    made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work on two cores, "
+    made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work, "
             f"{entry['date'][:10]}. Data: {entry['data']}.")  # fmt: skip
     return "\n".join([*lines, "", f"*{made}*"])
 
