@@ -1,0 +1,400 @@
+"""Training under control of I(X; Z): all data instances and seeds of one setting side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from latebloom.losses import cross_entropy
+from latebloom.nn import MLP
+from latebloom.nn.mlp import Linear
+from latebloom.process import Process, Quantity
+from latebloom.supervised import shuffled
+from latebloom.timing.information.representation import (
+    NATS_PER_BIT,
+    binned_information,
+    information,
+    probe_with_noise,
+)
+from latebloom.timing.information.weights import (
+    Swag,
+    cumulative_log_densities,
+    kl_information,
+    layer_index,
+    multi_seed_information,
+    single_seed_information,
+)
+
+SMALLEST_SIGMA = 1e-10
+UNIT_ENTROPY_SIGMA = (2 * jnp.pi * jnp.e) ** -0.5  # of the Gaussian with an entropy of 0 nats
+
+
+class Instance(NamedTuple):
+    """A training set, a test set, and more data of the same source to estimate information on."""
+
+    x: Float[Array, "n d"]
+    y: Int[Array, " n"]
+    x_test: Float[Array, "test d"]
+    y_test: Int[Array, " test"]
+    x_more: Float[Array, "more d"]
+    y_more: Int[Array, " more"]
+
+
+def blobs(
+    key: PRNGKeyArray, instance: Int[Array, ""] | int, shared: Bool[Array, ""] | bool = False, *,
+    train: int = 50, test: int = 250, more: int = 500, classes: int = 5, spread: float = 0.7,
+) -> Instance:  # fmt: skip
+    """Gaussian clusters in the plane, centres uniform in [-10, 10]^2, as scikit-learn's make_blobs.
+
+    Every instance has its own centres, or, with `shared`, is a random half of one pool of points and
+    is tested on the same points: then instances differ in the sample alone, not in difficulty. All
+    parts have equally many points of each class, give or take one.
+
+    Raises `ValueError` where `train` is no multiple of `classes`.
+    """
+    if train % classes:
+        raise ValueError(f"train must be a multiple of the {classes} classes, not {train}")
+    source = jax.random.fold_in(key, jnp.where(shared, 0, 1 + instance))
+    centre_key, point_key = jax.random.split(source)
+    centres = jax.random.uniform(centre_key, (classes, 2), minval=-10, maxval=10)
+    total = 2 * train + test + more
+    y = jnp.arange(total) % classes
+    x = centres[y] + spread * jax.random.normal(point_key, (total, 2))
+    second = jax.random.bernoulli(jax.random.fold_in(source, 7 + instance), shape=(train,))
+    half = jnp.arange(train) + train * second  # one of two points of the same class
+    tested, rest = slice(2 * train, 2 * train + test), slice(2 * train + test, None)
+    return Instance(x[half], y[half], x[tested], y[tested], x[rest], y[rest])
+
+
+class StochasticMLP(eqx.Module):
+    """z ~ N(mean(x), diag(sigma(x)^2)), then a linear classifier of z.
+
+    `sizes` are input, hidden layers, code, classes. Mean and sigma are networks of their own, sigma
+    behind a softplus; or sigma is fixed to `noise`.
+
+    Source: Kawaguchi et al. 2023, clustering and MNIST experiments.
+    """
+
+    mean: MLP
+    spread: MLP
+    classifier: Linear
+    noise: float | None = eqx.field(static=True)
+
+    def __init__(self, sizes: Sequence[int], *, key: PRNGKeyArray, noise: float | None = None):
+        if len(sizes) < 3:
+            raise ValueError(f"sizes need input, code and classes, not {list(sizes)}")
+        first, *hidden, code, classes = sizes
+        mean_key, spread_key, key = jax.random.split(key, 3)
+        self.mean = MLP(first, hidden, code, key=mean_key)
+        self.spread = MLP(first, hidden if noise is None else (), code, key=spread_key)
+        self.classifier = Linear(code, classes, key=key)
+        self.noise = noise
+
+    def encode(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n c"], Float[Array, "n c"]]:
+        """Mean and sigma of z for each input."""
+        mean = self.mean(x)
+        if self.noise is not None:
+            return mean, jnp.full_like(mean, self.noise)
+        return mean, jnp.maximum(jax.nn.softplus(self.spread(x)), SMALLEST_SIGMA)
+
+    def __call__(
+        self, x: Float[Array, "n d"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "n classes"], tuple[Array, Array, Array]]:
+        """Logits, and z, mean and sigma [n, code] that they come from."""
+        mean, sigma = self.encode(x)
+        z = mean + sigma * jax.random.normal(key, mean.shape)
+        return self.classifier(z), (z, mean, sigma)
+
+    def with_penalty(
+        self, x: Float[Array, "n d"], weights: Float[Array, " n"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "n classes"], Float[Array, ""]]:
+        """Logits, and I(X; Z) in nats by "mc" from a second draw of z for at most 256 inputs."""
+        mean, sigma = self.encode(x)
+        used, looked_at = mean + sigma * jax.random.normal(key, (2, *mean.shape))
+        if len(x) > 256:
+            rows = shuffled(jax.random.fold_in(key, 1), jnp.arange(256), len(x))
+            mean, sigma, looked_at, weights = (a[rows] for a in (mean, sigma, looked_at, weights))
+        return self.classifier(used), information(looked_at, mean, sigma, weights=weights)
+
+    @staticmethod
+    def tells(
+        seen: tuple[Array, Array, Array], y: Int[Array, " n"], key: PRNGKeyArray
+    ) -> dict[str, Float[Array, " 1"]]:
+        """I(X; Z) and I(X; Z | Y) of the code in nats, by both estimates."""
+        return {
+            f"{name}_{how}": information(*seen, how, labels)[None]
+            for name, labels in (("information", None), ("given_class", y))
+            for how in ("mc", "jensen")
+        }
+
+    @staticmethod
+    def layer_of(path: str) -> int:
+        """The encoder is layer 0, the classifier layer 1."""
+        return int(path.startswith(".classifier"))
+
+
+class DeterministicMLP(eqx.Module):
+    """A plain network whose hidden layers are looked at; `sizes` from input to classes.
+
+    The penalty is the mean norm of the last hidden layer's activations with noise of entropy 0 added.
+
+    Source: Kawaguchi et al. 2023, binning experiments.
+    """
+
+    network: MLP
+
+    def __init__(self, sizes: Sequence[int], *, key: PRNGKeyArray):
+        self.network = MLP(sizes[0], sizes[1:-1], sizes[-1], key=key)
+
+    def __call__(
+        self, x: Float[Array, "n d"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "n classes"], tuple[Float[Array, "n _d"], ...]]:
+        """Logits, and the activations of the hidden layers."""
+        *hidden, logits = self.network.preactivations(x)
+        return logits, tuple(jax.nn.relu(a) for a in hidden)
+
+    def with_penalty(
+        self, x: Float[Array, "n d"], weights: Float[Array, " n"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "n classes"], Float[Array, ""]]:
+        """Logits, and the norm that bounds the information of the last hidden layer."""
+        logits, (*_, last) = self(x, key)
+        noisy = last + UNIT_ENTROPY_SIGMA * jax.random.normal(key, last.shape)
+        norms = jnp.linalg.norm(noisy, axis=1)
+        return logits, (weights * norms).sum() / weights.sum()
+
+    @staticmethod
+    def tells(
+        seen: tuple[Float[Array, "n _d"], ...], y: Int[Array, " n"], key: PRNGKeyArray
+    ) -> dict[str, Float[Array, " layers"] | Int[Array, ""]]:
+        """I(X; Z) and I(X; Z | Y) of every hidden layer in nats, by bins and by a noise probe."""
+        probe = probe_with_noise(seen, y, key)
+        return {
+            "information_bins": jnp.stack([binned_information(z) for z in seen]),
+            "given_class_bins": jnp.stack([binned_information(z, labels=y) for z in seen]),
+            "information_probe": probe.information,
+            "given_class_probe": probe.given_class,
+            "probe_sigma": probe.sigma,
+            "probe_violations": probe.violations,
+        }
+
+    layer_of = staticmethod(layer_index)
+
+
+class Learner(NamedTuple):
+    model: Any
+    optimiser: Any
+    multiplier: Float[Array, ""]
+    swag: Swag
+
+
+class Lesson(NamedTuple):
+    learners: Learner  # leading axes (instance, member)
+    data: Instance  # leading axis (instance)
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+class InformationTraining(Process):
+    """Networks of one setting on several data instances, several members (seeds) on each.
+
+    One step is one update by momentum SGD with weight decay of
+
+        cross-entropy + multiplier * (target - penalty),
+
+    where the penalty is I(X; Z) in nats (`StochasticMLP`) or a norm (`DeterministicMLP`), and then
+    multiplier += dual_rate * (target - penalty): dual ascent, which pushes the penalty up to
+    the target or down to it. From the epoch `swa_start` on, a snapshot an epoch goes into a `Swag`.
+
+    - `network(key)`: one of the two networks. `data(key, instance, shared)`: an `Instance`.
+    - `instances`, `members`, `samples` (posterior draws): whole numbers.
+    - `batch_size`: None for all training examples in each step; else drawn without replacement.
+    - `examples`: how many of the training examples count (None: all), `hyper` besides: array leaves,
+      so that settings that differ in them share one compiled program.
+
+    Observed: losses and accuracies [instance, member]; information in bits that layers tell
+    [instance, member, layer]; I(S; theta_l) in bits up to each layer, the classifier last: single-seed
+    (`weights_jensen`, `weights_logsumexp`, `weights_kl`) [member, depth], multi-seed
+    (`weights_multi`) [depth], by the authors' densities (`weights_published`) [member, depth];
+    parameters, norms, the multiplier. They make sense after two snapshots at the earliest.
+    """
+
+    network: Callable[[PRNGKeyArray], Any]
+    data: Callable[[PRNGKeyArray, Array, Array], Instance]
+    hyper: dict[str, Array]
+    instances: int = eqx.field(static=True)
+    members: int = eqx.field(static=True)
+    samples: int = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(
+        self, network: Callable[[PRNGKeyArray], Any],
+        data: Callable[[PRNGKeyArray, Array, Array], Instance] = blobs, *, instances: int = 3,
+        members: int = 3, rate: float = 0.01, momentum: float = 0.9, decay: float = 0.0,
+        target: float = 1.5, dual_rate: float = 0.0, multiplier: float = 0.0, swa_start: int = 200,
+        shared: bool = False, examples: int | None = None, batch_size: int | None = None,
+        samples: int = 10,
+    ):  # fmt: skip
+        if instances < 2 or members < 1:
+            raise ValueError(
+                f"I(S; theta) needs 2 instances and 1 member at least, not {instances} and {members}"
+            )
+        self.network, self.data = network, data
+        self.hyper = {
+            name: jnp.asarray(value, jnp.float32)
+            for name, value in {
+                "rate": rate, "momentum": momentum, "decay": decay, "target": target,
+                "dual_rate": dual_rate, "multiplier": multiplier,
+            }.items()
+        } | {
+            "swa_start": jnp.int32(swa_start), "shared": jnp.bool_(shared),
+            "examples": jnp.int32(2**30 if examples is None else examples),
+        }  # fmt: skip
+        self.instances, self.members, self.samples = instances, members, samples
+        self.batch_size = batch_size
+
+    def optimiser(self) -> optax.GradientTransformation:
+        return optax.flatten(
+            optax.chain(
+                optax.add_decayed_weights(self.hyper["decay"]),
+                optax.sgd(self.hyper["rate"], self.hyper["momentum"]),
+            )
+        )
+
+    def init(self, key: PRNGKeyArray) -> Lesson:
+        data_key, model_key, step_key = jax.random.split(key, 3)
+
+        def learner(member: Array) -> Learner:
+            model = self.network(jax.random.fold_in(model_key, member))
+            optimiser = self.optimiser().init(eqx.filter(model, eqx.is_inexact_array))
+            return Learner(model, optimiser, self.hyper["multiplier"], Swag.start(model))
+
+        places = jnp.arange(self.instances)
+        data = jax.vmap(lambda i: self.data(data_key, i, self.hyper["shared"]))(places)
+        learners = jax.vmap(learner)(jnp.arange(self.members))  # the same start on every instance
+        learners = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.instances, *x.shape)), learners)
+        return Lesson(learners, data, step_key, jnp.int32(0))
+
+    def for_each(self, do: Callable[..., Any], state: Lesson, salt: int) -> Any:
+        """`do(learner, data, key)` for every learner."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, salt), state.step)
+        keys = jax.random.split(key, (self.instances, self.members))
+        return jax.vmap(jax.vmap(do, (0, None, 0)))(state.learners, state.data, keys)
+
+    def step(self, state: Lesson) -> Lesson:
+        n = state.data.x.shape[1]
+        batches = 1 if self.batch_size is None else n // self.batch_size
+        epoch, place = jnp.divmod(state.step, batches)
+
+        def advance(learner: Learner, data: Instance, key: PRNGKeyArray) -> Learner:
+            late = (place == 0) & (epoch >= self.hyper["swa_start"])
+            swag = learner.swag.collect(learner.model, late)
+            if self.batch_size is None:
+                x, y = data.x, data.y
+                weights = (jnp.arange(n) < self.hyper["examples"]).astype(x.dtype)
+            else:
+                places = place * self.batch_size + jnp.arange(self.batch_size)
+                rows = shuffled(jax.random.fold_in(state.key, epoch), places, n)
+                x, y, weights = data.x[rows], data.y[rows], jnp.ones(self.batch_size)
+
+            def objective(model: Any) -> tuple[Array, Array]:
+                logits, penalty = model.with_penalty(x, weights, key)
+                lack = self.hyper["target"] - penalty
+                loss = (weights * cross_entropy(logits, y)).sum() / weights.sum()
+                return loss + learner.multiplier * lack, lack
+
+            gradients, lack = eqx.filter_grad(objective, has_aux=True)(learner.model)
+            params = eqx.filter(learner.model, eqx.is_inexact_array)
+            updates, optimiser = self.optimiser().update(gradients, learner.optimiser, params)
+            return Learner(
+                eqx.apply_updates(learner.model, updates), optimiser,
+                learner.multiplier + self.hyper["dual_rate"] * lack, swag,
+            )  # fmt: skip
+
+        return state._replace(learners=self.for_each(advance, state, 0), step=state.step + 1)
+
+    def observe(self, state: Lesson) -> dict[str, Array]:
+        def look(learner: Learner, data: Instance, key: PRNGKeyArray) -> dict[str, Array]:
+            model, parts = learner.model, (data.x, data.x_test, data.x_more)
+            ends = np.cumsum([len(x) for x in parts])
+            logits, seen = model(jnp.concatenate(parts), key)
+            more = jax.tree.map(lambda a: a[ends[1] :], seen)
+            told = model.tells(more, data.y_more, jax.random.fold_in(key, 1))
+            counted = jnp.arange(len(data.x)) < self.hyper["examples"]
+            found = {}
+            for part, rows, y, weights in (
+                ("train", slice(ends[0]), data.y, counted),
+                ("test", slice(ends[0], ends[1]), data.y_test, jnp.ones(len(data.y_test))),
+            ):
+                right = logits[rows].argmax(-1) == y
+                losses = cross_entropy(logits[rows], y)
+                found[f"{part}_loss"] = (weights * losses).sum() / weights.sum()
+                found[f"{part}_accuracy"] = (weights * right).sum() / weights.sum()
+            norms = jnp.stack([jnp.linalg.norm(w) for w in _arrays(model)])
+            return found | {
+                **{n: v if n.startswith("probe_") else v / NATS_PER_BIT for n, v in told.items()},
+                "norm_sum": norms.sum(), "norm_product": norms.prod(),
+                "parameters": jnp.float32(sum(w.size for w in _arrays(model))),
+                "multiplier": learner.multiplier,
+            }  # fmt: skip
+
+        seen = self.for_each(look, state, 1)
+        seen["gap"] = seen["test_loss"] - seen["train_loss"]
+        return seen | {n: v / NATS_PER_BIT for n, v in self._weights(state).items()}
+
+    def _weights(self, state: Lesson) -> dict[str, Array]:
+        """I(S; theta_l) in nats."""
+        swag = state.learners.swag
+        layer_of = state.learners.model.layer_of
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), swag)
+        key = jax.random.fold_in(state.key, 2)
+
+        def densities(as_published: Array) -> Array:
+            pairs = (self.instances, self.members)
+            found = cumulative_log_densities(
+                flat, key, samples=self.samples, layer_of=layer_of, as_published=as_published
+            )
+            return found.reshape(-1, *pairs, self.samples, *pairs)
+
+        log_q, published = jax.vmap(densities)(jnp.array([False, True]))
+        of_member = jax.vmap(lambda s: kl_information(s, layer_of), in_axes=1)
+        return {
+            "weights_jensen": single_seed_information(log_q).T,
+            "weights_logsumexp": single_seed_information(log_q, "logsumexp").T,
+            "weights_multi": multi_seed_information(log_q),
+            "weights_kl": of_member(swag),
+            "weights_published": single_seed_information(published).T,
+        }
+
+    def quantities(self) -> dict[str, Quantity]:
+        models, layers = ("instance", "member"), ("instance", "member", "layer")
+        found = {
+            "train_loss": Quantity("nats", models, about="training loss"),
+            "test_loss": Quantity("nats", models, about="test loss"),
+            "gap": Quantity("nats", models, about="test loss minus training loss"),
+            "train_accuracy": Quantity("1", models, about="training accuracy"),
+            "test_accuracy": Quantity("1", models, about="test accuracy"),
+            "norm_sum": Quantity("1", models, about="sum of the arrays' norms"),
+            "norm_product": Quantity("1", models, about="product of the arrays' norms"),
+            "parameters": Quantity("1", models, about="number of weights"),
+            "multiplier": Quantity("1", models, about="multiplier of the constraint"),
+            "probe_sigma": Quantity("1", layers, about="noise added to a layer"),
+            "probe_violations": Quantity("1", models, about="layers without a sigma to satisfy"),
+            "weights_multi": Quantity("bits", ("depth",), about="I(S; θ), several seeds"),
+        }
+        for how in ("mc", "jensen", "bins", "probe"):
+            found[f"information_{how}"] = Quantity("bits", layers, about=f"I(X; Z), {how}")
+            found[f"given_class_{how}"] = Quantity("bits", layers, about=f"I(X; Z | Y), {how}")
+        for how in ("jensen", "logsumexp", "kl", "published"):
+            found[f"weights_{how}"] = Quantity("bits", ("member", "depth"), about=f"I(S; θ), {how}")
+        return found
+
+
+def _arrays(model: Any) -> list[Array]:
+    return jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
