@@ -1,0 +1,137 @@
+"""The study at smoke, and its checks on traces worked by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from latebloom.lab import style
+from latebloom.lab.runner import run
+from latebloom.lab.store import Store
+from latebloom.studies.timing import early_learning_regularization as module
+from latebloom.studies.timing.early_learning_regularization import ARMS, CLAIMS, PARTS, study
+from latebloom.timing.noisy_labels import CoTeaching, EarlyLearningPlus
+
+
+def seen(**values):
+    """One seed; each observable a list over the steps."""
+    steps = len(next(iter(values.values())))
+    return xr.Dataset(
+        {name: (("seed", "step"), [list(v)]) for name, v in values.items()}, {"step": range(steps)}
+    )
+
+
+def ends(**accuracies):
+    return {arm: seen(test_accuracy=[0.1, value]) for arm, value in accuracies.items()}
+
+
+def test_last_and_best_validated_epoch():
+    a = seen(test_accuracy=[0.1, 0.8, 0.9, 0.5], valid_accuracy=[0.1, 0.6, 0.4, 0.2])
+    b = seen(test_accuracy=[0.1, 0.7, 0.6, 0.6], valid_accuracy=[0.1, 0.2, 0.3, 0.3])
+    traces = {"a": a, "b": b, "mild-ce": a}
+    assert module.gain("a", "b", traces) == pytest.approx(-0.1)
+    # never the best test accuracy (0.9): the epoch that noisy validation labels choose, first of equals
+    assert module.chosen(traces, "a") == pytest.approx(0.8)
+    assert module.chosen_gain("a", "b", traces) == pytest.approx(0.2)
+    assert module.falls(traces) == pytest.approx(0.3)
+
+
+def test_rivals_are_the_best_in_the_mean():
+    names = {f"sym-{m}": 0.5 + 0.01 * i for i, m in enumerate(module.RIVALS)}
+    traces = ends(**names, **{"sym-elr": 0.9, "sym-forward": 0.99})
+    assert module.over_rivals("sym", traces) == pytest.approx(0.9 - 0.54)
+
+
+def test_memorisation_effects():
+    trace = seen(
+        wrong_right=[0.1, 0.7, 0.2],
+        wrong_memorised=[0.1, 0.2, 0.8],
+        train_accuracy=[0.1, 0.5, 0.97],
+    )
+    traces = {arm: trace for arm in (*module.PLAIN, "kl")}
+    traces["asym-cross-entropy"] = trace.assign(train_accuracy=0 * trace.train_accuracy + 0.94)
+    traces["sym-elr"] = trace.assign(wrong_memorised=0 * trace.wrong_memorised + 0.1)
+    assert module.early_peak(traces) == pytest.approx(0.7)
+    assert module.memorised("mild-ce", traces) == pytest.approx(0.8)
+    assert module.memorises(traces) == pytest.approx(0.94)
+    assert module.more_memorised(traces) == pytest.approx(0.7)
+
+
+def test_main_effects_of_the_parts():
+    accuracy = {
+        a: 0.5 + 0.1 * ("w" in a[5:]) + 0.2 * ("m" in a[5:]) - 0.05 * ("t" in a[5:]) for a in PARTS
+    }
+    traces = ends(**accuracy)
+    for part, wanted in (("w", 0.1), ("m", 0.2), ("t", -0.05)):
+        assert module.part_effect(part, traces) == pytest.approx(wanted)
+        assert sum(part in arm[5:] for arm in PARTS) == 4
+    configs = {arm: study.process(ARMS[arm]) for arm in ("plus-", "plus-wmt", "plus-mt")}
+    assert all(isinstance(p, EarlyLearningPlus) for p in configs.values())
+    flags = {
+        arm: (float(p.average) > 0, bool(p.mixup), bool(p.twins)) for arm, p in configs.items()
+    }
+    assert flags == {
+        "plus-": (False, False, False), "plus-wmt": (True, True, True), "plus-mt": (False, True, True),
+    }  # fmt: skip
+
+
+def test_beta_and_lambda():
+    arms = dict(zip(module.BETAS.values(), (0.3, 0.7, 0.8, 0.75, 0.6), strict=True))
+    traces = ends(**arms)
+    assert module.collapse(traces) == pytest.approx(0.5)
+    assert module.spread(list(arms)[1:], traces) == pytest.approx(0.2)
+
+
+def test_linear_effects():
+    def problem(**values):
+        return xr.Dataset(
+            {n: (("seed", "step", "problem"), [np.transpose(v)]) for n, v in values.items()},
+            {"step": range(4)},
+        )
+
+    trace = problem(
+        alignment=[[0.0, 0.05, 0.2, 1.0], [0.3, 0.4, 0.5, 0.6]],  # the second stage is over at once
+        correlation=[[0.9, 0.5, 0.1, 0.0], [0.9, 0.9, 0.9, 0.9]],
+        clean_residual=[[1.0, 0.9, 0.7, 0.1], [1.0, 0.5, 0.4, 0.3]],
+        wrong_accuracy=[[0.5, 0.8, 0.95, 0.1], [0.4, 0.6, 0.9, 0.0]],
+    )
+    traces = {"linear-slow": trace}
+    np.testing.assert_allclose(module.least_correlation(traces), [0.5, np.nan])
+    np.testing.assert_allclose(
+        module.residual_change("clean_residual", traces), [-0.3, np.nan], atol=1e-7
+    )
+    np.testing.assert_allclose(module.wrong_peak("linear-slow", traces), [0.95, 0.9])
+    np.testing.assert_allclose(module.wrong_at_the_end("linear-slow", traces), [0.1, 0.0])
+
+
+def test_budgets_and_settings():
+    quick = study.configs(study.budget("quick"))
+    assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
+    assert set(study.configs(study.budget("full"))) == set(ARMS)
+    for arm, config in study.configs(study.budget("full")).items():
+        assert config.rate_of_step == (
+            ARMS[arm].rate_of_step if config.method == "linear" else 0.02
+        )
+    # both kinds of noise, only the loss differs between the methods of a table
+    for kind, base in module.SETTINGS.items():
+        for method in module.METHODS:
+            own = module.TUNED[kind][method]
+            assert ARMS[f"{kind}-{method}"] == replace(base, method=method, **own)
+    teaching = study.process(ARMS["sym-co-teaching"])
+    assert isinstance(teaching, CoTeaching) and float(teaching.forget) == pytest.approx(
+        0.54, abs=1e-3
+    )
+    cnn = replace(ARMS["sym-elr"], network="cnn", limit=200)
+    assert study.process(cnn).data.x_train.shape == (180, 8, 8, 1)
+
+
+def test_study_turns_at_smoke(store_folder):
+    done = run(study, "smoke", store=Store(store_folder))
+    assert {v.claim for v in done.verdicts} == {c.id for c in CLAIMS}
+    for arm, found in done.traces.items():
+        assert (found.diverged_at == -1).all(), arm
+    drawn = [f for f in study.figures if all(arm in done.traces for arm in f.arms)]
+    assert {f.name for f in drawn} == {"memorisation", "linear"}
+    for figure in drawn:
+        assert len(style.png(figure.draw(done.traces))) > 10_000
