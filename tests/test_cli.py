@@ -30,7 +30,15 @@ def smoke(tmp_path_factory):
     """One smoke run of the first study, shared by the tests that read it."""
     store = tmp_path_factory.mktemp("store")
     done = latebloom(
-        "run", "grokking-numerical-stability", "--budget", "smoke", "--store", store, "--json"
+        "run",
+        "grokking-numerical-stability",
+        "--budget",
+        "smoke",
+        "--store",
+        store,
+        "--json",
+        "--jobs",
+        2,
     )
     return store, json.loads(done.stdout)
 

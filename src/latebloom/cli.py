@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 # Two or more host devices let the seeds of small networks run side by side.
-cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flag = f"--xla_force_host_platform_device_count={min(cores or 1, 8)}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
@@ -184,7 +184,7 @@ def run(
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for all arms; may be repeated.")] = None,
     store: StoreFolder = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with arms that a kill cut off, or start them afresh.")] = True,
-    jobs: Annotated[int | None, typer.Option(help="Processes that compute arms side by side.", show_default="2, or 1 on an accelerator or a single core")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes that compute arms side by side; worth it for methods in plain Python.")] = 1,
     record: Annotated[bool, typer.Option("--record", help="Write the verdicts into the ledger.")] = False,
     results: Results = Path("results"),
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
@@ -207,8 +207,7 @@ def run(
             warnings.showwarning = _show_warning
             done = run_study(
                 chosen, budget, seeds=seeds, arms=chosen_arms, overrides=overrides, store=where,
-                resume=resume, jobs=_usual_jobs() if jobs is None else jobs,
-                watch=Curves(err) if watching else Silent(),
+                resume=resume, jobs=jobs, watch=Curves(err) if watching else Silent(),
             )  # fmt: skip
         written = report.write_page(done, where.folder / "reports") if page else None
         if page:
@@ -264,12 +263,6 @@ def apply(
             out.print(f"[dim]wrote[/] {path}", soft_wrap=True, highlight=False)
 
     say(rows, as_json, draw)
-
-
-def _usual_jobs() -> int:
-    import jax
-
-    return 2 if jax.default_backend() == "cpu" and (cores or 1) > 1 else 1
 
 
 def _progress(stack: contextlib.ExitStack) -> Callable[[str, float | None], None]:

@@ -60,8 +60,8 @@ def compute_side_by_side(
 ) -> Iterator[tuple[Unit, xr.Dataset]]:  # fmt: skip
     """Each unit with its trace, as `jobs` processes get them done; `tick` is told arm and progress.
 
-    Compiling and stepping small networks keep one core busy, so two processes are nearly twice as
-    fast on two cores. Processes end with this one, and when it stops early.
+    Worth it for methods in plain Python: compiled ones use all cores by themselves. Processes end
+    with this one, and when it stops early.
 
     Raises what a unit raises, or `ChildProcessError` if a process was killed.
     """
