@@ -1,0 +1,142 @@
+"""Masks over the weights of any Equinox model, and pruning by magnitude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from latebloom.nn import Conv, Linear
+
+# Masks: a tree shaped like the model, booleans where a weight may be pruned and None elsewhere.
+Masks = Any
+
+LAYERS = (Linear, Conv, eqx.nn.Linear, eqx.nn.Conv, eqx.nn.ConvTranspose)
+
+
+def prunable_leaves(model: Any) -> Any:
+    """Which leaves may be pruned: weights of convolutions and affine maps, not biases, not norms.
+
+    A tree of booleans, for `eqx.filter` and `eqx.partition`.
+    """
+
+    def mark(node: Any) -> Any:
+        marks = jax.tree.map(lambda _: False, node)
+        return eqx.tree_at(lambda n: n.weight, marks, True) if isinstance(node, LAYERS) else marks
+
+    return jax.tree.map(mark, model, is_leaf=lambda node: isinstance(node, LAYERS))
+
+
+def dense_masks(model: Any, ignore: Sequence[str] = ()) -> Masks:
+    """Masks that keep every prunable weight.
+
+    `ignore` names layers that are never pruned ("readout"), or parts of the model ("head" for all
+    layers of it), as `layer_names` writes them.
+
+    Raises `ValueError` for a model without prunable layers and a name that is none of them.
+    """
+    marks = jax.tree_util.tree_leaves_with_path(prunable_leaves(model))
+    names = [_name(path) for path, mark in marks if mark]
+    unused = [part for part in ignore if not any(_within(name, part) for name in names)]
+    if not names or unused:
+        what = f"no layer {unused[0]!r} in it" if unused else "nothing to prune in this model"
+        known = ", ".join(names) or "none: prunable are convolutions and linear layers"
+        raise ValueError(f"there is {what}; layers: {known}")
+
+    def ones(path: Any, mark: bool, leaf: Any) -> Any:
+        if not mark or any(_within(_name(path), part) for part in ignore):
+            return None
+        return jnp.ones(leaf.shape, bool)
+
+    return jax.tree_util.tree_map_with_path(ones, prunable_leaves(model), model)
+
+
+def masked(model: Any, masks: Masks) -> Any:
+    """The model with pruned weights set to 0; everything that has no mask is left alone."""
+    return jax.tree.map(
+        lambda mask, weight: weight if mask is None else weight * mask,
+        masks, model, is_leaf=lambda node: node is None,
+    )  # fmt: skip
+
+
+def kept(model: Any, masks: Masks) -> list[Array]:
+    """The masked tensors of a model, pruned weights as 0, in the order of `layer_names`."""
+    held = jax.tree.map(
+        lambda mask, weight: None if mask is None else weight * mask,
+        masks, model, is_leaf=lambda node: node is None,
+    )  # fmt: skip
+    return jax.tree.leaves(held)
+
+
+def prune_by_magnitude(weights: Any, masks: Masks, fraction: float | Array) -> Masks:
+    """Prune a fraction of the weights that are left, the smallest of all layers together.
+
+    With n weights left, the threshold is entry ceil(fraction n), counted from 0, of their sorted
+    magnitudes, and what is larger stays. So ceil(fraction n) + 1 weights go, and all that tie with the
+    last of these, exact zeros too. A layer may lose all its weights: see `empty_layers`.
+
+    `weights` is the trained model that `masks` belong to. Works inside `jit` and `vmap`.
+
+    Raises `ValueError` for a fraction outside (0, 1).
+
+    Source: the global pruning of the authors' code for Frankle et al. 2019 (arXiv 1903.01611). With
+    the same number of weights `torch.nn.utils.prune.global_unstructured` gives the same masks.
+    """
+    if not isinstance(fraction, jax.Array) and not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
+    flags, tree = jax.tree.flatten(masks)
+    magnitudes = [jnp.abs(weight) for weight in kept(weights, masks)]
+    pairs = list(zip(magnitudes, flags, strict=True))
+    left = sum(flag.sum() for flag in flags)
+    # Rounding must not lift a whole number above itself.
+    index = jnp.ceil(fraction * left * (1 - 3e-7)).astype(jnp.int32)
+    ranked = jnp.sort(jnp.concatenate([jnp.where(m, w, jnp.inf).ravel() for w, m in pairs]))
+    threshold = ranked[jnp.minimum(index, len(ranked) - 1)]
+    return jax.tree.unflatten(tree, [flag & (size > threshold) for size, flag in pairs])
+
+
+def shuffled_masks(masks: Masks, key: PRNGKeyArray) -> Masks:
+    """Random masks that keep as many weights of each layer as `masks` do."""
+    flags, tree = jax.tree.flatten(masks)
+    keys = jax.random.split(key, len(flags))
+    drawn = (jax.random.permutation(k, flag.ravel()) for k, flag in zip(keys, flags, strict=True))
+    shaped = [one.reshape(flag.shape) for one, flag in zip(drawn, flags, strict=True)]
+    return jax.tree.unflatten(tree, shaped)
+
+
+def density(masks: Masks) -> Float[Array, ""]:
+    """Share of the prunable weights that is left."""
+    flags = jax.tree.leaves(masks)
+    return jnp.stack([flag.sum() for flag in flags]).sum() / sum(flag.size for flag in flags)
+
+
+def named_masks(masks: Masks) -> dict[str, Bool[Array, "*shape"]]:
+    """The mask of each layer by its name."""
+    return {_name(path): mask for path, mask in jax.tree_util.tree_leaves_with_path(masks)}
+
+
+def layer_names(masks: Masks) -> tuple[str, ...]:
+    """Names of the layers that have a mask, as `blocks[0].first`."""
+    return tuple(named_masks(masks))
+
+
+def layer_densities(masks: Masks) -> dict[str, Float[Array, ""]]:
+    """Share of each layer's weights that is left."""
+    return {name: mask.mean() for name, mask in named_masks(masks).items()}
+
+
+def empty_layers(masks: Masks) -> tuple[str, ...]:
+    """Names of layers that have no weight left, so that nothing passes them. Not inside `jit`."""
+    return tuple(name for name, mask in named_masks(masks).items() if not mask.any())
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path).removesuffix(".weight").removeprefix(".")
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith((f"{part}.", f"{part}["))
