@@ -15,6 +15,8 @@ def _table(entry):
     lines = ["| claim | verdict | effect, mean over seeds [95 %] | holds if | the paper reports |",
              "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for v in entry["verdicts"]:
+        if v["verdict"] == "not run" and entry["budget"] != "quick":
+            continue
         effect = "–"
         if v["estimate"] is not None:
             effect = (
@@ -34,9 +36,8 @@ def _figures(entry):
     )
 
 
-def _entry(slug):
-    path = RESULTS / f"{slug}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+def _quick_first(path):
+    return len(path.stem), path.stem
 
 
 def _ledger():
@@ -66,7 +67,8 @@ def _applications():
 
 def on_page_markdown(markdown, page, config, files):
     slug = Path(page.file.src_path).stem
-    entries = [e for name in (slug, f"{slug}-images", f"{slug}-full") if (e := _entry(name))]
+    entries = [e for path in sorted(RESULTS.glob(f"{slug}*.json"), key=_quick_first)
+               if (e := json.loads(path.read_text()))["study"] == slug]  # fmt: skip
     shown = "\n\n".join(f"{_table(e)}\n\n{_figures(e)}" for e in entries)
     markdown = markdown.replace("<!-- verdicts -->", shown)
     markdown = markdown.replace("<!-- applications -->", _applications())

@@ -110,6 +110,25 @@ def test_settings_and_arms_can_be_changed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("study", "given", "jobs"),
+    [("learning-curves", [], "CORES"), ("concept-space", [], 1), ("learning-curves", ["--jobs", "1"], 1)],
+)  # fmt: skip
+def test_a_study_that_gains_by_it_takes_a_process_for_each_core(
+    tmp_path, monkeypatch, study, given, jobs
+):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    from latebloom import cli
+    from latebloom.lab import runner
+
+    def asked(*_, jobs, **more):
+        raise ValueError(f"{jobs} jobs")
+
+    monkeypatch.setattr(runner, "run", asked)
+    done = CliRunner().invoke(cli.app, ["run", study, "--store", str(tmp_path), *given])
+    assert f"{cli.CORES if jobs == 'CORES' else jobs} jobs" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "grokking-numerical-stabilty"], "did you mean 'grokking-numerical-stability'?"),

@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 # Two or more host devices let the seeds of small networks run side by side.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    flag = f"--xla_force_host_platform_device_count={min(cores or 1, 8)}"
+    flag = f"--xla_force_host_platform_device_count={min(CORES, 8)}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 app = typer.Typer(
@@ -184,7 +184,7 @@ def run(
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for all arms; may be repeated.")] = None,
     store: StoreFolder = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with arms that a kill cut off, or start them afresh.")] = True,
-    jobs: Annotated[int, typer.Option(help="Processes that compute arms side by side; worth it for methods in plain Python.")] = 1,
+    jobs: Annotated[int | None, typer.Option(help="Processes that compute arms side by side.", show_default="1, or one a core where the study gains by it")] = None,
     record: Annotated[bool, typer.Option("--record", help="Write the verdicts into the ledger.")] = False,
     results: Results = Path("results"),
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
@@ -201,6 +201,8 @@ def run(
 
         where, chosen = Store(store), find(study)
         chosen_arms = tuple(a.strip() for a in arms.split(",")) if arms else None
+        if jobs is None:
+            jobs = CORES if chosen.side_by_side else 1
         watching = (err.is_terminal or err.is_jupyter) and not as_json
         with warnings.catch_warnings():
             warnings.simplefilter("always")

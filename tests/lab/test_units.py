@@ -21,6 +21,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from latebloom.lab import Budget, Claim, Paper, Study
 from latebloom.process import HostProcess
@@ -50,7 +51,9 @@ class Line(HostProcess):
         return (state[0], state[1] + 1)
 
     def observe(self, state):
-        return {"height": float(state[0] + self.config.slope * state[1]), "process": os.getpid()}
+        height = float(state[0] + self.config.slope * state[1])
+        threads = max(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")
+        return {"height": height, "process": os.getpid(), "threads": threads}
 
 
 def make_process(config):
@@ -112,6 +115,7 @@ def test_two_processes_find_what_one_finds(tmp_path, study):
     here = {int(one.traces["steep"].process.values[0, 0])}
     used = {int(p) for t in two.traces.values() for p in t.process.values.ravel()}
     assert not used & here
+    assert all((t.threads == 1).all() for t in (*one.traces.values(), *two.traces.values()))
     assert (two.traces["flat"].process == two.traces["same"].process).all()  # computed once
 
 

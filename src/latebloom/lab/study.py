@@ -92,7 +92,9 @@ class Study:
 
     Both are functions defined in the study's module. `data` names what the verdicts stand on,
     `notes` what differs from the paper's set-up, `watch` the observable whose curve is shown live,
-    `application` how the method is run on a user's files.
+    `application` how the method is run on a user's files. `side_by_side`: a pass from the command
+    line takes a process for each core, which pays where arms are plain Python, or each compiles a
+    program of its own.
     """
 
     paper: Paper
@@ -109,6 +111,7 @@ class Study:
     notes: str = ""
     watch: str = "test_accuracy"
     application: Application | None = None
+    side_by_side: bool = False
 
     def __post_init__(self) -> None:
         for claim in self.claims:

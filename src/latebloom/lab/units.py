@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from latebloom.lab.store import Store, Unit, config_dict
+from latebloom.process import HostProcess
 from latebloom.progress import Tick
 from latebloom.unfolding import unfold
 
@@ -37,16 +39,18 @@ def compute(
             begun = time.perf_counter()
             built = process(unit.config)
             building = time.perf_counter() - begun
-            trace = unfold(
-                built,
-                seeds=unit.seeds,
-                at=np.array(unit.at),
-                progress=tick,
-                checkpoint=store.checkpoint(unit),
-                checkpoint_seconds=float(os.environ.get("LATEBLOOM_CHECKPOINT_SECONDS", 10)),
-                resume=resume,
-                config=config_dict(unit.config),
-            )
+            # How many threads NumPy uses changes the last bits of what it computes.
+            with threadpool_limits(1 if isinstance(built, HostProcess) else None):
+                trace = unfold(
+                    built,
+                    seeds=unit.seeds,
+                    at=np.array(unit.at),
+                    progress=tick,
+                    checkpoint=store.checkpoint(unit),
+                    checkpoint_seconds=float(os.environ.get("LATEBLOOM_CHECKPOINT_SECONDS", 10)),
+                    resume=resume,
+                    config=config_dict(unit.config),
+                )
         except ValueError as error:
             raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
         trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + building, 3)
@@ -60,8 +64,8 @@ def compute_side_by_side(
 ) -> Iterator[tuple[Unit, xr.Dataset]]:  # fmt: skip
     """Each unit with its trace, as `jobs` processes get them done; `tick` is told arm and progress.
 
-    Worth it for methods in plain Python: compiled ones use all cores by themselves. Processes end
-    with this one, and when it stops early.
+    Worth it for methods in plain Python, and for arms that each compile a program of their own; others
+    use all cores by themselves. Processes end with this one, and when it stops early.
 
     Raises what a unit raises, or `ChildProcessError` if a process was killed.
     """

@@ -570,4 +570,5 @@ study = Study(
     ),
     watch="mean",
     application=application,
+    side_by_side=True,
 )  # fmt: skip

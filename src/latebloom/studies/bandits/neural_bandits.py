@@ -592,13 +592,17 @@ CLAIMS = (
           ("dimension-random",), growth_random, "> 0.9", "exponent"),
 )  # fmt: skip
 
-COLOURS = dict(zip((*NEURAL, "ee-net"), (0, 5, 1, 4, 2, 6, 3), strict=True))
+COLOURS: dict[str, int] = dict(zip((*NEURAL, "ee-net"), (0, 5, 1, 4, 2, 6, 3), strict=True))
 SHORT = {"digits-8x8": "digits", "satellite": "satellite", "letter": "letters"}
 
 
 def draw_regret(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(1, 3, width=11.5, height=3.9)
-    for ax, data in zip(axes, REAL, strict=True):
+    tables = played(traces)
+    figure, axes = style.figure(
+        1, len(tables), width=max(3.8 * len(tables), 6), height=3.9, squeeze=False
+    )
+    axes = axes[0]
+    for ax, data in zip(axes, tables, strict=True):
         for method in (*NEURAL, "ee-net", "linear-fast", "kernel-ucb"):
             arm = name(data, "replay", method)
             if arm not in traces:
@@ -608,8 +612,19 @@ def draw_regret(traces: Traces) -> MatplotlibFigure:
             band(ax, traces[arm], colour, line, LABELS[method])
         ax.set(title=SHORT[data], xlabel="rounds", xlim=(0, None), ylim=(0, None))
     axes[0].set_ylabel("mistakes so far")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5 if len(tables) > 1 else 3,
+    )
     return figure
+
+
+def played(traces: Traces) -> list[str]:
+    """Tables of which there are all the traces that its curves need."""
+    return [
+        d for d in REAL if all(arm in traces for arm in _replay(*NEURAL[:2], *CITED, data=(d,)))
+    ]
 
 
 def band(ax: Axes, trace: xr.Dataset, colour: str, line: str, label: str) -> None:
@@ -620,9 +635,12 @@ def band(ax: Axes, trace: xr.Dataset, colour: str, line: str, label: str) -> Non
 
 def draw_final(traces: Traces) -> MatplotlibFigure:
     """Regret a round at the end, every method on every table, with and without replay."""
-    figure, axes = style.figure(1, 3, width=11.5, height=3.9, sharey=True)
-    methods = (*NEURAL, *OTHERS[1:])
-    for ax, data in zip(axes, REAL, strict=True):
+    methods, tables = (*NEURAL, *OTHERS[1:]), played(traces)
+    figure, axes = style.figure(
+        1, len(tables), width=max(3.8 * len(tables), 6), height=3.9, sharey=True, squeeze=False
+    )
+    axes = axes[0]
+    for ax, data in zip(axes, tables, strict=True):
         for training, colour, shift in (("replay", 0, 0.0), ("online", 1, -0.28)):
             seen = [(i, traces[name(data, training, m)]) for i, m in enumerate(methods)
                     if name(data, training, m) in traces]  # fmt: skip
@@ -726,24 +744,37 @@ def draw_regression(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_worlds(traces: Traces) -> MatplotlibFigure:
-    """Blocks of clusters beside the plain shuffle, and the synthetic functions."""
-    figure, (left, middle) = style.figure(1, 2, width=9.5, height=3.8, width_ratios=(2, 3))
-    methods = (*NEURAL[:2], *CITED)
-    for i, method in enumerate(methods):
-        colour = style.colours[COLOURS[method]]
-        for x, arm in enumerate((name("satellite", "replay", method), f"clusters/{method}")):
-            dots(left, x + 0.12 * (i - 2), mistakes(traces[arm]), colour)
-        for x, h in enumerate(SYNTHETIC):
-            if f"{h}/{method}" in traces:
-                dots(middle, x + 0.12 * (i - 2), mistakes(traces[f"{h}/{method}"]), colour)
-        left.plot([], [], "o", markersize=4, color=colour, label=LABELS[method])
-    left.set_xticks(range(2), ["shuffled", "in blocks of clusters"])
-    left.set(ylabel="mistakes a round", title="Order of the rows (satellite)")
-    middle.set_xticks(range(3), ["h1 square", "h2 quadratic form", "h3 cosine"])
-    middle.set(ylabel="regret a round", title="Synthetic rewards")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+def draw_order(traces: Traces) -> MatplotlibFigure:
+    """Blocks of clusters beside the plain shuffle."""
+    figure, ax = style.figure(width=5.6, height=4.0)
+    groups = {
+        "shuffled": {m: name("satellite", "replay", m) for m in NEURAL},
+        "in blocks of clusters": {m: f"clusters/{m}" for m in NEURAL},
+    }
+    draw_groups(ax, traces, groups)
+    ax.set(ylabel="mistakes a round", title="Order of the rows (satellite)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def draw_synthetic(traces: Traces) -> MatplotlibFigure:
+    figure, ax = style.figure(width=5.6, height=4.0)
+    labels = dict(zip(SYNTHETIC, ("h1 square", "h2 quadratic form", "h3 cosine"), strict=True))
+    draw_groups(ax, traces, {labels[h]: {m: f"{h}/{m}" for m in NEURAL} for h in SYNTHETIC})
+    ax.set(ylabel="regret a round", title="Synthetic rewards")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_groups(ax: Axes, traces: Traces, groups: dict[str, dict[str, str]]) -> None:
+    """Regret a round of each method, those of a group of arms side by side."""
+    ran = [m for m in NEURAL if all(arms[m] in traces for arms in groups.values())]
+    for i, method in enumerate(ran):
+        colour = style.colours[COLOURS[method]]
+        for x, arms in enumerate(groups.values()):
+            dots(ax, x + 0.12 * (i - (len(ran) - 1) / 2), mistakes(traces[arms[method]]), colour)
+        ax.plot([], [], "o", markersize=4, color=colour, label=LABELS[method])
+    ax.set_xticks(range(len(groups)), list(groups))
 
 
 def dots(ax: Axes, x: float, values: np.ndarray, colour: str) -> None:
@@ -768,11 +799,11 @@ def draw_dimension(traces: Traces) -> MatplotlibFigure:
 
 
 FIGURES = (
-    Figure("regret", "Mistakes against rounds on three tables played as bandits, networks with "
+    Figure("regret", "Mistakes against rounds on tables played as bandits, networks with "
            "replay; bands from the lowest to the highest seed.", draw_regret,
-           _replay(*NEURAL[:2], *CITED)),
+           _replay(*NEURAL[:2], *CITED, data=REAL[:1])),
     Figure("final", "Mistakes a round at the end, one dot a seed.", draw_final,
-           _replay(*NEURAL[:2], *CITED)),
+           _replay(*NEURAL[:2], *CITED, data=REAL[:1])),
     Figure("exploration", "How much is explored, and how well losses are predicted.",
            draw_exploration, _replay("neu-fast", "neu-square", "neural-ts", "neural-epsilon",
                                      data=REAL[:1])),
@@ -783,11 +814,11 @@ FIGURES = (
     Figure("noise", "The KL loss against the square loss as rewards are flipped (digits).",
            draw_noise, (*(f"noise-{q:g}/{m}" for q in NOISES[-1:] for m in NEURAL[:2]),
                         *_replay(*NEURAL[:2], data=REAL[:1]))),
-    Figure("worlds", "An order that is not i.i.d., and synthetic rewards.",
-           draw_worlds,
+    Figure("order", "An order that is not i.i.d.", draw_order,
            (*(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)),
-            *(f"{h}/{m}" for h in SYNTHETIC for m in ("neu-fast", *CITED)),
             *_replay(*NEURAL[:2], *CITED, data=REAL[1:2]))),
+    Figure("synthetic", "Synthetic rewards.", draw_synthetic,
+           tuple(f"{h}/{m}" for h in SYNTHETIC for m in ("neu-fast", *CITED))),
     Figure("regression", "Regret of online regression with uniform actions on digits, and what "
            "fits it.", draw_regression,
            tuple(a for k in ("square", "kl")
@@ -799,17 +830,27 @@ FIGURES = (
 
 MORE_ARMS = ("heads", "renewed", "draws-32", "noise-0.05", "regression-kl-renewed",
              "regression-kl-draws-32")  # fmt: skip
+PLAIN = ("neu-fast-plain", "neu-square-plain")
 QUICK = (
-    *_replay(*NEURAL, "neu-fast-plain", "neu-square-plain"), *_replay("ee-net", data=REAL[:1]),
-    *_replay(*OTHERS[2:], data=REAL[:2]),
-    *(name(d, "online", m) for d in ONLINE for m in NEURAL),
-    *(arm for arm in ARMS if not arm.startswith((*REAL, *MORE, *MORE_ARMS))
+    *_replay(*NEURAL, *PLAIN, *OTHERS[1:], data=REAL[:1]),
+    *(name("digits-8x8", "online", m) for m in NEURAL[:2]),
+    *(arm for arm in ARMS if not arm.startswith((*REAL, *MORE, *MORE_ARMS, "clusters"))
       and arm not in [f"{h}/{m}" for h in SYNTHETIC for m in ("neu-square", "linucb")]),
+)  # fmt: skip
+TABLES = (
+    *_replay(*NEURAL, *PLAIN), *_replay(*OTHERS[2:], data=REAL[:2]),
+    *(name(d, "online", m) for d in ONLINE for m in NEURAL),
+    *(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)),
 )  # fmt: skip
 SMOKE = (
     *_replay("neu-fast", *CITED, data=REAL[:1]),
     *(f"dimension-{kind}" for kind in KINDS),
 )  # fmt: skip
+
+
+AT_QUICK = {
+    "hidden": 50, "rounds": 1200, "limit": 200, "memory": 500, "contexts": 800, "width": 1024,
+}  # fmt: skip
 
 
 def _small(**settings: Any) -> dict[str, Any]:
@@ -846,17 +887,18 @@ study = Study(
     budgets={
         "smoke": Budget(2, SMOKE, **_small(
             hidden=8, rounds=30, limit=20, memory=20, observations=3, contexts=60, width=32)),
-        "quick": Budget(6, QUICK, **_small(
-            hidden=50, rounds=1200, limit=200, memory=500, contexts=800, width=1024)),
+        "quick": Budget(6, QUICK, **_small(**AT_QUICK)),
+        "tables": Budget(6, TABLES, **_small(**AT_QUICK)),
         "full": Budget(10, **_small(contexts=800, width=1024)),
     },
     claims=CLAIMS,
     figures=FIGURES,
-    data="scikit-learn digits; Satellite, LetterRecognition (and at full Vowel, Vehicle, DNA, "
-    "Shuttle) of mlbench; at full MNIST-5k; synthetic h1, h2, h3",
+    data="scikit-learn digits; synthetic h1, h2, h3; in the tables budget Satellite and "
+    "LetterRecognition of mlbench; at full its Vowel, Vehicle, DNA and Shuttle, and MNIST-5k",
     watch="regret",
     application=application,
-    notes="quick plays 1,200 rounds with 50 hidden units and trainings of at most 200 steps, and every "
+    notes="quick plays digits and the synthetic functions, tables the other tables, both 1,200 rounds "
+    "with 50 hidden units and trainings of at most 200 steps, and every "
     "method has the best step size and exploration of eight on seeds 100 and 101 at this scale; the "
     "paper's settings are 10,000 rounds, 100 units and 2,000 steps (full, with the same settings)",
 )  # fmt: skip

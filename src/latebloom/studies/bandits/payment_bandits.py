@@ -596,7 +596,7 @@ study = Study(
             settings={"batch": 400, "generations": 4, "contexts": 200, "trees": 5},
             arm_settings={"squarecb-long": {"window": 1}},
         ),
-        "quick": Budget(6, arms=QUICK),
+        "quick": Budget(6, arms=QUICK, settings={"contexts": 1000, "generations": 10}),
         "full": Budget(30, settings={"generations": 24, "parts": 10},
                        arm_settings={a: {"window": 24} for a in ("squarecb-long", "falcon-long")}),
     },

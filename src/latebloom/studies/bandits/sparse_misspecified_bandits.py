@@ -570,4 +570,5 @@ study = Study(
     "every support stands in for it, and its queries grow like d^s.",
     watch="gap",
     application=application,
+    side_by_side=True,
 )  # fmt: skip

@@ -651,4 +651,5 @@ study = Study(
     "labels in the last epoch. No learning-rate decay, weight decay or augmentation in the quick budget, "
     "so that cross-entropy memorises.",
     application=application,
+    side_by_side=True,
 )  # fmt: skip

@@ -733,6 +733,7 @@ study = Study(
     "from r-cran-mlbench); made-up curves",
     watch="accuracy",
     application=application,
+    side_by_side=True,
     notes="The paper's text was not at hand: definitions follow its abstract and those of its companions, and "
     "constants are from memory. Working level: asymptotes move by at most 4e-5 points a word, over the next "
     "five levels; the stop needs the working level to be known. Quick: steps of 5,000 words up to 100,000 and "

@@ -559,6 +559,7 @@ study = Study(
          "shuttle, letter and dna (UCI, from r-cran-mlbench), MNIST-5k; made-up convex problems",
     watch="train_loss",
     application=application,
+    side_by_side=True,
     notes="Training losses are compared as log(loss + 0.001). Every family is tuned on three other "
     "seeds (MLP: two): 12 peaks (8) with and without 10 % warm-up, two offsets for 1/t and 1/sqrt(t), "
     "two powers for polynomial decay. Quick: at most 1,200 examples a set (dna 600 for 20 epochs), "
