@@ -17,12 +17,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from latebloom import unfold
 from latebloom.data import Dataset
+from latebloom.nn import Linear
+from latebloom.timing.lottery import MaskedTraining
 from latebloom.timing.random_teachers import (
     BottleneckHead,
+    Classifier,
     ConvEncoder,
     Distillation,
     Distilled,
+    Landscape,
+    StudentTicket,
     divergence,
+    gratings,
     linear_probe,
     nearest_neighbours,
     on_grid,
@@ -60,10 +66,13 @@ def test_logits_are_cosines_and_the_scale_of_features_does_not_matter(digits):
     np.testing.assert_allclose(logits, wanted, rtol=2e-4, atol=1e-5)
     longer = eqx.tree_at(lambda h: (h.narrow.weight, h.rows), head, (3 * head.narrow.weight, 2 * head.rows))  # fmt: skip
     np.testing.assert_allclose(longer(x), logits, rtol=2e-4, atol=1e-5)
-    plain = eqx.filter_jit(BottleneckHead)(
-        8, key=jax.random.key(0), unit_features=False, unit_rows=False, **HEAD
-    )
+    off = jnp.asarray(False)
+    plain = eqx.tree_at(lambda h: (h.unit_features, h.unit_rows), head, (off, off))
     np.testing.assert_allclose(plain(x), z @ rows.T, rtol=1e-3, atol=1e-6)
+    narrow = eqx.tree_at(lambda h: h.used, head, jnp.int32(2))(x)
+    a, b = z[:, :2], rows[:, :2]
+    wanted = (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(narrow, wanted, rtol=2e-3, atol=1e-5)
     # a gradient that flows through the normalisation is perpendicular to what is normalised
     gradient = jax.grad(lambda r: (eqx.tree_at(lambda h: h.rows, head, r)(x) ** 2).sum())(head.rows)
     np.testing.assert_allclose((gradient * rows).sum(1), 0, atol=1e-4)
@@ -178,6 +187,35 @@ def test_students_come_nearer_to_their_teacher_and_noise_is_not_the_images(digit
     assert all((known == row).all(1).any() for row in np.asarray(seen))
 
 
+def test_a_student_becomes_the_teacher_of_the_next(digits):
+    p = process(digits, generation=2, alpha=0.25)
+    step = eqx.filter_jit(p.step)
+    first = step(step(eqx.filter_jit(p.init)(jax.random.key(1))))
+    third = step(first)
+    np.testing.assert_array_equal(weights(third.teacher), weights(first.student))
+    start = weights(start_near(first.student, first.fresh, 0.25))
+    # the first step of a new Adam is at most its learning rate, for most weights exactly that
+    moved = np.abs(np.asarray(weights(third.student) - start))
+    assert moved.max() < 1.01e-3 and np.median(moved) > 0.9e-3
+    np.testing.assert_array_equal(weights(step(third).teacher), weights(first.student))
+
+
+def test_no_pixel_of_a_grating_says_what_it_is():
+    data = gratings(2000, 500)
+    assert data.x_train.shape == (2000, 8, 8, 1) and data.x_test.shape == (500, 8, 8, 1)
+    assert float(data.x_train.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(data.x_train.std()) == pytest.approx(1, abs=1e-3)
+    assert np.bincount(data.y_train).min() > 150 and len(np.unique(data.y_train)) == 10
+    x, test = (np.asarray(v.reshape(len(v), -1)) for v in (data.x_train, data.x_test))
+    linear = LogisticRegression(max_iter=300).fit(x, data.y_train).score(test, data.y_test)
+    assert linear < 0.4  # a third, at best
+    energies = [np.abs(np.fft.fft2(v.reshape(-1, 8, 8))).reshape(len(v), -1) for v in (x, test)]
+    model = LogisticRegression(max_iter=300).fit(energies[0], data.y_train)
+    assert model.score(energies[1], data.y_test) > 0.9  # a Fourier spectrum does
+    with pytest.raises(ValueError, match="at least one image"):
+        gratings(0, 5)
+
+
 def test_a_plane_holds_the_three_networks_and_distances():
     teacher, one, other = (build(jax.random.key(i)) for i in range(3))
     plane = plane_through(teacher, one, other)
@@ -201,11 +239,80 @@ def test_a_plane_holds_the_three_networks_and_distances():
     ("options", "message"),
     [
         ({"batch_size": 400}, "batch_size 400 and examples 300"),
-        ({"examples": 50}, "batch_size 100 and examples 50"),
-        ({"examples": 301}, "no more than the 300 training images"),
+        ({"examples": 301}, "from 1 to the 300 training images"),
+        ({"generation": 0}, "at least 1 step"),
         ({"alpha": 1.5}, "alpha must be in"),
     ],
 )
 def test_bad_arguments_are_refused(digits, options, message):
     with pytest.raises(ValueError, match=message):
         process(digits, **options)
+
+
+def test_a_landscape_is_that_of_its_three_networks(digits):
+    p = Landscape(process(digits, alpha=0.5), at=jnp.array([0.0, 1.0]), shown=100)
+    state = eqx.filter_jit(p.step)(eqx.filter_jit(p.init)(jax.random.key(0)))
+    seen = eqx.filter_jit(p.observe)(state)
+    near, far = state
+    np.testing.assert_array_equal(weights(near.teacher), weights(far.teacher))
+    x = digits.x_test[:100]
+    said = near.teacher(x)
+    apart = [float(divergence(said, one.student(x)).mean()) for one in state]
+    np.testing.assert_allclose(seen["divergence"][1, 0], apart[0], rtol=1e-2, atol=1e-9)
+    np.testing.assert_allclose(seen["divergence"][0, 1], apart[1], rtol=1e-2)
+    assert float(seen["divergence"][0, 0]) == pytest.approx(0, abs=1e-9)
+    lengths = [float(jnp.linalg.norm(weights(s.student) - weights(s.teacher))) for s in state]
+    np.testing.assert_allclose(seen["distances"][:2], lengths, rtol=1e-4)
+    features = [np.asarray(far.student.encoder(v[:100])) for v in (digits.x_train, digits.x_test)]
+    labels = np.asarray(digits.y_train[:100]), np.asarray(digits.y_test[:100])
+    rival = KNeighborsClassifier(20).fit(features[0], labels[0]).score(features[1], labels[1])
+    assert float(seen["neighbours"][0, 1]) == pytest.approx(rival, abs=0.021)
+
+
+def test_tickets_are_pruned_from_a_student_and_rewound_to_it(digits):
+    training = MaskedTraining(
+        model=lambda key: Classifier(build(key).encoder, eqx.filter_jit(Linear)(8, 10, key=key)),
+        data=digits, optimiser=optax.sgd, hyper={"learning_rate": 0.1}, batch_size=100,
+        loss=optax.softmax_cross_entropy_with_integer_labels, seeds_by="map",
+    )  # fmt: skip
+
+    p = process(digits)
+
+    def tickets(distilled):
+        return StudentTicket(
+            training, p, distilled=distilled, steps=4, rewind=0, fraction=0.5, controls_at=(0,),
+            points=3,
+        )  # fmt: skip
+
+    start = eqx.filter_jit(tickets(3).init)(jax.random.key(0))
+    step = eqx.filter_jit(lambda tickets, state: tickets.step(state))
+    observe = eqx.filter_jit(lambda tickets, state: tickets.observe(state))
+    dense = step(tickets(3), start)
+    # the encoder is the student's, distilled by hand; the readout is left alone
+    student = eqx.filter_jit(p.init)(jax.random.fold_in(start.key, 0xD157))
+    teacher, distil = student.teacher, eqx.filter_jit(p.step)
+    for _ in range(3):
+        student = distil(student)
+    np.testing.assert_allclose(
+        weights(dense.rewound.encoder), weights(student.student.encoder), atol=1e-6
+    )
+    np.testing.assert_array_equal(dense.rewound.readout.weight, start.rewound.readout.weight)
+    sparse = step(tickets(3), dense)  # distils no more
+    np.testing.assert_array_equal(weights(sparse.rewound), weights(dense.rewound))
+    masks = jax.tree.leaves(sparse.masks)
+    assert len(masks) == 2  # the two convolutions
+    left, size = (sum(f(m) for m in masks) for f in (lambda m: m.sum(), lambda m: m.size))
+    assert float(left / size) == pytest.approx(0.5, abs=0.01)
+    seen = observe(tickets(3), dense)
+    one, other = (
+        jax.tree.map(lambda v, i=i: v[i] if eqx.is_array(v) else v, dense.runs) for i in (0, 1)
+    )
+    middle = set_weights(one, (weights(one) + weights(other)) / 2)
+    score = eqx.filter_jit(lambda m: (m(digits.x_test).argmax(1) != digits.y_test).mean())
+    errors = [float(score(m)) for m in (one, middle, other)]
+    np.testing.assert_allclose(seen["path"], errors, atol=0.006)
+    worst = max(errors) - (errors[0] + errors[2]) / 2
+    assert float(seen["barrier"]) == pytest.approx(worst, abs=0.011)
+    assert np.isnan(observe(tickets(3), sparse)["barrier"])
+    random = step(tickets(0), start)
+    np.testing.assert_allclose(weights(random.rewound.encoder), weights(teacher.encoder), atol=0.01)

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from latebloom.nn import Conv, Linear
@@ -102,16 +103,21 @@ def prune_by_magnitude(weights: Any, masks: Masks, fraction: float | Array) -> M
 def shuffled_masks(masks: Masks, key: PRNGKeyArray) -> Masks:
     """Random masks that keep as many weights of each layer as `masks` do."""
     flags, tree = jax.tree.flatten(masks)
-    keys = jax.random.split(key, len(flags))
-    drawn = (jax.random.permutation(k, flag.ravel()) for k, flag in zip(keys, flags, strict=True))
-    shaped = [one.reshape(flag.shape) for one, flag in zip(drawn, flags, strict=True)]
+    flat = jnp.concatenate([flag.ravel() for flag in flags])
+    layer = jnp.concatenate([jnp.full(flag.size, place) for place, flag in enumerate(flags)])
+    # One sort for all layers: a sort, or a draw, for each would take longer to compile than to run.
+    drawn = jax.lax.sort((layer, jax.random.bits(key, flat.shape), flat), num_keys=2)[-1]
+    parts = jnp.split(drawn, np.cumsum([flag.size for flag in flags])[:-1])
+    shaped = [part.reshape(flag.shape) for part, flag in zip(parts, flags, strict=True)]
     return jax.tree.unflatten(tree, shaped)
 
 
 def density(masks: Masks) -> Float[Array, ""]:
     """Share of the prunable weights that is left."""
     flags = jax.tree.leaves(masks)
-    return jnp.stack([flag.sum() for flag in flags]).sum() / sum(flag.size for flag in flags)
+    left, size = sum(flag.sum() for flag in flags), sum(flag.size for flag in flags)
+    # A compiler may multiply by a rounded 1 / size, so that 1 is only almost reached.
+    return jnp.where(left == size, 1.0, left / size).astype(jnp.float32)
 
 
 def named_masks(masks: Masks) -> dict[str, Bool[Array, "*shape"]]:

@@ -557,7 +557,7 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, SMOKE_SETTINGS, SMOKE_HORIZONS),
-        "quick": Budget(8, None, {}, _set(planning_arms(*FAMILIES, sizes=(50,)), draws=100)),
+        "quick": Budget(6, None, {}, _set(planning_arms(*FAMILIES, sizes=(50,)), draws=100)),
         "full": Budget(24, None, {}, _set(planning_arms(*FAMILIES), instances=3)),
     },
     claims=CLAIMS,

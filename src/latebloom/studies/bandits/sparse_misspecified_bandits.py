@@ -518,7 +518,7 @@ study = Study(
             2, settings={"actions": 100, "replicates": 1},
             arm_settings={arm: {"settings": settings} for arm, settings in SMOKE.items()},
         ),
-        "quick": Budget(30),
+        "quick": Budget(20),
         "full": Budget(100, settings={"actions": 2000}),
     },
     claims=(

@@ -4,7 +4,8 @@ Sarnthein, Bachmann, Anagnostidis, Hofmann (ICML 2023, arXiv 2302.12091).
 """
 
 from latebloom.timing.random_teachers.distillation import Distillation, divergence
-from latebloom.timing.random_teachers.landscape import Plane, on_grid, plane_through
+from latebloom.timing.random_teachers.gratings import gratings
+from latebloom.timing.random_teachers.landscape import Landscape, Plane, on_grid, plane_through
 from latebloom.timing.random_teachers.network import (
     BottleneckHead,
     ConvEncoder,
@@ -12,14 +13,19 @@ from latebloom.timing.random_teachers.network import (
     start_near,
 )
 from latebloom.timing.random_teachers.probing import linear_probe, nearest_neighbours
+from latebloom.timing.random_teachers.tickets import Classifier, StudentTicket
 
 __all__ = [
     "BottleneckHead",
+    "Classifier",
     "ConvEncoder",
     "Distillation",
     "Distilled",
+    "Landscape",
     "Plane",
+    "StudentTicket",
     "divergence",
+    "gratings",
     "linear_probe",
     "nearest_neighbours",
     "on_grid",

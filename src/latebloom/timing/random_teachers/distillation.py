@@ -23,6 +23,7 @@ from latebloom.timing.random_teachers.probing import linear_probe, nearest_neigh
 class DistillationState(NamedTuple):
     student: Any
     teacher: Any
+    fresh: Any  # what students start towards
     optimiser: Any
     key: PRNGKeyArray
     step: Int[Array, ""]
@@ -37,18 +38,24 @@ class Distillation(Process):
 
     - `model(key)`: a network with an `encoder`, called as `model(x, train=...)`, such as `Distilled`.
     - `data`: labels are used by the probes alone. `examples`: how many of the training images are
-      distilled on (None: all); the probes always train on all.
+      distilled on, each as often in an epoch as any other (None: all); the probes always train on all.
     - `alpha`: how far from the teacher the student starts (`start_near`).
     - `noise`: whether the student and the teacher see normal noise instead of the images.
-    - `optimiser(**hyper)`, `batch_size`, `seeds_by`: as in `Supervised`. `probes` are trained anew at
-      each observation, `probes` of them with keys that all seeds share.
+    - `generation`: steps after which the student becomes the teacher of a new student, which starts
+      `alpha` from it towards the same fresh weights with an optimiser of its own (None: never).
+    - `optimiser(**hyper)`, `batch_size`, `seeds_by`: as in `Supervised`. `probes` linear probes are
+      trained anew at each observation, with keys that all seeds share.
     - `probed`: images that are probed on instead of `data`, with other labels (transfer), or None.
 
     Observed: `divergence`, KL(teacher || student) in nats on the test images; `student_probe`,
-    `teacher_probe`, `input_probe`: test accuracy of linear probes on features and on pixels;
+    `teacher_probe`, `input_probe`: test accuracy of linear probes on features and on pixels (the
+    teacher is the present one);
     `student_neighbours`, `teacher_neighbours`, `input_neighbours`.
 
-    Raises `ValueError` for a batch larger than the images and alpha outside [0, 1].
+    `alpha`, `noise`, `examples` and `generation` are arrays: runs that differ in them share a program.
+
+    Raises `ValueError` for a batch larger than the images, examples that are not there, a generation
+    of no steps and alpha outside [0, 1].
 
     Source: Sarnthein et al. 2023 (arXiv 2302.12091), section 3.
     """
@@ -60,10 +67,12 @@ class Distillation(Process):
     hyper: Mapping[str, Any]
     alpha: Float[Array, ""]
     noise: Bool[Array, ""]
-    examples: int = eqx.field(static=True)
+    examples: Int[Array, ""]
+    generation: Int[Array, ""]
     batch_size: int = eqx.field(static=True)
     probes: int = eqx.field(static=True)
     probe_epochs: int = eqx.field(static=True)
+    probe_batch: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
     seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
 
@@ -71,42 +80,70 @@ class Distillation(Process):
         self, *, model: Callable[[PRNGKeyArray], Any], data: Dataset,
         optimiser: Callable[..., optax.GradientTransformation] = optax.adam,
         hyper: Mapping[str, Any] | None = None, alpha: float = 1e-3, noise: bool = False,
-        examples: int | None = None, batch_size: int = 256, probes: int = 1, probe_epochs: int = 10,
-        classes: int = 10, probed: Dataset | None = None, seeds_by: Literal["vmap", "map"] = "map",
+        examples: int | None = None, generation: int | None = None, batch_size: int = 256,
+        probes: int = 1, probe_epochs: int = 10, probe_batch: int = 256, classes: int = 10,
+        probed: Dataset | None = None, seeds_by: Literal["vmap", "map"] = "map",
     ):  # fmt: skip
-        count = len(data.x_train) if examples is None else examples
-        if not 1 <= batch_size <= count <= len(data.x_train):
+        there = len(data.x_train)
+        count = there if examples is None else examples
+        if not 1 <= batch_size <= there or not 1 <= count <= there:
             raise ValueError(
-                f"batch_size {batch_size} and examples {count} must be at least 1, the batch no larger "
-                f"than the examples and these no more than the {len(data.x_train)} training images"
+                f"batch_size {batch_size} and examples {count} must be from 1 to the {there} training "
+                "images"
             )
+        if generation is not None and generation < 1:
+            raise ValueError(f"a generation must have at least 1 step, not {generation}")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], not {alpha}")
         self.model, self.data, self.probed, self.optimiser = model, data, probed, optimiser
         hyper = {"learning_rate": 1e-3} if hyper is None else hyper
         self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
         self.alpha, self.noise = jnp.float32(alpha), jnp.asarray(noise)
-        self.examples, self.batch_size = count, batch_size
-        self.probes, self.probe_epochs, self.classes = probes, probe_epochs, classes
+        self.examples, self.batch_size = jnp.int32(count), batch_size
+        self.generation = jnp.int32(2**31 - 1 if generation is None else generation)
+        self.probes, self.probe_epochs, self.probe_batch = probes, probe_epochs, probe_batch
+        self.classes = classes
         self.seeds_by = seeds_by
 
     def init(self, key: PRNGKeyArray) -> DistillationState:
         teacher_key, fresh_key, step_key = jax.random.split(key, 3)
-        teacher = self.model(teacher_key)
-        student = start_near(teacher, self.model(fresh_key), self.alpha)
-        moments = self.optimiser(**self.hyper).init(trainable(student))
-        return DistillationState(student, teacher, moments, step_key, jnp.int32(0))
+        teacher, fresh = self.model(teacher_key), self.model(fresh_key)
+        student, moments = self.begin(teacher, fresh)
+        return DistillationState(student, teacher, fresh, moments, step_key, jnp.int32(0))
+
+    def begin(self, teacher: Any, fresh: Any) -> tuple[Any, Any]:
+        """A student of that teacher and its optimiser's state."""
+        student = start_near(teacher, fresh, self.alpha)
+        return student, self.optimiser(**self.hyper).init(trainable(student))
 
     def batch(self, state: DistillationState) -> Array:
         """The images of the next step: some of the first `examples` in a shuffled order, or noise."""
-        epoch, place = jnp.divmod(state.step, self.examples // self.batch_size)
+        there = len(self.data.x_train)
+        epoch, place = jnp.divmod(state.step, there // self.batch_size)
         places = place * self.batch_size + jnp.arange(self.batch_size)
         order_key = jax.random.fold_in(state.key, epoch)
-        x = self.data.x_train[shuffled(order_key, places, self.examples)]
+        x = self.data.x_train[shuffled(order_key, places, there) % self.examples]
         drawn = jax.random.normal(jax.random.fold_in(order_key, place), x.shape)
         return jnp.where(self.noise, drawn, x)
 
+    def restarted(self, state: DistillationState) -> DistillationState:
+        """The same, or at the end of a generation its student as the teacher of the next."""
+
+        def anew(trees: tuple) -> tuple:
+            student, fresh = (eqx.combine(tree, rest) for tree in (trees[0], trees[2]))
+            begun, moments = self.begin(student, fresh)
+            return eqx.filter(begun, eqx.is_array), trees[0], trees[2], moments
+
+        _, rest = eqx.partition(state.student, eqx.is_array)
+        networks = state.student, state.teacher, state.fresh
+        trees = *(eqx.filter(network, eqx.is_array) for network in networks), state.optimiser
+        over = (state.step > 0) & (state.step % self.generation == 0)
+        *arrays, moments = jax.lax.cond(over, anew, lambda same: same, trees)
+        student, teacher, fresh = (eqx.combine(tree, rest) for tree in arrays)
+        return state._replace(student=student, teacher=teacher, fresh=fresh, optimiser=moments)
+
     def step(self, state: DistillationState) -> DistillationState:
+        state = self.restarted(state)
         x = self.batch(state)
         wanted = jax.nn.softmax(state.teacher(x, train=False))
         params, rest = eqx.partition(state.student, trainable_leaves(state.student))
@@ -138,7 +175,10 @@ class Distillation(Process):
         keys = jax.random.split(jax.random.key(0), self.probes)
         for name, look in looks.items():
             given = look(data.x_train), data.y_train, look(data.x_test), data.y_test
-            probe = partial(linear_probe, *given, classes=self.classes, epochs=self.probe_epochs)
+            probe = partial(
+                linear_probe, *given, classes=self.classes, epochs=self.probe_epochs,
+                batch_size=self.probe_batch,
+            )  # fmt: skip
             found[f"{name}_probe"] = jax.lax.map(lambda key, probe=probe: probe(key), keys).mean()
             found[f"{name}_neighbours"] = nearest_neighbours(*given, classes=self.classes)
         return found

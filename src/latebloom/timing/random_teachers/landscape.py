@@ -1,16 +1,23 @@
-"""Planes through the weights of teacher and students, and what the loss does on them."""
+"""Planes through the weights of teacher and students, and what the divergence does on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from latebloom.nn import trainable_leaves
+from latebloom.process import Process, Quantity
+from latebloom.timing.random_teachers.distillation import (
+    Distillation,
+    DistillationState,
+    divergence,
+)
+from latebloom.timing.random_teachers.probing import nearest_neighbours
 
 
 class Plane(NamedTuple):
@@ -78,3 +85,87 @@ def on_grid(
         lambda plane, points: jax.lax.map(lambda point: look(plane.at(*point)), points)
     )(plane, points)
     return values.reshape(len(a), len(b), *values.shape[1:])
+
+
+class Landscape(Process):
+    """Two students of one teacher, started at it (`near`) and away from it (`far`), and the plane
+    through the three.
+
+    A step is one step of both, on the same batches. `distillation` gives all but alpha.
+
+    Observed: `divergence` [a, b] in nats from the teacher to the networks at (a, b), where (0, 0) is
+    the teacher, (1, 0) the near and (0, 1) the far student, and `neighbours` [a, b], the test accuracy
+    of nearest neighbours on their encoder's features, both on the first `shown` training and test
+    images; `distances` from the teacher to the near and the far student, and between them (L2 over all
+    weights, head included).
+
+    Source: Sarnthein et al. 2023 (arXiv 2302.12091), section 4, "shared view".
+    """
+
+    distillation: Distillation
+    seeds_by: ClassVar[Literal["vmap", "map"]] = "map"
+
+    near: Float[Array, ""]
+    far: Float[Array, ""]
+    at: Float[Array, " k"]
+    shown: int = eqx.field(static=True)
+
+    def __init__(
+        self, distillation: Distillation, *, at: Float[Array, " k"], near: float = 1e-3,
+        far: float = 1.0, shown: int = 300,
+    ):  # fmt: skip
+        self.distillation, self.at, self.shown = distillation, jnp.asarray(at, jnp.float32), shown
+        self.near, self.far = jnp.float32(near), jnp.float32(far)
+
+    def init(self, key: PRNGKeyArray) -> tuple[DistillationState, ...]:
+        return tuple(self._of(alpha).init(key) for alpha in (self.near, self.far))
+
+    def _of(self, alpha: Array) -> Distillation:
+        return eqx.tree_at(lambda d: d.alpha, self.distillation, alpha)
+
+    def step(self, state: tuple[DistillationState, ...]) -> tuple[DistillationState, ...]:
+        parts = [eqx.partition(one, eqx.is_array) for one in state]
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *(arrays for arrays, _ in parts))
+
+        def one(arrays: Any) -> Any:
+            new = self.distillation.step(eqx.combine(arrays, parts[0][1]))
+            return eqx.filter(new, eqx.is_array)
+
+        after = jax.lax.map(one, stacked)
+        return tuple(
+            eqx.combine(jax.tree.map(lambda x: x[i], after), rest)  # noqa: B023
+            for i, (_, rest) in enumerate(parts)
+        )
+
+    def observe(self, state: tuple[DistillationState, ...]) -> dict[str, Array]:
+        teacher, near, far = state[0].teacher, state[0].student, state[1].student
+        base = weights(teacher)
+        plane = Plane(teacher, base, weights(near) - base, weights(far) - base)
+        data = self.distillation.data
+        train, test = data.x_train[: self.shown], data.x_test[: self.shown]
+        said = teacher(test, train=False)
+
+        def look(model: Any) -> Array:
+            apart = divergence(said, model(test, train=False)).mean()
+            features = (model.encoder(x, train=False) for x in (train, test))
+            labels = data.y_train[: self.shown], data.y_test[: self.shown]
+            (one, other), (known, wanted) = features, labels
+            return jnp.stack([apart, nearest_neighbours(one, known, other, wanted)])
+
+        seen = on_grid(plane, self.at, self.at, look)
+        lengths = [plane.first, plane.second, plane.first - plane.second]
+        return {
+            "divergence": seen[..., 0],
+            "neighbours": seen[..., 1],
+            "distances": jnp.stack([jnp.linalg.norm(v) for v in lengths]),
+        }
+
+    def quantities(self) -> dict[str, Quantity]:
+        places = [float(x) for x in self.at]
+        grid = ("a", "b"), {"a": places, "b": places}
+        of = ("of",), {"of": ["near", "far", "near-far"]}
+        return {
+            "divergence": Quantity("nats", *grid, "KL from the teacher"),
+            "neighbours": Quantity("1", *grid, "20 nearest neighbours"),
+            "distances": Quantity("L2", *of, "distance of weights"),
+        }

@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.nn import BatchNorm, Conv, Linear, trainable_leaves
 
@@ -65,8 +65,10 @@ class BottleneckHead(eqx.Module):
 
     The bottleneck is an affine map to `bottleneck` dimensions whose outcome is scaled to length 1,
     followed by a linear map whose rows are scaled to length 1, so that every logit is a cosine. The
-    gradient flows through both. `unit_features` and `unit_rows` switch either off. Weights start as
-    normal numbers cut off at two standard deviations of 0.02, biases at 0.
+    gradient flows through both. `unit_features` and `unit_rows` switch either off; `used` is how many
+    of the dimensions there are (None: all), the rest is cut off. All three may be arrays, so that heads
+    that differ in them share a compiled program. Weights start as normal numbers cut off at two
+    standard deviations of 0.02, biases at 0.
 
     Source: Sarnthein et al. 2023 (arXiv 2302.12091), appendix E.1, after DINO's head (Caron et al.
     2021).
@@ -75,12 +77,14 @@ class BottleneckHead(eqx.Module):
     hidden: tuple[Linear, ...]
     narrow: Linear
     rows: Float[Array, "out bottleneck"]
-    unit_features: bool = eqx.field(static=True)
-    unit_rows: bool = eqx.field(static=True)
+    unit_features: Bool[Array, ""]
+    unit_rows: Bool[Array, ""]
+    used: Int[Array, ""]
 
     def __init__(
         self, in_size: int, *, key: PRNGKeyArray, hidden: int = 2048, bottleneck: int = 256,
-        out_size: int = 2**16, unit_features: bool = True, unit_rows: bool = True,
+        out_size: int = 2**16, unit_features: bool | Array = True, unit_rows: bool | Array = True,
+        used: int | Array | None = None,
     ):  # fmt: skip
         keys = jax.random.split(key, 4)
         self.hidden = (
@@ -89,14 +93,16 @@ class BottleneckHead(eqx.Module):
         )
         self.narrow = _narrow_start(hidden, bottleneck, keys[2])
         self.rows = 0.02 * jax.random.truncated_normal(keys[3], -2, 2, (out_size, bottleneck))
-        self.unit_features, self.unit_rows = unit_features, unit_rows
+        self.unit_features, self.unit_rows = jnp.asarray(unit_features), jnp.asarray(unit_rows)
+        self.used = jnp.asarray(bottleneck if used is None else used, jnp.int32)
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch out"]:
         for layer in self.hidden:
             x = jax.nn.gelu(layer(x), approximate=False)
-        z = self.narrow(x)
-        z = unit(z) if self.unit_features else z
-        return z @ (unit(self.rows) if self.unit_rows else self.rows).T
+        there = jnp.arange(self.rows.shape[1]) < self.used
+        z, rows = (jnp.where(there, value, 0) for value in (self.narrow(x), self.rows))
+        z = jnp.where(self.unit_features, unit(z), z)
+        return z @ jnp.where(self.unit_rows, unit(rows), rows).T
 
 
 def _narrow_start(in_size: int, out_size: int, key: PRNGKeyArray) -> Linear:

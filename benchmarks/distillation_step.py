@@ -1,0 +1,219 @@
+"""Is a step of self-distillation as fast here as in PyTorch, and do both take the same step?
+
+Milliseconds per step and seed of `Distillation` (a small VGG and the l2-bottleneck head, Adam, batch 64,
+8 x 8 images; teacher and student forward, student backward), one seed alone and four together, and of the
+same network, batches and optimiser in PyTorch, eager and compiled, whose seeds run one after another. The
+contenders take turns and each figure is the median of the turns, so that a busy machine slows all alike.
+Before that, three steps of plain gradient descent from the same weights on the same batches are compared.
+
+    python benchmarks/distillation_step.py --json distillation_step.json
+
+PyTorch is not a dependency of latebloom: `pip install torch==2.13.0` puts it beside it.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+cores = len(os.sched_getaffinity(0))
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={cores}")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+from latebloom import unfold
+from latebloom.data.dataset import Dataset
+from latebloom.timing.random_teachers import BottleneckHead, ConvEncoder, Distillation, Distilled
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    sys.exit("this comparison needs PyTorch: run `pip install torch==2.13.0` in this environment")
+
+N, BATCH, WIDTHS, HIDDEN, BOTTLENECK, CLASSES = 1438, 64, (16, 32, 64), 256, 64, 1024
+
+Run = Callable[[int], float]  # steps -> seconds
+
+
+def network(key):
+    encoder_key, head_key = jax.random.split(key)
+    head = BottleneckHead(
+        WIDTHS[-1], hidden=HIDDEN, bottleneck=BOTTLENECK, out_size=CLASSES, key=head_key
+    )
+    return Distilled(ConvEncoder(1, WIDTHS, key=encoder_key), head)
+
+
+def images() -> jax.Array:
+    return jax.random.normal(jax.random.key(0), (N, 8, 8, 1))
+
+
+class Unwatched(Distillation):
+    """Only the steps are timed."""
+
+    def observe(self, state):
+        return {"step": state.step}
+
+
+def process(**options) -> Distillation:
+    labels = np.zeros(N, int)
+    data = Dataset(images(), labels, images()[:1], labels[:1])
+    return Unwatched(model=network, data=data, batch_size=BATCH, **options)
+
+
+def ours(seeds: int) -> Run:
+    this = process()
+
+    def run(steps: int) -> float:
+        return unfold(this, seeds=seeds, at=[steps], progress=False).attrs["run_seconds"]
+
+    return run
+
+
+class TorchNetwork(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        sizes = (1, *WIDTHS)
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, WIDTHS, strict=False)
+        )
+        pairs = (WIDTHS[-1], HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, BOTTLENECK)
+        self.linears = torch.nn.ModuleList(torch.nn.Linear(*pair) for pair in pairs)
+        self.rows = torch.nn.Parameter(0.02 * torch.randn(CLASSES, BOTTLENECK))
+
+    def forward(self, x):
+        for conv in self.convs:
+            x = F.max_pool2d(F.relu(conv(x)), 2)
+        x = x.mean((2, 3))
+        for layer in self.linears[:2]:
+            x = F.gelu(layer(x))
+        return F.normalize(self.linears[2](x)) @ F.normalize(self.rows).T
+
+    def take(self, model: Distilled) -> "TorchNetwork":
+        """The weights of one of ours."""
+        with torch.no_grad():
+            for conv, mine in zip(self.convs, model.encoder.layers, strict=True):
+                conv.weight.copy_(torch.tensor(np.array(mine.weight)).permute(3, 2, 0, 1))
+                conv.bias.copy_(torch.tensor(np.array(mine.bias)))
+            layers = *model.head.hidden, model.head.narrow
+            for linear, mine in zip(self.linears, layers, strict=True):
+                linear.weight.copy_(torch.tensor(np.array(mine.weight)).T)
+                linear.bias.copy_(torch.tensor(np.array(mine.bias)))
+            self.rows.copy_(torch.tensor(np.array(model.head.rows)))
+        return self
+
+
+def distance(student, teacher, x):
+    with torch.no_grad():
+        wanted = F.softmax(teacher(x), -1)
+    return -(wanted * F.log_softmax(student(x), -1)).sum(-1).mean()
+
+
+def as_torch(x) -> torch.Tensor:
+    return torch.tensor(np.array(x)).permute(0, 3, 1, 2).contiguous()
+
+
+def theirs(seeds: int, compiled: bool) -> Run:
+    x = as_torch(images())
+    pairs = [(TorchNetwork(), TorchNetwork()) for _ in range(seeds)]
+    losses = [torch.compile(distance) if compiled else distance for _ in pairs]
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
+        for (student, teacher), loss in zip(pairs, losses, strict=True):
+            optimiser = torch.optim.Adam(student.parameters(), 1e-3)
+            for step in range(steps):
+                if step % (N // BATCH) == 0:
+                    order = torch.randperm(N)
+                rows = order[(step % (N // BATCH)) * BATCH :][:BATCH]
+                optimiser.zero_grad()
+                loss(student, teacher, x[rows]).backward()
+                optimiser.step()
+        return time.perf_counter() - start
+
+    return run
+
+
+def disagreement() -> float:
+    """Largest difference of any weight after three steps, over the largest change of a weight."""
+    this = process(alpha=0.5, optimiser=optax.sgd, hyper={"learning_rate": 1.0})
+    state = eqx.filter_jit(this.init)(jax.random.key(0))
+    student, teacher = TorchNetwork().take(state.student), TorchNetwork().take(state.teacher)
+    before = copy.deepcopy(student)
+    optimiser = torch.optim.SGD(student.parameters(), 1.0)
+    for _ in range(3):
+        x = as_torch(this.batch(state))
+        optimiser.zero_grad()
+        distance(student, teacher, x).backward()
+        optimiser.step()
+        state = eqx.filter_jit(this.step)(state)
+    mine = TorchNetwork().take(state.student)
+    pairs = zip(mine.parameters(), student.parameters(), before.parameters(), strict=True)
+    apart, moved = zip(*(((a - b).abs().max(), (b - c).abs().max()) for a, b, c in pairs), strict=True)  # fmt: skip
+    return float(max(apart) / max(moved))
+
+
+def compare(contenders: dict[str, Run], seeds: int, turns: int, seconds: float) -> dict[str, float]:
+    """Median seconds per step and seed of each contender; they take turns of about `seconds`."""
+    steps, taken = {}, {name: [] for name in contenders}
+    for name, run in contenders.items():
+        run(2)  # compiles
+        steps[name] = max(5, min(5000, round(seconds / (run(20) / 20))))
+        run(steps[name])
+    for _ in range(turns):
+        for name, run in contenders.items():
+            taken[name].append(run(steps[name]) / steps[name] / seeds)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
+    parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
+
+    console, rows, differing = Console(), [], disagreement()
+    console.print(f"three equal steps differ by {differing:.1e} of the largest change of a weight")
+    for seeds in (1, 4):
+        contenders = {"ours": ours(seeds), "torch": theirs(seeds, False)}
+        if not options.eager_only:
+            contenders["torch.compile"] = theirs(seeds, True)
+        found = compare(contenders, seeds, options.turns, options.seconds)
+        rows.append({"seeds": seeds, **found})
+    columns = ["ours", "torch"] + ([] if options.eager_only else ["torch.compile"])
+    table = Table(title=f"ms per step and seed, batch {BATCH}, {cores} cores")
+    for column in ["seeds", *columns, "best torch / ours"]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        row["best torch / ours"] = min(row[c] for c in columns[1:]) / row["ours"]
+        cells = [f"{1e3 * row[c]:.3f}" for c in columns]
+        table.add_row(str(row["seeds"]), *cells, f"{row['best torch / ours']:.2f}")
+    console.print(table)
+    if options.json:
+        found = {
+            "seconds_per_step_and_seed": rows,
+            "disagreement": differing,
+            "jax": jax.__version__,
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+            "cores": cores,
+        }
+        with open(options.json, "w") as file:
+            json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The study at smoke, and its checks on traces worked by hand."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from latebloom.lab import style
+from latebloom.lab.runner import run
+from latebloom.lab.store import Store
+from latebloom.nn import BatchNorm, Conv
+from latebloom.studies.timing import lottery_rewinding as module
+from latebloom.studies.timing.lottery_rewinding import ARMS, CLAIMS, SWEEP, study
+
+
+def seen(dense, sparse, random=0.5, reinit=0.6, **distances):
+    """One seed, two levels; distances of the ticket and of random masks at the last."""
+    values = {
+        "test_accuracy": [dense, sparse], "random_accuracy": [np.nan, random],
+        "reinit_accuracy": [np.nan, reinit],
+    }  # fmt: skip
+    variables = {name: (("seed", "step"), [pair]) for name, pair in values.items()}
+    cells = ("seed", "step", "masks")
+    variables |= {n: (cells, [[[np.nan] * 2, list(pair)]]) for n, pair in distances.items()}
+    coords = {"step": [1, 2], "masks": ["ticket", "random"]}
+    return xr.Dataset(variables, coords, {"config": json.dumps({"steps": 400, "rewind": 0.05})})
+
+
+def swept(accuracies, apart=(6, 5, 4, 3, 2, 1), travelled=(6, 5, 4, 3, 2, 1)):
+    rows = zip(SWEEP, accuracies, apart, travelled, strict=True)
+    return {
+        arm: seen(0.9, a, pruning_distance=(d, 2 * d), order_distance=(7 - d, 8), travelled=(t, t))
+        for arm, a, d, t in rows
+    }
+
+
+def test_accuracies_are_compared_in_points():
+    traces = {"k-5": seen(0.90, 0.91), "k-0": seen(0.92, 0.88), "low-rate": seen(0.93, 0.9)}
+    assert module.over_dense("k-0", traces) == pytest.approx(-4)
+    assert module.over("k-5", "k-0", traces) == pytest.approx(3)
+    assert module.over_best_dense(traces) == pytest.approx(-2)
+    assert module.over_control("random", traces) == pytest.approx(41)
+    assert module.over_control("reinit", traces) == pytest.approx(31)
+
+
+def test_early_gains_and_curvature():
+    traces = swept([0.80, 0.85, 0.88, 0.89, 0.90, 0.85])
+    assert module.early_share(traces) == pytest.approx(9 - 0.8 * 10)
+    k = np.log1p(400 * np.array(list(SWEEP.values())))
+    traces = swept((80 + 5 * k - 0.7 * k**2) / 100)
+    assert module.curvature(traces) == pytest.approx(-0.7)
+
+
+def test_stabilities_against_k_and_accuracy():
+    traces = swept([0.80, 0.85, 0.88, 0.89, 0.90, 0.85])
+    assert module.rank_with_k("pruning_distance", traces) == pytest.approx(-1)
+    assert module.rank_with_k("order_distance", traces) == pytest.approx(1)
+    # the same distances, but most of the fall is that of the distance travelled
+    traces = swept([0.8] * 6, apart=(12, 11, 10, 9, 8, 7), travelled=(6, 5, 4, 3, 2, 1))
+    assert module.rank_with_k("pruning_distance", traces, relative=True) == pytest.approx(1)
+    traces = swept([0.80, 0.85, 0.88, 0.89, 0.0, 0.0])  # only k up to 10 % count
+    assert module.rank_with_accuracy("pruning_distance", traces) == pytest.approx(-1)
+    assert module.over_random("pruning_distance", traces) == pytest.approx(0.5)
+    assert module.over_random("order_distance", traces) == pytest.approx(3 / 8)
+
+
+def test_arms_are_what_they_are_called():
+    process = {
+        arm: module.make_process(ARMS[arm]) for arm in ("k-0", "k-5", "k-100", "fine-tuning")
+    }
+    assert [int(p.rewind) for p in process.values()] == [0, 20, 400, 20]
+    assert process["k-5"].controls_at.tolist() == [8]
+    assert process["k-100"].controls_at.tolist() == [-1]
+    tuned = process["fine-tuning"]
+    assert bool(tuned.keep_weights) and float(tuned.retraining(jnp.int32(0))) == pytest.approx(0.01)
+    assert float(tuned.training.schedule(jnp.int32(0))) == 1
+    lenet = module.make_process(ARMS["lenet-k-5"])
+    assert lenet.ignore == ("layers[2]",)
+    assert module.schedule(ARMS["k-5"]).tolist() == list(range(1, 10))
+
+
+def test_networks_start_as_the_authors_do():
+    key = jax.random.key(0)
+    like = eqx.filter_eval_shape(lambda key: (Conv(8, 64, 3, key=key), BatchNorm(500)), key)
+    like = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), like)
+    conv, norm = eqx.filter_jit(module._as_published)(like, key)
+    assert np.asarray(conv.weight).std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.05)
+    assert (np.asarray(conv.bias) == 0.5).all()  # left alone
+    scales = np.asarray(norm.scale)
+    assert (
+        0 <= scales.min() < 0.02
+        and 0.98 < scales.max() <= 1
+        and (np.asarray(norm.shift) == 0.5).all()
+    )
+
+
+def test_the_study_runs_at_smoke_and_draws(tmp_path):
+    done = run(study, "smoke", store=Store(tmp_path))
+    trace = done.traces["k-5"]
+    assert trace.pruning_distance.dims == ("seed", "step", "masks")
+    assert trace.density.values[0].tolist() == [1.0, pytest.approx(0.8, abs=0.02)]
+    judged = {v.claim for v in done.verdicts if v.verdict != "not run"}
+    assert judged == {claim.id for claim in CLAIMS if set(claim.arms) <= set(SWEEP)}
+    for figure in study.figures:
+        assert len(style.png(figure.draw(done.traces))) > 10_000
