@@ -533,7 +533,8 @@ study = Study(
             {"rows": 120, "epochs": 4, "peaks": 2, "tuning_seeds": 1, "width": 8, "pool": 4},
         ),
         "quick": Budget(
-            8, None, {"rows": 1200}, {"mlp": QUICK_MLP, "dna": {"rows": 600, "epochs": 20}}
+            8, None, {"rows": 1000, "tuning_seeds": 2},
+            {"mlp": QUICK_MLP, "dna": {"rows": 600, "epochs": 20}},
         ),
         "full": Budget(10),
     },
@@ -561,8 +562,8 @@ study = Study(
     application=application,
     side_by_side=True,
     notes="Training losses are compared as log(loss + 0.001). Every family is tuned on three other "
-    "seeds (MLP: two): 12 peaks (8) with and without 10 % warm-up, two offsets for 1/t and 1/sqrt(t), "
-    "two powers for polynomial decay. Quick: at most 1,200 examples a set (dna 600 for 20 epochs), "
+    "seeds (MLP and quick: two): 12 peaks (8) with and without 10 % warm-up, two offsets for 1/t and 1/sqrt(t), "
+    "two powers for polynomial decay. Quick: at most 1,000 examples a set (dna 600 for 20 epochs), "
     "30 epochs, batches of 16; the MLP is 196-32-32-10 on 2,500 images of 14 x 14 for 5 epochs. Sets "
     "whose training loss reaches 0 under every schedule (wine, sonar, digits) are left out; dna stands "
     "for them.",
