@@ -575,7 +575,8 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": _smoke(),
-        "quick": Budget(6, arms=_when("quadratic", *PROBLEMS, "small", "f80", "f0")),
+        "quick": Budget(6, arms=_when("quadratic", *PROBLEMS)),
+        "networks": Budget(6, arms=_when("small", "f80", "f0")),
         "full": _full(),
     },
     claims=CLAIMS,
