@@ -11,15 +11,10 @@ Before that, three steps of plain gradient descent from the same weights on the 
 PyTorch is not a dependency of latebloom: `pip install torch==2.13.0` puts it beside it.
 """
 
-import argparse
 import copy
-import json
 import os
-import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable
 
 cores = len(os.sched_getaffinity(0))
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={cores}")
@@ -29,8 +24,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
-from rich.console import Console
-from rich.table import Table
+from turns import Run, compare, options, report
 
 from latebloom import unfold
 from latebloom.data.dataset import Dataset
@@ -43,8 +37,6 @@ except ImportError:
     sys.exit("this comparison needs PyTorch: run `pip install torch==2.13.0` in this environment")
 
 N, BATCH, WIDTHS, HIDDEN, BOTTLENECK, CLASSES = 1438, 64, (16, 32, 64), 256, 64, 1024
-
-Run = Callable[[int], float]  # steps -> seconds
 
 
 def network(key):
@@ -164,55 +156,16 @@ def disagreement() -> float:
     return float(max(apart) / max(moved))
 
 
-def compare(contenders: dict[str, Run], seeds: int, turns: int, seconds: float) -> dict[str, float]:
-    """Median seconds per step and seed of each contender; they take turns of about `seconds`."""
-    steps, taken = {}, {name: [] for name in contenders}
-    for name, run in contenders.items():
-        run(2)  # compiles
-        steps[name] = max(5, min(5000, round(seconds / (run(20) / 20))))
-        run(steps[name])
-    for _ in range(turns):
-        for name, run in contenders.items():
-            taken[name].append(run(steps[name]) / steps[name] / seeds)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
-    parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
-    options = parser.parse_args()
-
-    console, rows, differing = Console(), [], disagreement()
-    console.print(f"three equal steps differ by {differing:.1e} of the largest change of a weight")
+    given, rows, differing = options(__doc__), [], disagreement()
+    print(f"three equal steps differ by {differing:.1e} of the largest change of a weight")
     for seeds in (1, 4):
         contenders = {"ours": ours(seeds), "torch": theirs(seeds, False)}
-        if not options.eager_only:
+        if not given.eager_only:
             contenders["torch.compile"] = theirs(seeds, True)
-        found = compare(contenders, seeds, options.turns, options.seconds)
-        rows.append({"seeds": seeds, **found})
-    columns = ["ours", "torch"] + ([] if options.eager_only else ["torch.compile"])
-    table = Table(title=f"ms per step and seed, batch {BATCH}, {cores} cores")
-    for column in ["seeds", *columns, "best torch / ours"]:
-        table.add_column(column, justify="right")
-    for row in rows:
-        row["best torch / ours"] = min(row[c] for c in columns[1:]) / row["ours"]
-        cells = [f"{1e3 * row[c]:.3f}" for c in columns]
-        table.add_row(str(row["seeds"]), *cells, f"{row['best torch / ours']:.2f}")
-    console.print(table)
-    if options.json:
-        found = {
-            "seconds_per_step_and_seed": rows,
-            "disagreement": differing,
-            "jax": jax.__version__,
-            "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
-            "cores": cores,
-        }
-        with open(options.json, "w") as file:
-            json.dump(found, file, indent=1)
+        found = compare(contenders, given.turns, given.seconds)
+        rows.append({"seeds": seeds, **{name: value / seeds for name, value in found.items()}})
+    report(rows, f"per step and seed, batch {BATCH}", given, disagreement=differing)
 
 
 if __name__ == "__main__":

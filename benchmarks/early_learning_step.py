@@ -10,14 +10,9 @@ contenders take turns and each figure is the median of the turns, so that a busy
 PyTorch is not a dependency of latebloom: `pip install torch==2.13.0` puts it beside it.
 """
 
-import argparse
-import json
 import os
-import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 
 cores = len(os.sched_getaffinity(0))
@@ -27,8 +22,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import optax
-from rich.console import Console
-from rich.table import Table
+from turns import Run, compare, options, report
 
 from latebloom import unfold
 from latebloom.nn import MLP
@@ -48,8 +42,6 @@ except ImportError:
 
 N, CLASSES, BATCH, BETA, LAMBDA = 4000, 10, 64, 0.7, 3.0
 NETWORKS = {"MLP 784-256-10": "mlp", "CNN 28x28, 16 and 32 channels": "cnn"}
-
-Run = Callable[[int], float]  # steps -> seconds
 
 
 def sgd(rate):
@@ -134,53 +126,17 @@ def theirs(kind: str, seeds: int, compiled: bool) -> Run:
     return run
 
 
-def compare(contenders: dict[str, Run], seeds: int, turns: int, seconds: float) -> dict[str, float]:
-    """Median seconds per step and seed of each contender; they take turns of about `seconds`."""
-    steps, taken = {}, {name: [] for name in contenders}
-    for name, run in contenders.items():
-        run(5)  # compiles
-        steps[name] = max(5, min(5000, round(seconds / (run(20) / 20))))
-        run(steps[name])  # compiles where the number of steps is new
-    for _ in range(turns):
-        for name, run in contenders.items():
-            taken[name].append(run(steps[name]) / steps[name] / seeds)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
-    parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
-    options = parser.parse_args()
-
-    rows = []
+    given, rows = options(__doc__), []
     for label, kind in NETWORKS.items():
         for seeds in (1, 4):
             contenders = {"ours": ours(kind, seeds), "torch": theirs(kind, seeds, False)}
-            if not options.eager_only:
+            if not given.eager_only:
                 contenders["torch.compile"] = theirs(kind, seeds, True)
-            found = compare(contenders, seeds, options.turns, options.seconds)
-            rows.append({"what": label, "seeds": seeds, **found})
-    columns = ["ours", "torch"] + ([] if options.eager_only else ["torch.compile"])
-    table = Table(title=f"ms per step and seed, batch {BATCH}, {cores} cores")
-    for column in ["what", "seeds", *columns, "best torch / ours"]:
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for row in rows:
-        row["best torch / ours"] = min(row[c] for c in columns[1:]) / row["ours"]
-        cells = [f"{1e3 * row[c]:.3f}" for c in columns]
-        table.add_row(row["what"], str(row["seeds"]), *cells, f"{row['best torch / ours']:.2f}")
-    Console().print(table)
-    if options.json:
-        versions = {
-            "jax": jax.__version__,
-            "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
-            "cores": cores,
-        }
-        with open(options.json, "w") as file:
-            json.dump({"seconds_per_step_and_seed": rows, **versions}, file, indent=1)
+            found = compare(contenders, given.turns, given.seconds)
+            times = {name: value / seeds for name, value in found.items()}
+            rows.append({"what": label, "seeds": seeds, **times})
+    report(rows, f"per step and seed, batch {BATCH}", given)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ busy machine slows all alike. Before that, three rounds of pruning the same weig
 PyTorch is not a dependency of latebloom: `pip install torch==2.13.0` puts it beside it.
 """
 
-import argparse
 import copy
-import json
 import math
 import os
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -32,8 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from rich.table import Table
+from turns import Run, compare, options, report
 
 from latebloom import unfold
 from latebloom.data.dataset import Dataset
@@ -48,10 +43,8 @@ try:
 except ImportError:
     sys.exit("this comparison needs PyTorch: run `pip install torch==2.13.0` in this environment")
 
-N, BATCH, FRACTION, ROUNDS, WIDTH, FEW = 4000, 64, 0.2, 2, 8, 5
+N, BATCH, FRACTION, ROUNDS, WIDTH = 4000, 64, 0.2, 2, 8
 NETWORKS = {"LeNet-300-100, 28 x 28": "lenet", f"ResNet-8 of width {WIDTH}, 14 x 14": "resnet"}
-
-Run = Callable[[int], float]  # steps of a round -> seconds of ROUNDS rounds
 
 
 def sgd(rate):
@@ -205,72 +198,23 @@ def same_masks(kind: str) -> tuple[int, int]:
     return sum(m.size for m in jax.tree.leaves(masks)), differing
 
 
-def compare(contenders: dict[str, Run], seeds: int, turns: int, seconds: float) -> dict[str, float]:
-    """Median seconds per step and seed of each contender; they take turns of about `seconds`.
-
-    A run of FEW steps is subtracted from each: what a run costs once (loading, pruning) is left out.
-    """
-    steps, taken = {}, {name: [] for name in contenders}
-
-    def extra(name: str, more: int) -> float:
-        run = contenders[name]
-        return (run(FEW + more) - run(FEW)) / more
-
-    for name, run in contenders.items():
-        run(FEW)  # compiles
-        steps[name] = min(5000, max(20, round(seconds / max(extra(name, 40), 1e-5))))
-    for _ in range(turns):
-        for name in contenders:
-            taken[name].append(extra(name, steps[name]) / seeds / ROUNDS)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
-    parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
-    options = parser.parse_args()
-
-    console, rows, masks = Console(), [], {}
+    given, rows, masks = options(__doc__), [], {}
     for label, kind in NETWORKS.items():
         size, differing = same_masks(kind)
         masks[label] = {"weights": size, "differing": differing}
-        console.print(
-            f"{label}: {differing} of {size:,} weights masked differently in three rounds"
-        )
+        print(f"{label}: {differing} of {size:,} weights masked differently in three rounds")
     for label, kind in NETWORKS.items():
         peers = {"torch": theirs(kind, False)}
-        if not options.eager_only:
+        if not given.eager_only:
             peers["torch.compile"] = theirs(kind, True)
         for seeds in (1, 4):
             contenders = {"ours": ours(kind, seeds)}
             contenders |= {name: in_turn(one, seeds) for name, one in peers.items()}
-            found = compare(contenders, seeds, options.turns, options.seconds)
-            rows.append({"what": label, "seeds": seeds, **found})
-            times = ", ".join(f"{name} {1e3 * value:.3f}" for name, value in found.items())
-            console.print(f"{label}, seeds {seeds}, ms: {times}")
-    columns = ["ours", "torch"] + ([] if options.eager_only else ["torch.compile"])
-    table = Table(title=f"ms per step and seed of a round, batch {BATCH}, {cores} cores")
-    for column in ["what", "seeds", *columns, "best torch / ours"]:
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for row in rows:
-        row["best torch / ours"] = min(row[c] for c in columns[1:]) / row["ours"]
-        cells = [f"{1e3 * row[c]:.3f}" for c in columns]
-        table.add_row(row["what"], str(row["seeds"]), *cells, f"{row['best torch / ours']:.2f}")
-    console.print(table)
-    if options.json:
-        found = {
-            "seconds_per_step_and_seed": rows,
-            "masks": masks,
-            "jax": jax.__version__,
-            "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
-            "cores": cores,
-        }
-        with open(options.json, "w") as file:
-            json.dump(found, file, indent=1)
+            found = compare(contenders, given.turns, given.seconds)
+            times = {name: value / seeds / ROUNDS for name, value in found.items()}
+            rows.append({"what": label, "seeds": seeds, **times})
+    report(rows, f"per step and seed of a round, batch {BATCH}", given, masks=masks)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,11 @@ def test_source_hashes_see_code_and_nothing_else(tmp_path, monkeypatch):
 
 def test_the_ledger_holds_what_the_lab_wrote_and_knows_when_it_is_stale(tmp_path, monkeypatch):
     done = run(study, store=Store(tmp_path / "store"))
+    earlier = tmp_path / "results" / "lines" / "drawn-no-more.png"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
     ledger.record(done, tmp_path / "results")
+    assert not earlier.exists()
     (entry,) = ledger.entries(tmp_path / "results")
     assert (tmp_path / "results" / "lines" / "lines.png").read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setattr(ledger, "known", {"lines": study}.get)

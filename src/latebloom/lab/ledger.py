@@ -14,7 +14,7 @@ from latebloom.lab.store import config_dict
 
 
 def record(done: Pass, folder: Path) -> Path:
-    """Write a pass into the ledger: `<slug>.json` and `<slug>/<figure>.png`.
+    """Write a pass into the ledger: `<slug>.json` and `<slug>/<figure>.png`, in place of the last one's.
 
     Passes of other budgets than quick stand beside it, as `<slug>-<budget>`.
 
@@ -36,6 +36,9 @@ def record(done: Pass, folder: Path) -> Path:
     entry["figures"] = figures
     path = folder / f"{slug}.json"
     write_atomically(path, (json.dumps(entry, indent=1) + "\n").encode())
+    for picture in (folder / slug).glob("*.png"):
+        if f"{slug}/{picture.name}" not in {figure["file"] for figure in figures}:
+            picture.unlink()
     return path
 
 

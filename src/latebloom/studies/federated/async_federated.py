@@ -595,7 +595,7 @@ study = Study(
         Figure("final", "Loss and its spread at the end, each scheme at its best rate", draw_final,
                ("f80-sync", "f80-async")),
         Figure("clock", "Who works when: five clients under four waiting rules; lines are aggregations",
-               draw_clock),
+               draw_clock, ("quadratic-sync",)),
     ),
     data="quadratics; MNIST-5k, MNIST, Satellite and Letter with Dirichlet(0.1) splits",
     notes="Letter stands in for CIFAR and Shakespeare; the network has one hidden layer. The horizon is "
