@@ -11,11 +11,12 @@ def _number(value):
     return "∞" if value is None else f"{value:.3g}"
 
 
-def _table(entry):
+def _table(entry, elsewhere):
+    """The verdicts; claims that were not run are left out where another budget ran them."""
     lines = ["| claim | verdict | effect, mean over seeds [95 %] | holds if | the paper reports |",
              "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for v in entry["verdicts"]:
-        if v["verdict"] == "not run" and entry["budget"] != "quick":
+        if v["verdict"] == "not run" and (entry["budget"] != "quick" or v["claim"] in elsewhere):
             continue
         effect = "–"
         if v["estimate"] is not None:
@@ -50,7 +51,8 @@ def _ledger():
         counts = [sum(v["verdict"] == o for v in entry["verdicts"])
                   for o in ("holds", "contradicted", "undecided", "not run")]  # fmt: skip
         cells = " | ".join(map(str, [*counts, len(entry["seeds"])]))
-        lines.append(f"| [{entry['title']}]({entry['study']}.md) | {cells} |")
+        budget = "" if entry["budget"] == "quick" else f", {entry['budget']}"
+        lines.append(f"| [{entry['title']}]({entry['study']}.md){budget} | {cells} |")
     return "\n".join(lines)
 
 
@@ -69,7 +71,8 @@ def on_page_markdown(markdown, page, config, files):
     slug = Path(page.file.src_path).stem
     entries = [e for path in sorted(RESULTS.glob(f"{slug}*.json"), key=_quick_first)
                if (e := json.loads(path.read_text()))["study"] == slug]  # fmt: skip
-    shown = "\n\n".join(f"{_table(e)}\n\n{_figures(e)}" for e in entries)
+    ran = {v["claim"] for e in entries for v in e["verdicts"] if v["verdict"] != "not run"}
+    shown = "\n\n".join(f"{_table(e, ran)}\n\n{_figures(e)}" for e in entries)
     markdown = markdown.replace("<!-- verdicts -->", shown)
     markdown = markdown.replace("<!-- applications -->", _applications())
     return markdown.replace("<!-- ledger -->", _ledger())

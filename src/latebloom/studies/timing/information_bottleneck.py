@@ -354,31 +354,23 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def draw_correlations(traces: Traces) -> MatplotlibFigure:
+def draw_correlations(arms: Sequence[str], traces: Traces) -> MatplotlibFigure:
     """Every measure's tau: over all models with an interval, inside instances, at equal loss."""
-    figure, axes = style.figure(1, 2, width=12, height=4.6, sharey=True)
-    for ax, arms, title in zip(
-        axes, (CLUSTERS, HALVES), ("fresh data sets", "halves of one data set"), strict=True
-    ):
-        table = pd.concat(per_seed(traces, tuple(arms)), ignore_index=True)
-        found = correlation_table(table, MEASURES).loc[list(MEASURES)]
-        rows = np.arange(len(found))[::-1]
-        ax.hlines(rows, found.low, found.high, color=style.colours[0], linewidth=1.2)
-        for offset, (column, mark, label) in enumerate((
-            ("kendall", "o", "all models, 95 % over settings"),
-            ("within", "s", "inside data sets"),
-            ("partial", "^", "at equal training loss"),
-        )):  # fmt: skip
-            ax.plot(
-                found[column], rows, mark, color=style.colours[offset], markersize=5, label=label
-            )
-        ax.axvline(0, color=style.colours[6], linestyle=":")
-        ax.set(
-            title=f"{title}, {len(table)} models", xlabel="Kendall's tau with the gap", xlim=(-1, 1)
-        )
-        ax.set_yticks(rows, list(found.index))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure, ax = style.figure(width=7.6, height=4.8)
+    table = pd.concat(per_seed(traces, arms), ignore_index=True)
+    found = correlation_table(table, MEASURES).loc[list(MEASURES)]
+    rows = np.arange(len(found))[::-1]
+    ax.hlines(rows, found.low, found.high, color=style.colours[0], linewidth=1.2)
+    for place, (column, mark, label) in enumerate((
+        ("kendall", "o", "all models, 95 % over settings"),
+        ("within", "s", "inside data sets"),
+        ("partial", "^", "at equal training loss"),
+    )):  # fmt: skip
+        ax.plot(found[column], rows, mark, color=style.colours[place], markersize=5, label=label)
+    ax.axvline(0, color=style.colours[6], linestyle=":")
+    ax.set(title=f"{len(table)} models", xlabel="Kendall's tau with the gap", xlim=(-1, 1))
+    ax.set_yticks(rows, list(found.index))
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -449,12 +441,9 @@ def draw_sizes(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-QUICK = (
-    *(arm for arm, c in CLUSTERS.items() if c.width in (32, 64)),
-    *(arm for arm, c in HALVES.items() if c.width == 32),
-    *(arm for arm, c in LAYERS.items() if c.width == 128 and c.decay in (0, 1e-2)),
-    *BY_SIZE,
-)
+QUICK = tuple(arm for arm, c in CLUSTERS.items() if c.width in (32, 64))
+ONE_SOURCE = tuple(arm for arm, c in HALVES.items() if c.width in (32, 64))
+BY_LAYER = tuple(arm for arm, c in LAYERS.items() if c.width == 128 and c.decay in (0, 1e-2))
 SMOKE = (*tuple(CLUSTERS)[:2], *tuple(HALVES)[:1])
 TINY = {
     "width": 4,
@@ -493,13 +482,23 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, TINY),
-        "quick": Budget(4, QUICK, {"members": 2}, {arm: {"width": 64} for arm in QUICK if arm in LAYERS}),
+        "quick": Budget(4, QUICK, {"members": 2}),
+        "halves": Budget(4, ONE_SOURCE, {"members": 2}),
+        "layers": Budget(4, BY_LAYER, {"members": 2, "width": 64}),
+        "sizes": Budget(4, tuple(BY_SIZE), {"members": 2}),
         "full": Budget(5),
     },
     claims=CLAIMS,
     figures=(
-        Figure("correlations", "Kendall's tau of each measure with the generalisation gap, models with "
-               "training accuracy above 0.85.", draw_correlations, (*tuple(CLUSTERS)[:1], *tuple(HALVES)[:1])),
+        *(
+            Figure(name, f"Kendall's tau of each measure with the generalisation gap: {about}. Models "
+                   "with training accuracy above 0.85.", partial(draw_correlations, tuple(arms)),
+                   tuple(arms)[:1])
+            for name, about, arms in (
+                ("correlations", "fresh data sets", CLUSTERS),
+                ("correlations-halves", "halves of one data set", HALVES),
+            )
+        ),
         Figure("scatter", "Both parts of the combined measure and their sum, which is the larger part "
                "alone.", draw_scatter, tuple(CLUSTERS)[:1]),
         Figure("layers", "What the hidden layers of plain networks keep: median of models, bands from "
@@ -509,8 +508,8 @@ study = Study(
     ),
     data="synthetic (Gaussian clusters in the plane)",
     watch="train_accuracy",
-    notes="A seed is a replicate: three data sets and two (full: three) starts of every setting. Quick: "
-    "widths 32 and 64 of 32 to 256; plain networks of width 64 without the decay of 0.001. Encoders have "
-    "a single stochastic layer, so the minimum over layers is that layer. Clusters only: CIFAR networks "
-    "were not trained.",
+    notes="A seed is a replicate: three data sets and two (full: three) starts of every setting. The "
+    "budgets quick and halves: widths 32 and 64 of 32 to 256; layers: plain networks of width 64 "
+    "without the decay of 0.001; sizes: 25 to 400 examples. Encoders have a single stochastic layer, so "
+    "the minimum over layers is that layer. Clusters only: CIFAR networks were not trained.",
 )  # fmt: skip

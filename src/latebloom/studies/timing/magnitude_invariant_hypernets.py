@@ -233,7 +233,7 @@ class Start(Process):
             def loss(params: Any) -> Array:
                 return jnp.square(eqx.combine(params, rest).primary(size[None])(x) - 1).mean()
 
-            norm = optax.global_norm(jax.grad(loss)(params))
+            norm = optax.tree.norm(jax.grad(loss)(params))
             return flat.std(), jnp.stack([jnp.sqrt(jnp.square(s).mean()) for s in seen]), norm
 
         spread, activation, gradient = jax.lax.map(at, self.sizes)
@@ -531,65 +531,60 @@ def _learning(ax: Axes, trace: xr.Dataset, model: str) -> None:
     ax.fill_between(trace.step, curves.min(0), curves.max(0), color=colour, alpha=0.13, linewidth=0)
 
 
-def draw_learning(traces: Traces) -> MatplotlibFigure:
-    seen = [t for t in TASKS if _pair(t, "adam")[0] in traces]
-    figure, axes = style.figure(2, len(seen), width=4.3 * len(seen), height=6.6, squeeze=False)
-    for row, optimiser in zip(axes, OPTIMISERS, strict=True):
-        for ax, task in zip(row, seen, strict=True):
-            for model in MODELS[task]:
-                if (arm := _name(task, optimiser, model)) in traces:
-                    _learning(ax, traces[arm], model)
-            ax.set(yscale="log", xlabel="step", title=f"{WORDS[task]}, {WORDS[optimiser]}")
-        row[0].set_ylabel("validation loss, mean over settings")
+def _side_by_side(task: str, traces: Traces, draw: Callable[..., None]) -> MatplotlibFigure:
+    """A panel for each optimiser that was run; `draw(ax, optimiser)` fills it."""
+    seen = [o for o in OPTIMISERS if all(arm in traces for arm in _pair(task, o))]
+    figure, axes = style.figure(
+        1, len(seen), width=max(5.2 * len(seen), 6.4), height=4.0, squeeze=False, sharey=True
+    )
+    for ax, optimiser in zip(axes[0], seen, strict=True):
+        draw(ax, optimiser)
+        ax.set(yscale="log", title=f"{WORDS[task]}, {WORDS[optimiser]}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
-def draw_rates(traces: Traces) -> MatplotlibFigure:
-    seen = [t for t in TASKS if _pair(t, "adam")[0] in traces]
-    figure, axes = style.figure(2, len(seen), width=4.3 * len(seen), height=6.2, squeeze=False)
-    for row, optimiser in zip(axes, OPTIMISERS, strict=True):
-        for ax, task in zip(row, seen, strict=True):
-            for model in ("standard", "invariant", "encoding", "residual", "hyperfan"):
-                trace = traces.get(_name(task, optimiser, model))
-                if trace is None:
-                    continue
-                values = np.exp(area(trace))
-                colour = style.colours[COLOURS[model]]
-                ax.plot(
-                    trace.rate, values.mean(0), "o-", color=colour, label=NAMES[model], markersize=4
-                )
-                ax.plot(
-                    np.tile(trace.rate, (len(values), 1)),
-                    values,
-                    ".",
-                    color=colour,
-                    alpha=0.35,
-                    markersize=4,
-                )
-            ax.set(xscale="log", yscale="log", xlabel="learning rate",
-                   title=f"{WORDS[task]}, {WORDS[optimiser]}")  # fmt: skip
-        row[0].set_ylabel("loss, geometric mean over training")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return figure
+def draw_learning(task: str, traces: Traces) -> MatplotlibFigure:
+    def draw(ax: Axes, optimiser: str) -> None:
+        for model in MODELS[task]:
+            if (arm := _name(task, optimiser, model)) in traces:
+                _learning(ax, traces[arm], model)
+        ax.set(xlabel="step", ylabel="validation loss, mean over settings")
+
+    return _side_by_side(task, traces, draw)
 
 
-def draw_settings(traces: Traces) -> MatplotlibFigure:
-    seen = [t for t in TASKS if _pair(t, "adam")[0] in traces]
-    figure, axes = style.figure(1, len(seen), width=4.3 * len(seen), height=3.6, squeeze=False)
-    for ax, task in zip(axes[0], seen, strict=True):
+def draw_rates(task: str, traces: Traces) -> MatplotlibFigure:
+    def draw(ax: Axes, optimiser: str) -> None:
+        for model in ("standard", "invariant", "encoding", "residual", "hyperfan"):
+            trace = traces.get(_name(task, optimiser, model))
+            if trace is None:
+                continue
+            values = np.exp(area(trace))
+            colour = style.colours[COLOURS[model]]
+            ax.plot(
+                trace.rate, values.mean(0), "o-", color=colour, label=NAMES[model], markersize=4
+            )
+            every = np.tile(trace.rate, (len(values), 1))
+            ax.plot(every, values, ".", color=colour, alpha=0.35, markersize=4)
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss, geometric mean over training")
+
+    return _side_by_side(task, traces, draw)
+
+
+def draw_settings(task: str, traces: Traces) -> MatplotlibFigure:
+    def draw(ax: Axes, optimiser: str) -> None:
         for model in ("standard", "invariant", "encoding", "residual", "separate"):
-            trace = traces.get(_name(task, "adam", model))
+            trace = traces.get(_name(task, optimiser, model))
             if trace is None:
                 continue
             pick = tuned(area(trace))
             ends = trace.loss_at.values[np.arange(len(pick)), -1, pick]
             ax.plot(trace.setting, ends.mean(0), "--" if model == "separate" else "-",
                     color=style.colours[COLOURS[model]], label=NAMES[model])  # fmt: skip
-        ax.set(yscale="log", xlabel="setting γ", title=f"{WORDS[task]}, Adam")
-    axes[0, 0].set_ylabel("validation loss at the end")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return figure
+        ax.set(xlabel="setting γ", ylabel="validation loss at the end")
+
+    return _side_by_side(task, traces, draw)
 
 
 def draw_cells(traces: Traces) -> MatplotlibFigure:
@@ -616,10 +611,18 @@ WAVES = tuple(_name("waves", o, m) for o in OPTIMISERS for m in MODELS["waves"])
 QUICK = (
     *(f"start/{a}/standard" for a in ("leaky_relu", "relu", "tanh")), "start/leaky_relu/invariant",
     *(_name("waves", o, m) for o in OPTIMISERS
-      for m in ("standard", "invariant", "encoding", "residual", "hyperfan", "split", "scaled")),
+      for m in ("standard", "invariant", "encoding", "residual")),
     "waves/adam/separate",
-    *(_name(t, o, m) for t in ("costs", "registration") for o in OPTIMISERS
-      for m in ("standard", "invariant")),
+)  # fmt: skip
+DIGITS = tuple(
+    _name("costs", o, m) for o in OPTIMISERS
+    for m in ("standard", "invariant", "encoding", "residual")
+)  # fmt: skip
+REGISTRATION = tuple(
+    _name("registration", o, m) for o in OPTIMISERS for m in ("standard", "invariant")
+)
+CHOICES = (
+    *(_name("waves", "adam", m) for m in ("standard", "invariant", "hyperfan", "split", "scaled")),
     *(_cell(c, m) for c in QUICK_CELLS[1:] for m in ("standard", "invariant")),
 )  # fmt: skip
 SMOKE = (
@@ -646,28 +649,32 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, settings={"steps": 10, "observations": 2, "points": 3, "rates": 3}),
-        "quick": Budget(
-            5, QUICK, settings={"steps": 3000},
-            arm_settings={
-                a: {"steps": 300, "rates": 3, "rows": 100, "pixels": 32}
-                if a.startswith("registration") else {"steps": 400}
-                for a in QUICK if a.startswith(("registration", "costs"))
-            },
+        "quick": Budget(5, QUICK, settings={"steps": 3000}),
+        "digits": Budget(4, DIGITS, settings={"steps": 400, "observations": 10}),
+        "registration": Budget(
+            5, REGISTRATION,
+            settings={"steps": 400, "observations": 10, "rates": 3, "rows": 100, "pixels": 32},
         ),
+        "choices": Budget(5, CHOICES, settings={"steps": 3000}),
         "full": Budget(10, settings={"rates": 7}),
     },
     claims=CLAIMS,
     figures=(
         Figure("start", "Before training: what the size of the settings does.", draw_start,
                ("start/leaky_relu/standard", "start/leaky_relu/invariant")),
-        Figure("learning", "Validation loss in training, each at the learning rate that the other "
-               "seeds chose; bands from the lowest to the highest seed.", draw_learning,
-               _pair("waves", "adam")),
-        Figure("rates", "How much the learning rate matters.", draw_rates, _pair("waves", "adam")),
-        Figure("settings", "Where in the range of settings the loss is.", draw_settings,
-               _pair("waves", "adam")),
+        *(
+            Figure(f"{name}-{task}", f"{caption} Task: {WORDS[task]}.", partial(draw, task),
+                   _pair(task, "adam"))
+            for task in TASKS for name, caption, draw in (
+                ("learning", "Validation loss in training, each at the learning rate that the other "
+                 "seeds chose; bands from the lowest to the highest seed.", draw_learning),
+                ("rates", "How much the learning rate matters.", draw_rates),
+                ("settings", "Where in the range of settings the loss is.", draw_settings),
+            )
+        ),
         Figure("cells", "Units, normalisation, number of settings and depth of the hypernetwork "
-               "(waves, Adam). One dot a seed.", draw_cells, _pair("waves", "adam")),
+               "(waves, Adam). One dot a seed.", draw_cells,
+               tuple(_cell(QUICK_CELLS[1], m) for m in ("standard", "invariant"))),
     ),
     data="synthetic waves; scikit-learn digits; synthetic pairs of deformed images",
     notes="The paper's scripts are not public and its tasks use medical images and flowers that no "
