@@ -100,8 +100,8 @@ def test_exponent_of_the_gap():
 
 
 def test_budgets():
-    quick = study.configs(study.budget("quick"))
-    assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
+    short = [arm for name in ("quick", "layers", "sizes") for arm in study.budget(name).arms]
+    assert {arm for claim in CLAIMS for arm in claim.arms} <= set(short)
     full = study.configs(study.budget("full"))
     grid = [c for arm, c in full.items() if arm in CLUSTERS]
     assert len(grid) * grid[0].instances * grid[0].members == 216

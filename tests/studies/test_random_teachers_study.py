@@ -1,5 +1,8 @@
 """The study at smoke, and its checks on traces worked by hand."""
 
+from dataclasses import replace
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import xarray as xr
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.nn import ResNet, ViT
 from latebloom.studies.timing import random_teachers as module
 from latebloom.studies.timing.random_teachers import ALPHAS, ARMS, SAMPLES, study
 
@@ -85,7 +89,7 @@ def test_arms_are_what_they_are_called():
 
 def test_arms_share_programs():
     """What differs between arms is in arrays, so that few programs are compiled."""
-    shared = [a for a, c in ARMS.items() if c.kind == "student" and not c.norm]
+    shared = [a for a, c in ARMS.items() if a in module.LIGHT and not c.norm]
     programs = {
         str(jax.tree.structure(module.make_process(ARMS[arm]))) for arm in shared[:3] + shared[-5:]
     }
@@ -122,9 +126,31 @@ def plane():
 
 
 def test_the_study_runs_at_smoke_and_draws(tmp_path):
-    arms = [arm for arm in module.LIGHT if not ARMS[arm].norm]  # one compiled program
+    swept = {**module.ALPHAS, **module.SAMPLES, **module.WIDTHS, "gratings": 0, "noise": 0}
+    arms = list(swept)  # one compiled program
     done = run(study, "smoke", arms=arms, store=Store(tmp_path))
     judged = {verdict.claim for verdict in done.verdicts if verdict.verdict != "not run"}
     assert judged == {claim.id for claim in study.claims if set(claim.arms) <= set(arms)}
-    for figure in study.figures:
+    for figure in (f for f in study.figures if f.name != "architectures"):
         assert len(style.png(figure.draw({**plane(), **done.traces}))) > 10_000
+
+
+@pytest.mark.parametrize("arm", ["resnet-digits", "vit-gratings"])
+def test_other_architectures_learn_from_a_random_teacher(arm):
+    process = module.make_process(replace(ARMS[arm], width=2, hidden=8, classes=16, limit=96))
+    state = eqx.filter_jit(process.init)(jax.random.key(0))
+    assert isinstance(state.student.encoder, ResNet if "resnet" in arm else ViT)
+    after = eqx.filter_jit(process.step)(state)
+    assert after.student.encoder(process.data.x_test[:2]).shape == (2, 8)
+    moved = jax.tree.map(
+        lambda a, b: float(abs(a - b).max()), *(eqx.filter(s.student, eqx.is_inexact_array)
+                                                for s in (state, after)))  # fmt: skip
+    assert 0 < max(jax.tree.leaves(moved)) < 0.1
+
+
+def test_the_figure_of_other_architectures():
+    rng = np.random.default_rng(0)
+    names = [f"{who}_{by}" for who in module.LOOKS for by in ("probe", "neighbours")]
+    trace = xr.Dataset({name: (("seed", "step"), rng.uniform(0.3, 0.9, (3, 2))) for name in names})
+    figure = next(f for f in study.figures if f.name == "architectures")
+    assert len(style.png(figure.draw(dict.fromkeys(module.OTHERS, trace)))) > 10_000

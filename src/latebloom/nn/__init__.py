@@ -11,6 +11,7 @@ from latebloom.nn.norm import (
 )
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
+from latebloom.nn.vit import ViT
 
 __all__ = [
     "MLP",
@@ -21,6 +22,7 @@ __all__ = [
     "Linear",
     "ResNet",
     "Transformer",
+    "ViT",
     "batch_statistics",
     "conv2d",
     "trainable_leaves",

@@ -6,7 +6,7 @@ Sarnthein, Bachmann, Anagnostidis, Hofmann (ICML 2023, arXiv 2302.12091).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from latebloom.data import load
 from latebloom.data.dataset import Dataset
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
-from latebloom.nn import Linear
+from latebloom.nn import Linear, ResNet, ViT
 from latebloom.process import Process
 from latebloom.timing.lottery import MaskedTraining, StepSchedule
 from latebloom.timing.random_teachers import (
@@ -45,8 +45,9 @@ class Config:
 
     - `data` is distilled on ("gratings" are as many and as large as the digits, or as MNIST if `whole`),
       `probed` (empty: the same) probed on; 28 x 28 is averaged to 14 x 14 unless `whole`. `limit` (0: none) images for training.
-    - The encoder has `layers` convolutions of `width`, 2 `width`, ... channels, with batch norm if `norm`;
-      `hidden`, `bottleneck`, `used` (0: all), `classes`, `unit_features`, `unit_rows`: the head.
+    - The `encoder` "conv" has `layers` convolutions of `width`, 2 `width`, ... channels, with batch norm if
+      `norm`; "resnet" as many stages with batch norm, "vit" as many blocks, both as many features.
+    - `hidden`, `bottleneck`, `used` (0: all), `classes`, `unit_features`, `unit_rows`: the head.
     - `alpha`, `noise`, `examples` (0: all there are): as in `Distillation`. `restart`: the student becomes the
       teacher halfway.
     - tickets: distilled for `steps`, or not at all (`random`); then trained with labels for `labelled`
@@ -58,6 +59,7 @@ class Config:
     probed: str = ""
     whole: bool = False
     limit: int = 0
+    encoder: Literal["conv", "resnet", "vit"] = "conv"
     layers: int = 3
     width: int = 16
     norm: bool = False
@@ -88,6 +90,7 @@ class Config:
 class Network(eqx.Module):
     """Builds the network of a seed. What is an array may differ between arms that share a program."""
 
+    architecture: str = eqx.field(static=True)
     channels: int = eqx.field(static=True)
     widths: tuple[int, ...] = eqx.field(static=True)
     norm: bool = eqx.field(static=True)
@@ -98,7 +101,18 @@ class Network(eqx.Module):
     unit_features: Bool[Array, ""]
     unit_rows: Bool[Array, ""]
 
-    def encoder(self, key: PRNGKeyArray) -> ConvEncoder:
+    def encoder(self, key: PRNGKeyArray) -> ConvEncoder | ResNet | ViT:
+        depth, size = len(self.widths), self.widths[-1]
+        if self.architecture == "resnet":
+            return ResNet(
+                self.channels, size, key=key, width=self.widths[0], blocks_per_stage=(1,) * depth,
+                norm="batch",
+            )  # fmt: skip
+        if self.architecture == "vit":
+            return ViT(
+                self.channels, size, key=key, patch=2, size=size, heads=4, hidden=2 * size,
+                layers=depth,
+            )  # fmt: skip
         return ConvEncoder(self.channels, self.widths, norm=self.norm, key=key)
 
     def __call__(self, key: PRNGKeyArray) -> Distilled:
@@ -114,7 +128,7 @@ class Network(eqx.Module):
 def make_process(config: Config) -> Process:
     data = images(config.data, config.whole, config.limit)
     network = Network(
-        data.x_train.shape[-1], tuple(config.width * 2**i for i in range(config.layers)), config.norm,
+        config.encoder, data.x_train.shape[-1], tuple(config.width * 2**i for i in range(config.layers)), config.norm,
         config.hidden, config.bottleneck, config.classes, jnp.int32(config.used or config.bottleneck),
         jnp.asarray(config.unit_features), jnp.asarray(config.unit_rows),
     )  # fmt: skip
@@ -196,6 +210,7 @@ TICKETS = {
     "ticket-random-2": "random, trained for 2 %", "ticket-random-10": "random, trained for 10 %",
 }  # fmt: skip
 TICKET = Config("tickets")
+ENCODERS = {"resnet": "a residual network", "vit": "a vision transformer"}
 ARMS: dict[str, Config] = {
     "digits": BASE,
     "gratings": STRIPES,
@@ -212,6 +227,11 @@ ARMS: dict[str, Config] = {
     "restart": replace(BASE, restart=True),
     "norm": replace(BASE, norm=True),
     "norm-equal": replace(BASE, norm=True, alpha=0.0),
+    **{
+        f"{encoder}-{data}": replace(BASE, encoder=encoder, data=data)
+        for encoder in ENCODERS
+        for data in ("digits", "gratings")
+    },
     "landscape": replace(BASE, kind="landscape"),
     "ticket-student": TICKET,
     "ticket-random": replace(TICKET, random=True),
@@ -346,6 +366,11 @@ CLAIMS = (
           "every architecture improves", "norm", "teacher", "> 0"),
     _gain("C8.equal", "So from exactly equal weights", "alpha = 0 works with batch norm", "norm-equal",
           "teacher", "> 0"),
+    *(
+        _gain(f"C8.{encoder}-{data}", f"{data.capitalize()}: with {name} the student is better than the "
+              "teacher", "every architecture improves", f"{encoder}-{data}", "teacher", "> 0")
+        for encoder, name in ENCODERS.items() for data in ("digits", "gratings")
+    ),
     Claim("C9.restart", "A student of the student gains less than 1 point over it", "restarting gives nothing",
           ("restart",), second_generation, "< 1", POINTS),
 )  # fmt: skip
@@ -353,16 +378,18 @@ CLAIMS = (
 LOOKS = {"student": 0, "teacher": 1, "input": 2}
 
 
-def draw_students(traces: Traces) -> MatplotlibFigure:
-    """Probe accuracy of student, teacher and input: both data sets, batch norm, noise, transfer."""
-    arms = {
-        "digits": "digits", "norm": "digits, batch norm", "noise": "digits, distilled on noise",
-        "gratings-to-digits": "digits, distilled\non gratings", "gratings": "gratings",
-        "gratings-noise": "gratings, distilled on noise",
-        "digits-to-gratings": "gratings, distilled\non digits",
-    }  # fmt: skip
+STUDENTS = {
+    "digits": "digits", "norm": "digits, batch norm", "noise": "digits, distilled on noise",
+    "gratings-to-digits": "digits, distilled\non gratings", "gratings": "gratings",
+    "gratings-noise": "gratings, distilled on noise",
+    "digits-to-gratings": "gratings, distilled\non digits",
+}  # fmt: skip
+
+
+def draw_students(arms: Mapping[str, str], traces: Traces) -> MatplotlibFigure:
+    """Probe accuracy of student, teacher and input."""
     shown = [arm for arm in arms if arm in traces]
-    figure, axes = style.figure(1, 2, width=10, height=4, sharey=True)
+    figure, axes = style.figure(1, 2, width=10, height=1.2 + 0.4 * len(shown), sharey=True)
     titles = {"probe": "linear probe", "neighbours": "20 nearest neighbours"}
     for ax, (by, title) in zip(axes, titles.items(), strict=True):
         for name, colour in LOOKS.items():
@@ -376,7 +403,7 @@ def draw_students(traces: Traces) -> MatplotlibFigure:
         ax.set(xlabel="test accuracy in %", title=title)
     axes[0].set_yticks(range(len(shown)), [arms[arm] for arm in shown])
     axes[0].invert_yaxis()
-    axes[0].legend(loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -469,7 +496,8 @@ def draw_tickets(traces: Traces) -> MatplotlibFigure:
 
 
 WEIGHTS = ("landscape", *TICKETS)
-LIGHT = tuple(arm for arm in ARMS if arm not in WEIGHTS)
+OTHERS = tuple(f"{encoder}-{data}" for encoder in ENCODERS for data in ("digits", "gratings"))
+LIGHT = tuple(arm for arm in ARMS if arm not in (*WEIGHTS, *OTHERS))
 SMOKE = {
     "steps": 8, "width": 2, "hidden": 8, "bottleneck": 8, "classes": 16, "limit": 96, "batch_size": 16,
     "probe_epochs": 1, "places": 5, "labelled": 6, "rounds": 1,
@@ -511,12 +539,16 @@ study = Study(
         "smoke": Budget(2, None, SMOKE),
         "quick": Budget(4, LIGHT),
         "weights": Budget(4, WEIGHTS),
+        "architectures": Budget(4, OTHERS),
         "full": Budget(5, None, FULL, FULL_DIGITS),
     },
     claims=CLAIMS,
     figures=(
         Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and "
-               "raw pixels; small dots are seeds.", draw_students, ("digits", "gratings")),
+               "raw pixels; small dots are seeds.", partial(draw_students, STUDENTS), ("digits", "gratings")),
+        Figure("architectures", "The same for a residual network and a vision transformer.",
+               partial(draw_students, {arm: f"{arm.split('-')[1]}, {ENCODERS[arm.split('-')[0]]}" for arm in OTHERS}),
+               OTHERS),
         Figure("sweeps", "Linear probe on the student: where it starts, how many images it sees, how wide the "
                "bottleneck is (digits). Dots are seeds.", draw_sweeps, (*ALPHAS, *SAMPLES, *WIDTHS)),
         Figure("landscape", "The plane through a random teacher, a student that starts at it and one that "
@@ -528,6 +560,7 @@ study = Study(
     data="scikit-learn digits, 8 x 8; generated gratings",
     notes="The paper distils ResNet-18 and VGG-11 on CIFAR and the like for 100 epochs and more. Quick: three "
     "convolutions of 16, 32 and 64 channels, a head of 256, 64 and 1,024, 320 steps on batches of 32. The "
-    "budget \"weights\" holds the landscape, the lottery tickets and the error barriers.",
+    "budget \"weights\" holds the landscape, the lottery tickets and the error barriers, \"architectures\" a "
+    "residual network and a vision transformer.",
     watch="student_probe",
 )  # fmt: skip
