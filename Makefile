@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/latebloom run grokking-numerical-stability --store .latebloom
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

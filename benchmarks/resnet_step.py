@@ -1,8 +1,8 @@
-"""Is a training step of a small ResNet as fast here as in PyTorch, on the CPU of this machine?
+"""Is a training step of a small ResNet or ViT as fast here as in PyTorch, on the CPU of this machine?
 
 Seconds per step (AdamW, batch 64, cross-entropy, forward + backward + update) of
-`latebloom.nn.ResNet` inside `lax.fori_loop`, and of the same network in eager PyTorch, in one
-process and at the same shapes; and of single convolutions, forward and both gradients, where a third
+`latebloom.nn.ResNet` and `latebloom.nn.ViT` inside `lax.fori_loop`, and of the same network in eager
+PyTorch, in one process and at the same shapes; and of single convolutions, forward and both gradients, where a third
 column is what autodiff of `lax.conv_general_dilated` costs in the same loop. The contenders take
 turns and each figure is the median of the turns, so that a busy machine slows all alike.
 
@@ -32,6 +32,7 @@ from rich.table import Table
 from latebloom.nn.conv import conv2d
 from latebloom.nn.norm import batch_statistics, update_statistics
 from latebloom.nn.resnet import ResNet
+from latebloom.nn.vit import ViT
 
 try:
     import torch
@@ -47,6 +48,8 @@ NETWORKS = [
     (28, 1, 16, (2, 2, 2), None),
     (28, 1, 16, (2, 2, 2), "batch"),
 ]
+# height = width, channels, patch: 48 features, 3 heads, 192 hidden units, 4 blocks
+TRANSFORMERS = [(32, 3, 4), (28, 1, 4)]
 # height = width, channels in, out, kernel, stride
 CONVOLUTIONS = [
     (32, 3, 16, 3, 1),
@@ -75,8 +78,7 @@ def timed(run: Callable[[int], object]) -> Run:
     return measure
 
 
-def ours(size: int, channels: int, width: int, blocks: tuple[int, ...], norm: str | None) -> Run:
-    model = ResNet(channels, width=width, blocks_per_stage=blocks, norm=norm, key=jax.random.key(0))
+def ours(model: ResNet | ViT, size: int, channels: int) -> Run:
     optimiser = optax.adamw(1e-3)
     x = jax.random.normal(jax.random.key(1), (BATCH, size, size, channels))
     y = jax.random.randint(jax.random.key(2), (BATCH,), 0, 10)
@@ -126,6 +128,29 @@ def theirs(
     layers += [torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
     memory = torch.channels_last if layout == "NHWC" else torch.contiguous_format
     model = torch.nn.Sequential(*layers, torch.nn.Linear(c, 10)).to(memory_format=memory)
+    return torch_step(model, size, channels, memory)
+
+
+class TorchViT(torch.nn.Module):
+    def __init__(self, size: int, channels: int, patch: int):
+        super().__init__()
+        self.embed = torch.nn.Conv2d(channels, 48, patch, patch)
+        self.position = torch.nn.Parameter(torch.randn((size // patch) ** 2, 48), False)
+        block = torch.nn.TransformerEncoderLayer(
+            48, 3, 192, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        norm = torch.nn.LayerNorm(48)
+        self.blocks = torch.nn.TransformerEncoder(block, 4, norm, enable_nested_tensor=False)
+        self.readout = torch.nn.Linear(48, 10)
+
+    def forward(self, x):
+        h = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        return self.readout(self.blocks(h).mean(1))
+
+
+def torch_step(
+    model: torch.nn.Module, size: int, channels: int, memory: torch.memory_format
+) -> Run:
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
     x = torch.randn(BATCH, channels, size, size).contiguous(memory_format=memory)
     y = torch.randint(0, 10, (BATCH,))
@@ -202,19 +227,32 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn")
+    parser.add_argument("--networks-only", action="store_true", help="leave convolutions out")
     options = parser.parse_args()
 
     rows = []
     for size, channels, width, blocks, norm in NETWORKS:
         shape = size, channels, width, blocks, norm
+        model = ResNet(
+            channels, width=width, blocks_per_stage=blocks, norm=norm, key=jax.random.key(0)
+        )
         contenders = {
-            "ours": ours(*shape),
+            "ours": ours(model, size, channels),
             "torch NCHW": theirs(*shape, "NCHW"),
             "torch NHWC": theirs(*shape, "NHWC"),
         }
         label = f"ResNet {size}x{size}x{channels}, {sum(blocks)} blocks, norm {norm}"
         rows.append({"what": label, **compare(contenders, options.turns, options.seconds)})
-    for size, c_in, c_out, kernel, stride in CONVOLUTIONS:
+    for size, channels, patch in TRANSFORMERS:
+        contenders = {
+            "ours": ours(ViT(channels, patch=patch, key=jax.random.key(0)), size, channels),
+            "torch NCHW": torch_step(
+                TorchViT(size, channels, patch), size, channels, torch.contiguous_format
+            ),
+        }
+        label = f"ViT {size}x{size}x{channels}, patch {patch}"
+        rows.append({"what": label, **compare(contenders, options.turns, options.seconds)})
+    for size, c_in, c_out, kernel, stride in [] if options.networks_only else CONVOLUTIONS:
         shape = size, c_in, c_out, kernel, stride
         contenders = {
             "ours": our_convolution(*shape, True),
@@ -231,7 +269,7 @@ def main() -> None:
     for column in [*columns, "best torch / ours"]:
         table.add_column(column, justify="right")
     for row in rows:
-        row["best torch / ours"] = min(row["torch NCHW"], row["torch NHWC"]) / row["ours"]
+        row["best torch / ours"] = min(row[c] for c in columns[2:] if c in row) / row["ours"]
         cells = [f"{1e3 * row[c]:.2f}" if c in row else "" for c in columns]
         table.add_row(row["what"], *cells, f"{row['best torch / ours']:.2f}")
     Console().print(table)

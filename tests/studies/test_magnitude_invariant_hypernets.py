@@ -49,6 +49,10 @@ def test_failures_count_up_to_three_times_the_best_rate():
     new = trace([[[1, 1, 1], [0.1, 0.1, 0.9], [0.1, 0.1, 0.9]]] * 2, rates)
     traces = {"waves/adam/standard": old, "waves/adam/invariant": new}
     assert module.more_failures("waves", "adam")(traces).tolist() == [0.5, 0.5]
+    stuck = trace([[[1, 1, 1], [0.1, 0.49, 0.9], [0.1, 0.49, 0.9]]] * 2, rates)
+    traces["waves/adam/standard"] = stuck
+    assert module.more_failures("waves", "adam")(traces).tolist() == [0, 0]
+    assert module.more_failures("waves", "adam", 0.9)(traces).tolist() == [0.5, 0.5]
 
 
 def test_exponents():
@@ -75,5 +79,20 @@ def test_smoke(tmp_path):
     assert verdicts["C1.leaky_relu"].verdict == "holds"
     assert verdicts["C1.invariant"].verdict == "holds"
     assert verdicts["C2.waves.adam"].verdict in ("holds", "contradicted", "undecided")
-    for figure in find("magnitude-invariant-hypernets").figures:
+    drawn = [f for f in done.study.figures if all(arm in done.traces for arm in f.arms)]
+    assert {f.name for f in drawn} == {"start", "learning-waves", "rates-waves", "settings-waves"}
+    for figure in drawn:
         figure.draw(done.traces)
+
+
+def test_choices_are_drawn():
+    rng = np.random.default_rng(0)
+    traces_of_choices = {
+        module._cell(cell, model): trace(rng.uniform(0.1, 1, (3, 4, 2)))
+        for cell in module.QUICK_CELLS for model in ("standard", "invariant")
+    }  # fmt: skip
+    figure = next(f for f in find("magnitude-invariant-hypernets").figures if f.name == "cells")
+    drawn = figure.draw(traces_of_choices)
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert labels[0] == "leaky_relu, no norm, 1 setting, 3 hidden layers"
+    assert len(labels) == len(module.QUICK_CELLS)

@@ -1,7 +1,5 @@
 """The study at smoke, and its checks on traces worked by hand."""
 
-from dataclasses import replace
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -135,17 +133,15 @@ def test_the_study_runs_at_smoke_and_draws(tmp_path):
         assert len(style.png(figure.draw({**plane(), **done.traces}))) > 10_000
 
 
-@pytest.mark.parametrize("arm", ["resnet-digits", "vit-gratings"])
-def test_other_architectures_learn_from_a_random_teacher(arm):
-    process = module.make_process(replace(ARMS[arm], width=2, hidden=8, classes=16, limit=96))
-    state = eqx.filter_jit(process.init)(jax.random.key(0))
-    assert isinstance(state.student.encoder, ResNet if "resnet" in arm else ViT)
-    after = eqx.filter_jit(process.step)(state)
-    assert after.student.encoder(process.data.x_test[:2]).shape == (2, 8)
-    moved = jax.tree.map(
-        lambda a, b: float(abs(a - b).max()), *(eqx.filter(s.student, eqx.is_inexact_array)
-                                                for s in (state, after)))  # fmt: skip
-    assert 0 < max(jax.tree.leaves(moved)) < 0.1
+@pytest.mark.parametrize(("arm", "kind"), [("resnet-digits", ResNet), ("vit-gratings", ViT)])
+def test_students_of_other_architectures_can_be_trained(arm, kind):
+    process = module.make_process(ARMS[arm])
+    state = eqx.filter_eval_shape(process.init, jax.random.key(0))
+    assert isinstance(state.student.encoder, kind)
+    after = eqx.filter_eval_shape(process.step, state)
+    assert jax.tree.structure(after.student) == jax.tree.structure(state.student)
+    features = eqx.filter_eval_shape(state.student.encoder, process.data.x_test)
+    assert features.shape == (len(process.data.x_test), 64)
 
 
 def test_the_figure_of_other_architectures():
