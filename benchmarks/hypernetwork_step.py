@@ -33,7 +33,7 @@ steps = int(sys.argv[1])
 primary = torch.nn.Sequential(
     torch.nn.Linear(1, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(),
     torch.nn.Linear(32, 1))
-primary = hl.hypernetize(primary, modules=[torch.nn.Linear])
+primary = hl.hypernetize(primary, parameters=list(primary.parameters()))
 hyper = hl.HyperNet(input_shapes={"g": (1,)}, output_shapes=primary.external_shapes(),
                     hidden_sizes=[16, 64, 128])
 optimiser = torch.optim.Adam(hyper.parameters(), 3e-3)

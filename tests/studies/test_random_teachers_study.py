@@ -129,8 +129,11 @@ def test_the_study_runs_at_smoke_and_draws(tmp_path):
     done = run(study, "smoke", arms=arms, store=Store(tmp_path))
     judged = {verdict.claim for verdict in done.verdicts if verdict.verdict != "not run"}
     assert judged == {claim.id for claim in study.claims if set(claim.arms) <= set(arms)}
-    for figure in (f for f in study.figures if f.name != "architectures"):
-        assert len(style.png(figure.draw({**plane(), **done.traces}))) > 10_000
+    traces = {**plane(), **done.traces}
+    drawn = [f for f in study.figures if set(f.arms) <= set(traces)]
+    assert {f.name for f in drawn} == {"students", "sweeps", "landscape", "tickets"}
+    for figure in drawn:
+        assert len(style.png(figure.draw(traces))) > 10_000
 
 
 @pytest.mark.parametrize(("arm", "kind"), [("resnet-digits", ResNet), ("vit-gratings", ViT)])
@@ -144,9 +147,10 @@ def test_students_of_other_architectures_can_be_trained(arm, kind):
     assert features.shape == (len(process.data.x_test), 64)
 
 
-def test_the_figure_of_other_architectures():
+@pytest.mark.parametrize("name", ["architectures", "probes"])
+def test_figures_of_other_budgets(name):
     rng = np.random.default_rng(0)
     names = [f"{who}_{by}" for who in module.LOOKS for by in ("probe", "neighbours")]
     trace = xr.Dataset({name: (("seed", "step"), rng.uniform(0.3, 0.9, (3, 2))) for name in names})
-    figure = next(f for f in study.figures if f.name == "architectures")
-    assert len(style.png(figure.draw(dict.fromkeys(module.OTHERS, trace)))) > 10_000
+    figure = next(f for f in study.figures if f.name == name)
+    assert len(style.png(figure.draw(dict.fromkeys(figure.arms, trace)))) > 10_000

@@ -48,7 +48,7 @@ class Config:
     - The `encoder` "conv" has `layers` convolutions of `width`, 2 `width`, ... channels, with batch norm if
       `norm`; "resnet" as many stages with batch norm, "vit" as many blocks, both as many features.
     - `hidden`, `bottleneck`, `used` (0: all), `classes`, `unit_features`, `unit_rows`: the head.
-    - `alpha`, `noise`, `examples` (0: all there are): as in `Distillation`. `restart`: the student becomes the
+    - `alpha`, `noise`, `examples` (0: all there are), `standardise`: as in `Distillation`. `restart`: the student becomes the
       teacher halfway.
     - tickets: distilled for `steps`, or not at all (`random`); then trained with labels for `labelled`
       steps at `labelled_rate`, rewound to the share `rewind` of them, pruned in `rounds` by `fraction`.
@@ -78,6 +78,7 @@ class Config:
     rate: float = 1e-3
     probe_epochs: int = 30
     probe_batch: int = 64
+    standardise: bool = False
     places: int = 9
     random: bool = False
     labelled: int = 300
@@ -137,7 +138,8 @@ def make_process(config: Config) -> Process:
         probed=images(config.probed or config.data, config.whole, config.limit), noise=config.noise,
         examples=min(config.examples or len(data.x_train), len(data.x_train)),
         generation=config.steps // 2 if config.restart else None, batch_size=config.batch_size,
-        probe_epochs=config.probe_epochs, probe_batch=config.probe_batch, seeds_by="map",
+        probe_epochs=config.probe_epochs, probe_batch=config.probe_batch,
+        standardise=config.standardise, seeds_by="map",
     )  # fmt: skip
     if config.kind == "landscape":
         return Landscape(distillation, at=places(config.places))
@@ -210,6 +212,11 @@ TICKETS = {
     "ticket-random-2": "random, trained for 2 %", "ticket-random-10": "random, trained for 10 %",
 }  # fmt: skip
 TICKET = Config("tickets")
+SCALED = {
+    "digits": "Digits", "gratings": "Gratings", "noise": "Distilled on noise (digits)",
+    "resnet-digits": "With a residual network (digits)",
+    "vit-digits": "With a vision transformer (digits)",
+}  # fmt: skip
 ENCODERS = {"resnet": "a residual network", "vit": "a vision transformer"}
 ARMS: dict[str, Config] = {
     "digits": BASE,
@@ -232,6 +239,11 @@ ARMS: dict[str, Config] = {
         for encoder in ENCODERS
         for data in ("digits", "gratings")
     },
+    "digits-scaled": replace(BASE, standardise=True),
+    "gratings-scaled": replace(STRIPES, standardise=True),
+    "noise-scaled": replace(BASE, noise=True, standardise=True),
+    "resnet-digits-scaled": replace(BASE, encoder="resnet", standardise=True),
+    "vit-digits-scaled": replace(BASE, encoder="vit", standardise=True),
     "landscape": replace(BASE, kind="landscape"),
     "ticket-student": TICKET,
     "ticket-random": replace(TICKET, random=True),
@@ -371,6 +383,13 @@ CLAIMS = (
               "teacher", "every architecture improves", f"{encoder}-{data}", "teacher", "> 0")
         for encoder, name in ENCODERS.items() for data in ("digits", "gratings")
     ),
+    *(
+        _gain(f"P.{arm}", f"{text}, each feature scaled to variance 1 before the probe, the student is "
+              "better than the teacher", "features optionally scaled", f"{arm}-scaled", "teacher", "> 0")
+        for arm, text in SCALED.items()
+    ),
+    _gain("P.digits-input", "Digits: so scaled, the student is better than raw pixels", "46.02 against 39.02",
+          "digits-scaled", "input", "> 0"),
     Claim("C9.restart", "A student of the student gains less than 1 point over it", "restarting gives nothing",
           ("restart",), second_generation, "< 1", POINTS),
 )  # fmt: skip
@@ -497,7 +516,8 @@ def draw_tickets(traces: Traces) -> MatplotlibFigure:
 
 WEIGHTS = ("landscape", *TICKETS)
 OTHERS = tuple(f"{encoder}-{data}" for encoder in ENCODERS for data in ("digits", "gratings"))
-LIGHT = tuple(arm for arm in ARMS if arm not in (*WEIGHTS, *OTHERS))
+PROBES = tuple(f"{arm}-scaled" for arm in SCALED)
+LIGHT = tuple(arm for arm in ARMS if arm not in (*WEIGHTS, *OTHERS, *PROBES))
 SMOKE = {
     "steps": 8, "width": 2, "hidden": 8, "bottleneck": 8, "classes": 16, "limit": 96, "batch_size": 16,
     "probe_epochs": 1, "places": 5, "labelled": 6, "rounds": 1,
@@ -540,12 +560,15 @@ study = Study(
         "quick": Budget(4, LIGHT),
         "weights": Budget(4, WEIGHTS),
         "architectures": Budget(4, OTHERS),
+        "probes": Budget(4, PROBES),
         "full": Budget(5, None, FULL, FULL_DIGITS),
     },
     claims=CLAIMS,
     figures=(
         Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and "
                "raw pixels; small dots are seeds.", partial(draw_students, STUDENTS), ("digits", "gratings")),
+        Figure("probes", "The same with every feature scaled to variance 1 over the training set before "
+               "the linear probe.", partial(draw_students, {f"{arm}-scaled": text for arm, text in SCALED.items()}), PROBES),
         Figure("architectures", "The same for a residual network and a vision transformer.",
                partial(draw_students, {arm: f"{arm.split('-')[1]}, {ENCODERS[arm.split('-')[0]]}" for arm in OTHERS}),
                OTHERS),
@@ -561,6 +584,6 @@ study = Study(
     notes="The paper distils ResNet-18 and VGG-11 on CIFAR and the like for 100 epochs and more. Quick: three "
     "convolutions of 16, 32 and 64 channels, a head of 256, 64 and 1,024, 320 steps on batches of 32. The "
     "budget \"weights\" holds the landscape, the lottery tickets and the error barriers, \"architectures\" a "
-    "residual network and a vision transformer.",
+    "residual network and a vision transformer, \"probes\" linear probes on scaled features.",
     watch="student_probe",
 )  # fmt: skip

@@ -44,7 +44,8 @@ class Distillation(Process):
     - `generation`: steps after which the student becomes the teacher of a new student, which starts
       `alpha` from it towards the same fresh weights with an optimiser of its own (None: never).
     - `optimiser(**hyper)`, `batch_size`, `seeds_by`: as in `Supervised`. `probes` linear probes are
-      trained anew at each observation, with keys that all seeds share.
+      trained anew at each observation, with keys that all seeds share; `standardise`: on features of
+      mean 0 and variance 1, so that a probe of few updates does not favour those on a larger scale.
     - `probed`: images that are probed on instead of `data`, with other labels (transfer), or None.
 
     Observed: `divergence`, KL(teacher || student) in nats on the test images; `student_probe`,
@@ -52,7 +53,7 @@ class Distillation(Process):
     teacher is the present one);
     `student_neighbours`, `teacher_neighbours`, `input_neighbours`.
 
-    `alpha`, `noise`, `examples` and `generation` are arrays: runs that differ in them share a program.
+    `alpha`, `noise`, `examples`, `generation` and `standardise` are arrays: runs that differ in them share a program.
 
     Raises `ValueError` for a batch larger than the images, examples that are not there, a generation
     of no steps and alpha outside [0, 1].
@@ -69,6 +70,7 @@ class Distillation(Process):
     noise: Bool[Array, ""]
     examples: Int[Array, ""]
     generation: Int[Array, ""]
+    standardise: Bool[Array, ""]
     batch_size: int = eqx.field(static=True)
     probes: int = eqx.field(static=True)
     probe_epochs: int = eqx.field(static=True)
@@ -82,7 +84,7 @@ class Distillation(Process):
         hyper: Mapping[str, Any] | None = None, alpha: float = 1e-3, noise: bool = False,
         examples: int | None = None, generation: int | None = None, batch_size: int = 256,
         probes: int = 1, probe_epochs: int = 10, probe_batch: int = 256, classes: int = 10,
-        probed: Dataset | None = None, seeds_by: Literal["vmap", "map"] = "map",
+        standardise: bool = False, probed: Dataset | None = None, seeds_by: Literal["vmap", "map"] = "map",
     ):  # fmt: skip
         there = len(data.x_train)
         count = there if examples is None else examples
@@ -101,6 +103,7 @@ class Distillation(Process):
         self.alpha, self.noise = jnp.float32(alpha), jnp.asarray(noise)
         self.examples, self.batch_size = jnp.int32(count), batch_size
         self.generation = jnp.int32(2**31 - 1 if generation is None else generation)
+        self.standardise = jnp.asarray(standardise)
         self.probes, self.probe_epochs, self.probe_batch = probes, probe_epochs, probe_batch
         self.classes = classes
         self.seeds_by = seeds_by
@@ -177,7 +180,7 @@ class Distillation(Process):
             given = look(data.x_train), data.y_train, look(data.x_test), data.y_test
             probe = partial(
                 linear_probe, *given, classes=self.classes, epochs=self.probe_epochs,
-                batch_size=self.probe_batch,
+                batch_size=self.probe_batch, standardise=self.standardise,
             )  # fmt: skip
             found[f"{name}_probe"] = jax.lax.map(lambda key, probe=probe: probe(key), keys).mean()
             found[f"{name}_neighbours"] = nearest_neighbours(*given, classes=self.classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.losses import cross_entropy
 from latebloom.supervised import shuffled
@@ -14,7 +14,7 @@ from latebloom.supervised import shuffled
 def linear_probe(
     train: Float[Array, "n d"], labels: Int[Array, " n"], test: Float[Array, "m d"],
     test_labels: Int[Array, " m"], key: PRNGKeyArray, *, classes: int = 10, epochs: int = 10,
-    batch_size: int = 256, rate: float = 1e-3, standardise: bool = False,
+    batch_size: int = 256, rate: float = 1e-3, standardise: bool | Bool[Array, ""] = False,
 ) -> Float[Array, ""]:  # fmt: skip
     """Test accuracy of an affine classifier trained on the features with AdamW.
 
@@ -25,9 +25,9 @@ def linear_probe(
 
     Source: Sarnthein et al. 2023 (arXiv 2302.12091), section 3 and code.
     """
-    if standardise:
-        mean, spread = train.mean(0), train.std(0) + 1e-6
-        train, test = (train - mean) / spread, (test - mean) / spread
+    mean = jnp.where(standardise, train.mean(0), 0)
+    spread = jnp.where(standardise, train.std(0) + 1e-6, 1)
+    train, test = (train - mean) / spread, (test - mean) / spread
     n, d = train.shape
     batch_size = min(batch_size, n)
     start_key, order_key = jax.random.split(key)
