@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
+BAR = r"\|"  # inside a cell of a table
 
 
 def _number(value):
@@ -23,9 +24,8 @@ def _table(entry, elsewhere):
             effect = (
                 f"{_number(v['estimate'])} [{_number(v['low'])}, {_number(v['high'])}] {v['unit']}"
             )
-        lines.append(
-            f"| **{v['claim']}** {v['text']} | {v['verdict']} | {effect} | {v['threshold']} | {v['paper']} |"
-        )
+        cells = (f"**{v['claim']}** {v['text']}", v["verdict"], effect, v["threshold"], v["paper"])
+        lines.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
     made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work, "
             f"{entry['date'][:10]}. Data: {entry['data']}.")  # fmt: skip
     return "\n".join([*lines, "", f"*{made}*"])
