@@ -171,7 +171,7 @@ def test_help_names_the_commands():
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     arguments = ["run", "grokking-numerical-stability", "--arms", "softmax-f32", "--seeds", "2",
-                 "--set", "p=13", "--set", "width=32", "--set", "steps=400000", "--json",
+                 "--set", "p=13", "--set", "width=32", "--set", "steps=40000", "--json",
                  "--no-report"]  # fmt: skip
 
     def start(store):

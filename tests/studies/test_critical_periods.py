@@ -128,7 +128,7 @@ def test_nonlinear_effects():
 
 
 def test_budgets():
-    quick = study.configs(study.budget("quick"))
+    quick = study.configs(study.budget("quick")) | study.configs(study.budget("nonlinear"))
     assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
     assert set(study.configs(study.budget("full"))) == set(ARMS)
     for config in quick.values():

@@ -766,7 +766,8 @@ FULL_ONLY = (
 )  # fmt: skip
 
 
-def _quick() -> Budget:
+def _quick(nonlinear: bool) -> Budget:
+    """What is linear, or all else: the budget "nonlinear"."""
     settings: dict[str, dict[str, object]] = {
         arm: {"removals": QUICK_REMOVALS, "speedup": 40}
         for arm, config in ARMS.items()
@@ -775,7 +776,8 @@ def _quick() -> Budget:
     for depth in (1, 2, 3):
         settings[f"depth-{depth}"]["removals"] = BASE_REMOVALS
     settings["spectral"] = {"size": 40, "n1": 800, "n2": 800, "rate": 0.5, "steps": 5000}
-    arms = tuple(arm for arm in ARMS if arm not in FULL_ONLY)
+    apart = ("relu", "tanh", "views")
+    arms = tuple(a for a in ARMS if a not in FULL_ONLY and a.startswith(apart) == nonlinear)
     return Budget(6, arms, {}, {arm: s for arm, s in settings.items() if arm in arms})
 
 
@@ -818,7 +820,12 @@ study = Study(
     arms=ARMS,
     process=make_process,
     schedule=schedule,
-    budgets={"smoke": _smoke(), "quick": _quick(), "full": Budget(20)},
+    budgets={
+        "smoke": _smoke(),
+        "quick": _quick(nonlinear=False),
+        "nonlinear": _quick(nonlinear=True),
+        "full": Budget(20),
+    },
     claims=CLAIMS,
     figures=(
         Figure("windows", "Strength of both pathways in four modes, with a deficit of pathway b (grey) "
