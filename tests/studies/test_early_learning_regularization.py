@@ -106,7 +106,7 @@ def test_linear_effects():
 
 
 def test_budgets_and_settings():
-    quick = study.configs(study.budget("quick"))
+    quick = study.configs(study.budget("quick")) | study.configs(study.budget("parts"))
     assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
     assert set(study.configs(study.budget("full"))) == set(ARMS)
     for arm, config in study.configs(study.budget("full")).items():

@@ -602,6 +602,7 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
 
 
 SMOKE = ("linear-ce", "linear-elr", "linear-slow", "mild-ce", "mild-elr")
+APART = ("plus-", "beta-", "lambda-", "kl")
 study = Study(
     paper=Paper(
         "early-learning-regularization",
@@ -622,7 +623,10 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, {"epochs": 2, "steps": 40, "problems": 2, "limit": 400}),
-        "quick": Budget(4),
+        "quick": Budget(4, tuple(arm for arm in ARMS if not arm.startswith(APART))),
+        "parts": Budget(
+            4, ("sym-cross-entropy", "sym-elr", *(arm for arm in ARMS if arm.startswith(APART)))
+        ),
         "full": Budget(5, settings={
             "data": "mnist", "limit": 8000, "network": "cnn", "epochs": 60, "rate_of_step": 0.02,
             "decay": 1e-3,
