@@ -2,8 +2,8 @@
 
 Seconds per step (AdamW, batch 64, cross-entropy, forward + backward + update) of
 `latebloom.nn.ResNet` and `latebloom.nn.ViT` inside `lax.fori_loop`, and of the same network in eager
-PyTorch, in one process and at the same shapes; and of single convolutions, forward and both gradients, where a third
-column is what autodiff of `lax.conv_general_dilated` costs in the same loop. The contenders take
+PyTorch, in one process and at the same shapes; and of single convolutions, forward and both
+gradients, where a third column is what autodiff of `lax.conv_general_dilated` costs in the same loop. The contenders take
 turns and each figure is the median of the turns, so that a busy machine slows all alike.
 
     python benchmarks/resnet_step.py --json resnet_step.json

@@ -5,7 +5,7 @@ Gonzalez Ortiz, Guttag, Dalca (ICLR 2024, arXiv 2304.07645).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
@@ -549,11 +549,20 @@ def _side_by_side(task: str, traces: Traces, draw: Callable[..., None]) -> Matpl
     return figure
 
 
+def _of_models(
+    task: str, optimiser: str, traces: Traces, *, leave_out: Sequence[str] = ()
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Every model that was run on the task, and its trace."""
+    for model in MODELS[task]:
+        arm = _name(task, optimiser, model)
+        if arm in traces and model not in leave_out:
+            yield model, traces[arm]
+
+
 def draw_learning(task: str, traces: Traces) -> MatplotlibFigure:
     def draw(ax: Axes, optimiser: str) -> None:
-        for model in MODELS[task]:
-            if (arm := _name(task, optimiser, model)) in traces:
-                _learning(ax, traces[arm], model)
+        for model, trace in _of_models(task, optimiser, traces):
+            _learning(ax, trace, model)
         ax.set(xlabel="step", ylabel="validation loss, mean over settings")
 
     return _side_by_side(task, traces, draw)
@@ -561,10 +570,7 @@ def draw_learning(task: str, traces: Traces) -> MatplotlibFigure:
 
 def draw_rates(task: str, traces: Traces) -> MatplotlibFigure:
     def draw(ax: Axes, optimiser: str) -> None:
-        for model in ("standard", "invariant", "encoding", "residual", "hyperfan"):
-            trace = traces.get(_name(task, optimiser, model))
-            if trace is None:
-                continue
+        for model, trace in _of_models(task, optimiser, traces, leave_out=("separate",)):
             values = np.exp(area(trace))
             colour = style.colours[COLOURS[model]]
             ax.plot(
@@ -579,10 +585,7 @@ def draw_rates(task: str, traces: Traces) -> MatplotlibFigure:
 
 def draw_settings(task: str, traces: Traces) -> MatplotlibFigure:
     def draw(ax: Axes, optimiser: str) -> None:
-        for model in ("standard", "invariant", "encoding", "residual", "separate"):
-            trace = traces.get(_name(task, optimiser, model))
-            if trace is None:
-                continue
+        for model, trace in _of_models(task, optimiser, traces):
             pick = tuned(area(trace))
             ends = trace.loss_at.values[np.arange(len(pick)), -1, pick]
             ax.plot(trace.setting, ends.mean(0), "--" if model == "separate" else "-",

@@ -403,6 +403,12 @@ STUDENTS = {
     "gratings-noise": "gratings, distilled on noise",
     "digits-to-gratings": "gratings, distilled\non digits",
 }  # fmt: skip
+OTHERS = {
+    f"{encoder}-{data}": f"{data}, {name}"
+    for encoder, name in ENCODERS.items()
+    for data in ("digits", "gratings")
+}
+PROBES = {f"{arm}-scaled": text for arm, text in SCALED.items()}
 
 
 def draw_students(arms: Mapping[str, str], traces: Traces) -> MatplotlibFigure:
@@ -515,8 +521,6 @@ def draw_tickets(traces: Traces) -> MatplotlibFigure:
 
 
 WEIGHTS = ("landscape", *TICKETS)
-OTHERS = tuple(f"{encoder}-{data}" for encoder in ENCODERS for data in ("digits", "gratings"))
-PROBES = tuple(f"{arm}-scaled" for arm in SCALED)
 LIGHT = tuple(arm for arm in ARMS if arm not in (*WEIGHTS, *OTHERS, *PROBES))
 SMOKE = {
     "steps": 8, "width": 2, "hidden": 8, "bottleneck": 8, "classes": 16, "limit": 96, "batch_size": 16,
@@ -559,8 +563,8 @@ study = Study(
         "smoke": Budget(2, None, SMOKE),
         "quick": Budget(4, LIGHT),
         "weights": Budget(4, WEIGHTS),
-        "architectures": Budget(4, OTHERS),
-        "probes": Budget(4, PROBES),
+        "architectures": Budget(4, tuple(OTHERS)),
+        "probes": Budget(4, tuple(PROBES)),
         "full": Budget(5, None, FULL, FULL_DIGITS),
     },
     claims=CLAIMS,
@@ -568,10 +572,9 @@ study = Study(
         Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and "
                "raw pixels; small dots are seeds.", partial(draw_students, STUDENTS), ("digits", "gratings")),
         Figure("probes", "The same with every feature scaled to variance 1 over the training set before "
-               "the linear probe.", partial(draw_students, {f"{arm}-scaled": text for arm, text in SCALED.items()}), PROBES),
+               "the linear probe.", partial(draw_students, PROBES), tuple(PROBES)),
         Figure("architectures", "The same for a residual network and a vision transformer.",
-               partial(draw_students, {arm: f"{arm.split('-')[1]}, {ENCODERS[arm.split('-')[0]]}" for arm in OTHERS}),
-               OTHERS),
+               partial(draw_students, OTHERS), tuple(OTHERS)),
         Figure("sweeps", "Linear probe on the student: where it starts, how many images it sees, how wide the "
                "bottleneck is (digits). Dots are seeds.", draw_sweeps, (*ALPHAS, *SAMPLES, *WIDTHS)),
         Figure("landscape", "The plane through a random teacher, a student that starts at it and one that "
