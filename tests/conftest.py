@@ -8,10 +8,16 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    # What a test computes takes less time than to optimise its program.
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    os.environ["XLA_FLAGS"] = flags.strip()
+# What a test computes takes less time than to optimise its program, or to emit it by way of MLIR.
+QUICK_TO_COMPILE = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+given = os.environ.get("XLA_FLAGS", "")
+more = [f"--{name}={value}" for name, value in QUICK_TO_COMPILE.items() if name not in given]
+os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the tests themselves share out the cores
 
 from jaxtyping import install_import_hook
 
