@@ -111,7 +111,7 @@ def test_settings_and_arms_can_be_changed(tmp_path):
 
 @pytest.mark.parametrize(
     ("study", "given", "jobs"),
-    [("learning-curves", [], "CORES"), ("concept-space", [], 1), ("learning-curves", ["--jobs", "1"], 1)],
+    [("learning-curves", [], "CORES"), ("grokking-numerical-stability", [], 1), ("learning-curves", ["--jobs", "1"], 1)],
 )  # fmt: skip
 def test_a_study_that_gains_by_it_takes_a_process_for_each_core(
     tmp_path, monkeypatch, study, given, jobs
@@ -171,7 +171,7 @@ def test_help_names_the_commands():
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     arguments = ["run", "grokking-numerical-stability", "--arms", "softmax-f32", "--seeds", "2",
-                 "--set", "p=13", "--set", "width=32", "--set", "steps=40000", "--json",
+                 "--set", "p=13", "--set", "width=32", "--set", "steps=20000", "--json",
                  "--no-report"]  # fmt: skip
 
     def start(store):

@@ -1,6 +1,9 @@
 """The committee machine's closed forms against neurons, quadrature and large samples."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import equinox as eqx
 import jax
@@ -328,6 +331,23 @@ def test_image_network_is_homogeneous_and_scaled_by_alpha():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_seeds_on_two_devices_do_not_wait_for_one_another():
+    """Batched eigh called from both devices' threads hung for ever."""
+    run = "ClosedDynamics(dim=50, samples=200, neurons=20, probe_points=20, spectrum=True)"
+    program = f"""
+from latebloom import unfold
+from latebloom.grokking.lazy_rich import ClosedDynamics
+trace = unfold({run}, seeds=4, steps=10, every=1, progress=False)
+print(trace.attrs["backend"], trace.eigenvalue.shape)
+"""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"XLA_FLAGS": flags}, timeout=240,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[0] == "cpu x 2 (4, 11, 200)", done.stderr
 
 
 def test_too_large_a_step_is_reported_as_divergence():

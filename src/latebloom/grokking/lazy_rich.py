@@ -218,6 +218,11 @@ def moved_statistics(start: Statistics, motion: Motion, linearised: bool = False
     return Statistics(start.mean + turned + motion.shift, start.moment + change)
 
 
+# On a CPU, LAPACK shares out a batch of matrices over the threads from which it is called: called
+# from all of them at once, as by seeds on several devices, the calls wait for one another for ever.
+_one_by_one = jax.custom_batching.sequential_vmap
+
+
 class ClosedState(NamedTuple):
     """State of `ClosedDynamics`: the draw of the data and of the initial weights, and the motion."""
 
@@ -297,7 +302,8 @@ class ClosedDynamics(Process):
         start = Statistics(scale * start.mean, scale**2 * start.moment)
         plateau = jnp.zeros((), dtype)
         if self.samples is not None:
-            end = kernel_plateau(task.x, task.y, start, self.alpha, self.epsilon)
+            solved = _one_by_one(kernel_plateau)
+            end = solved(task.x, task.y, start, self.alpha, self.epsilon)
             plateau = population_loss(end, task.teacher, self.alpha, self.epsilon).total
         still = Motion(jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim))
         state = ClosedState(task, probes / self.dim**0.5, start, still, plateau)
@@ -353,7 +359,7 @@ class ClosedDynamics(Process):
         if self.spectrum:
             x = state.task.x
             kernel = tangent_kernel(x, x, tangent, alpha, epsilon)
-            values, coefficients = task_spectrum(kernel, state.task.y)
+            values, coefficients = _one_by_one(task_spectrum)(kernel, state.task.y)
             seen |= {"eigenvalue": values, "task_coefficient": coefficients}
         return seen
 

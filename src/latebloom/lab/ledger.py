@@ -26,12 +26,9 @@ def record(done: Pass, folder: Path) -> Path:
         )
     slug = done.study.slug if done.budget == "quick" else f"{done.study.slug}-{done.budget}"
     figures = []
-    for figure in done.study.figures:
-        if all(arm in done.traces for arm in figure.arms):
-            write_atomically(
-                folder / slug / f"{figure.name}.png", style.png(figure.draw(done.traces))
-            )
-            figures.append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
+    for figure, drawn in done.figures:
+        write_atomically(folder / slug / f"{figure.name}.png", style.png(drawn))
+        figures.append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
     entry = {k: v for k, v in done.record().items() if k not in ("traces", "changed")}
     entry["figures"] = figures
     path = folder / f"{slug}.json"

@@ -96,13 +96,8 @@ def write_page(done: Pass, folder: Path) -> Path:
     """Write the page of a pass, self-contained, and bring the index up to date."""
     study, record = done.study, done.record()
     figures = [
-        {
-            "name": f.name,
-            "caption": f.caption,
-            "svg": markupsafe.Markup(style.svg(f.draw(done.traces))),
-        }
-        for f in study.figures
-        if all(arm in done.traces for arm in f.arms)
+        {"name": f.name, "caption": f.caption, "svg": markupsafe.Markup(style.svg(drawn))}
+        for f, drawn in done.figures
     ]
     page = _environment().get_template("study.html").render(
         study=study, record=record, figures=figures, tallies=_tallies(record["verdicts"]),

@@ -7,18 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.lab.live import Silent, Watcher
 from latebloom.lab.registry import module_of
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store, Unit, config_dict
-from latebloom.lab.study import Study
+from latebloom.lab.study import Figure, Study
 from latebloom.lab.units import compute, compute_side_by_side
 from latebloom.lab.verdict import Verdict, judge
 
@@ -41,6 +42,12 @@ class Pass:
     waited: float  # seconds that this call took
     source: str
     date: str
+
+    @cached_property
+    def figures(self) -> tuple[tuple[Figure, MatplotlibFigure], ...]:
+        """The study's figures whose arms were run, drawn once."""
+        ran = [f for f in self.study.figures if all(arm in self.traces for arm in f.arms)]
+        return tuple((figure, figure.draw(self.traces)) for figure in ran)
 
     def record(self) -> dict[str, Any]:
         """The pass as JSON-able values, without the traces."""

@@ -99,7 +99,7 @@ def svg(figure: Figure) -> str:
     _dress(figure)
     buffer = io.StringIO()
     with mpl.rc_context(_settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)

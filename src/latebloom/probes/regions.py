@@ -118,7 +118,9 @@ class RegionSlice:
         polygons = [v[:n] for v, n in zip(self.vertices, self.sizes, strict=True)]
         shade = -np.log(np.maximum(self.areas, 1e-300))
         low, high = np.percentile(shade, [5, 95])
-        faces = PolyCollection(polygons, cmap="Blues", edgecolors=colour, linewidths=0.15)
+        faces = PolyCollection(
+            polygons, cmap="Blues", edgecolors=colour, linewidths=0.15, rasterized=True
+        )
         faces.set_array(np.clip((shade - low) / max(high - low, 1e-12), 0, 1))
         faces.set_clim(-0.1, 1.2)
         ax.add_collection(faces)

@@ -219,7 +219,8 @@ ARMS: dict[str, Config] = {
     "images-small-init": replace(IMAGES, init_scale=0.1),
     "images-strong-decay": replace(IMAGES, weight_decay=0.05),
 }  # fmt: skip
-QUICK_ARMS = tuple(name for name in ARMS if name.startswith("vectors"))
+CONTROLS = ("vectors-cfg", "vectors-regression", "vectors-three")
+QUICK_ARMS = tuple(name for name in ARMS if name.startswith("vectors") and name not in CONTROLS)
 
 
 def best(trace: xr.Dataset, name: str) -> np.ndarray:
@@ -556,17 +557,18 @@ def draw_masking(traces: Traces) -> MatplotlibFigure:
 def draw_controls(traces: Traces) -> MatplotlibFigure:
     """Losses show nothing sudden; guided and non-diffusion generators for comparison."""
     figure, (left, right) = style.figure(ncols=2)
+    plain = _sweep("vectors", 0.1, 0.4)
     for name, label, colour in (
         ("train_loss", "training samples", 0), ("test_loss", "fresh samples", 2),
         ("target_loss", "unseen class", 1),
     ):  # fmt: skip
-        style.band(left, traces["vectors-hidden"], name, label=label, colour=style.colours[colour])
+        style.band(left, traces[plain], name, label=label, colour=style.colours[colour])
     left.set_xlabel("step")
     left.set_ylabel("diffusion loss (bits per coordinate)")
     left.set_title("vectors, colour 0.1 : size 0.4")
     left.legend()
     for arm, label, colour in (
-        (_sweep("vectors", 0.1, 0.4), "diffusion", 0), ("vectors-cfg", "guided, w = 0.5", 2),
+        (plain, "diffusion", 0), ("vectors-cfg", "guided, w = 0.5", 2),
         ("vectors-regression", "regression (no diffusion)", 3),
     ):  # fmt: skip
         trace = traces[arm]
@@ -580,6 +582,7 @@ def draw_controls(traces: Traces) -> MatplotlibFigure:
 
 _SWEEP = tuple(_sweep("vectors", c, s) for c in COLOURS for s in SIZES)
 _MASKED = tuple(_mask("vectors", p) for p in MASKS)
+_VECTORS_QUICK = {"steps": 1200, "checkpoints": 30, "sampler_steps": 30}
 _IMAGES_QUICK = {
     "image_size": 16, "channels": (16, 32), "blocks": 1, "patched": True, "time_size": 32,
     "learning_rate": 2e-3, "data_noise": 0.05, "batch_size": 32, "samples": 16, "sampler_steps": 20,
@@ -621,10 +624,11 @@ study = Study(
                 "widths": (16,), "patched_embedding": False,
             },
         ),
-        "quick": Budget(
+        "quick": Budget(seeds=5, arms=QUICK_ARMS, settings=_VECTORS_QUICK),
+        "controls": Budget(
             seeds=5,
-            arms=QUICK_ARMS,
-            settings={"steps": 1200, "checkpoints": 30, "sampler_steps": 30},
+            arms=(_sweep("vectors", 0.1, 0.4), *CONTROLS),
+            settings=_VECTORS_QUICK,
         ),
         "images": Budget(seeds=4, arms=("images-hidden",), settings=_IMAGES_QUICK),
         "full": Budget(seeds=5),
@@ -644,12 +648,12 @@ study = Study(
         Figure("masking", "The colour of the unseen class when prompts leave it out.", draw_masking,
                _MASKED),
         Figure("controls", "Loss curves, guidance, and a generator without diffusion.", draw_controls,
-               ("vectors-hidden", _sweep("vectors", 0.1, 0.4), "vectors-cfg", "vectors-regression")),
+               (_sweep("vectors", 0.1, 0.4), "vectors-cfg", "vectors-regression")),
     ),
     data="synthetic discs and Gaussian vectors",
     notes=(
         "Vectors are a fast twin of the images: Gaussian concept coordinates in place of pixels. The "
-        "quick budget runs the vectors only; its separations, schedule and length were chosen after runs "
+        "quick and controls budgets run the vectors only; their separations, schedule and length were chosen after runs "
         "that showed the effect. The images budget (several minutes) has 16x16 pixels and a small U-Net on "
         "2x2 patches, trained with a data noise of 0.05 (the paper: 0.001), which lets it learn in 3,000 "
         "steps. C3-placebo is judged at the step where over-prompting first succeeds. The masked and "
@@ -657,4 +661,5 @@ study = Study(
         "concept_trajectory on your own generator. C2-corner's and C6's thresholds are ours."
     ),
     watch="target_loss",
+    side_by_side=True,
 )  # fmt: skip

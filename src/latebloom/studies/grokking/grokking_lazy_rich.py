@@ -507,7 +507,8 @@ def draw_transition(traces: Traces) -> MatplotlibFigure:
         if arm == "base":
             lines = [*ax.get_lines(), *right.get_lines()]
             shown = [line for line in lines if not str(line.get_label()).startswith("_")]
-            figure.legend(handles=shown, loc="outside lower center", ncols=4, frameon=False)
+            figure.legend(handles=shown, loc="outside lower center", ncols=2 * len(arms),
+                          frameon=False)  # fmt: skip
     return figure
 
 
@@ -586,24 +587,29 @@ def draw_goldilocks(traces: Traces) -> MatplotlibFigure:
 
 
 def draw_terms(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = style.figure(1, 2)
+    figure, ax = style.figure()
     trace = traces["base"]
     relative = trace / trace.test_target_power
     for place, (name, label) in enumerate((
         ("test_loss", "test loss"), ("misalignment", "misalignment"),
         ("linear_power", "linear power"), ("trace_term", "trace term"),
     )):  # fmt: skip
-        style.band(left, relative, name, colour=style.colours[place], label=label)
-    style.log_steps_axis(left)
-    left.set(ylabel="loss / E y²", title="what the test loss is made of")
-    left.legend()
+        style.band(ax, relative, name, colour=style.colours[place], label=label)
+    style.log_steps_axis(ax)
+    ax.set(ylabel="loss / E y²", title="what the test loss is made of")
+    ax.legend()
+    return figure
+
+
+def draw_limits(traces: Traces) -> MatplotlibFigure:
+    figure, ax = style.figure()
     for place, (arm, label) in enumerate((
         ("alpha-1", "finite width, finite sample"), ("infinite-width", "infinite width"),
         ("population", "infinite width and sample"),
     )):  # fmt: skip
-        _loss_curves(right, traces[arm], style.colours[place], label)
-    _loss_axis(right, "limits (dashed: training)")
-    right.legend()
+        _loss_curves(ax, traces[arm], style.colours[place], label)
+    _loss_axis(ax, "limits (dashed: training)")
+    ax.legend()
     return figure
 
 
@@ -664,7 +670,8 @@ QUICK_IMAGES = {
 }  # fmt: skip
 
 
-def _quick() -> Budget:
+def _short() -> dict[str, Budget]:
+    """The smaller scale in parts of a few minutes each: what `quick` holds, and three more."""
     settings: dict[str, dict[str, Any]] = {}
     for arm, config in ARMS.items():
         if arm in FULL_ONLY:
@@ -684,7 +691,28 @@ def _quick() -> Budget:
     settings["infinite-width"]["neurons"] = None
     settings["population"] |= {"neurons": None, "samples": None}
     settings["figure-1"]["steps"] = 40_000
-    return Budget(5, tuple(settings), {"dtype": "float32", "per_decade": 10}, settings)
+    parts: dict[str, list[str]] = {
+        "quick": [],
+        "alignment": ["alpha-1"],
+        "samples": ["alpha-1"],
+        "networks": [],
+    }
+    for arm, config in ARMS.items():
+        if arm in ("infinite-width", "population") or arm in SAMPLE_ARMS:
+            parts["samples"].append(arm)
+        elif config.task == "images" or arm in STUDENT_ARMS:
+            parts["networks"].append(arm)
+        elif arm.startswith("epsilon") or arm in NORM_ARMS:
+            parts["alignment"].append(arm)
+        else:
+            parts["quick"].append(arm)
+    return {
+        name: Budget(
+            5, tuple(arm for arm in arms if arm in settings),
+            {"dtype": "float32", "per_decade": 10}, {a: settings[a] for a in arms if a in settings},
+        )
+        for name, arms in parts.items()
+    }  # fmt: skip
 
 
 study = Study(
@@ -716,7 +744,7 @@ study = Study(
             {"steps": 30, "per_decade": 5, "dim": 8, "samples": 30, "neurons": 10, "width": 8,
              "probe_points": 6, "data": "digits", "batch_size": 20, "modulus": 11},
         ),
-        "quick": _quick(),
+        **_short(),
         "full": Budget(5),
     },
     claims=CLAIMS,
@@ -730,10 +758,11 @@ study = Study(
         Figure("epsilon", "Quadratic part of the activation: losses and kernel alignment.",
                draw_epsilon, EPSILON_ARMS),
         Figure("goldilocks", "Size of the training set.", draw_goldilocks, SAMPLE_ARMS),
-        Figure("terms", "The three terms of the population loss, and two limits.",
-               draw_terms, ("base", "alpha-1", "infinite-width", "population")),
+        Figure("terms", "The three terms of the population loss.", draw_terms, ("base",)),
+        Figure("limits", "Infinite width, and an infinite training set as well.", draw_limits,
+               ("alpha-1", "infinite-width", "population")),
         Figure("spectrum", "The tangent kernel on the training set at the start and at the end, "
-               "and how much of the task its leading modes hold.", draw_spectrum, ("alpha-1",)),
+               "and how much of the task its leading modes hold.", draw_spectrum, ("base", "alpha-1")),
         Figure("norm", "Initial weight scale σ with step size 1/σ²: losses and weight norm.",
                draw_norm, NORM_ARMS[1:]),
         Figure("networks", "Output scale in other networks, trained on squared error: with AdamW, "
@@ -742,11 +771,12 @@ study = Study(
     data="synthetic (Gaussian inputs, quadratic teacher); scikit-learn digits at quick, MNIST-5k "
          "at full; modular addition (generated)",
     watch="test_loss",
-    notes="Quick: the sweeps run at D=50, P=200, N=250 (base and its twin at the paper's D=100, "
-    "P=550, N=500 for 20,000 steps), images are 8x8 digits with width 100, initial scale 30 and "
-    "6,000 steps at 6e-3 in the place of MNIST, 200, 150 and 250,000 at 1e-3; batches are "
-    "reshuffled every epoch. Test losses are exact population losses. Infinite width and infinite "
-    "sample are limits of the closed weight dynamics, not the paper's mean field theory. The "
-    "transformer's settings (squared error, Adam, alpha 1 to 16; full only) and the student's (20 "
-    "dimensions, 100 samples, centred, gradient descent) are ours.",
+    side_by_side=True,
+    notes="Quick, alignment, samples and networks are one smaller scale in four parts: the sweeps run "
+    "at D=50, P=200, N=250 (base and its twin at the paper's D=100, P=550, N=500 for 20,000 steps), "
+    "images are 8x8 digits with width 100, initial scale 30 and 6,000 steps at 6e-3 in the place of "
+    "MNIST, 200, 150 and 250,000 at 1e-3; batches are reshuffled every epoch. Test losses are exact "
+    "population losses. Infinite width and infinite sample are limits of the closed weight dynamics, "
+    "not the paper's mean field theory. The transformer's settings (squared error, Adam, alpha 1 to "
+    "16; full only) and the student's (20 dimensions, 100 samples, centred, gradient descent) are ours.",
 )  # fmt: skip

@@ -511,7 +511,7 @@ def draw_migration(traces: Traces) -> MatplotlibFigure:
     left.legend(title="dots: end of the ascent", frameon=False)
     near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
     one = trace.isel(seed=0)
-    observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
+    observed = np.arange(trace.sizes["step"] - 1, -1, -4)[::-1]
     for observation in observed:
         regions, anchors = slice_at(one, int(observation))
         radius = 0.05 * np.sqrt(regions.areas.sum())
@@ -555,6 +555,16 @@ SWEEP = {"points": 64, "per_decade": 4, "radii": (0.5,), "epsilons": (0.1, 0.15,
 TINY = {"pool": 4, "width": 16, "batch_size": 50, "steps": 40, "per_decade": 3, "points": 8,
         "test_size": 200, "directions": 8, "frames": 2, "radii": (0.5,), "epsilons": (0.1, 0.2),
         "attacked": 16}  # fmt: skip
+
+SMALL = {"pool": 2, "width": 100, "batch_size": 50, "test_size": 1000, **SWEEP}
+LONG = {
+    "steps": 40_000,
+    "per_decade": 5,
+    "points": 160,
+    "radii": (0.05, 0.5),
+    "epsilons": (0.05, 0.1, 0.15, 0.2),
+    "attacked": 256,
+}
 
 study = Study(
     paper=Paper(
@@ -603,29 +613,15 @@ study = Study(
         ),
         "quick": Budget(
             seeds=4,
-            arms=(
-                "relu",
-                "narrow",
-                "deep",
-                "random-labels",
-                "no-decay",
-                "strong-decay",
-                "batch-norm",
-                "still",
-            ),
-            settings={"pool": 2, "width": 100, "batch_size": 50, "test_size": 1000, **SWEEP},
-            arm_settings={
-                "relu": {
-                    "steps": 40_000,
-                    "per_decade": 5,
-                    "points": 160,
-                    "radii": (0.05, 0.5),
-                    "epsilons": (0.05, 0.1, 0.15, 0.2),
-                    "attacked": 256,
-                },
-                "narrow": {"width": 50},
-                "still": {"steps": 1000, "per_decade": 6},
-            },
+            arms=("relu", "random-labels", "no-decay", "strong-decay", "still"),
+            settings=SMALL,
+            arm_settings={"relu": LONG, "still": {"steps": 1000, "per_decade": 6}},
+        ),
+        "architectures": Budget(
+            seeds=4,
+            arms=("relu", "narrow", "deep", "batch-norm"),
+            settings=SMALL,
+            arm_settings={"relu": LONG, "narrow": {"width": 50}},
         ),
         "full": Budget(seeds=5, arm_settings={"still": {"steps": 10_000}}),
     },
@@ -769,27 +765,27 @@ study = Study(
             "Local complexity (left axis) and accuracies (right axis) while training "
             "goes on, mean and range over seeds: the paper's Fig. 1.",
             draw_dynamics,
-            ("relu",),
+            ("relu", "still"),
         ),
         Figure(
             "layers",
             "Local complexity of each layer, as a share of its own maximum.",
             draw_layers,
-            ("relu",),
+            ("relu", "still"),
         ),
         Figure(
             "partition",
             "Exact linear regions on a plane through three training points (dots) "
             "of seed 0; the decision boundary in orange.",
             draw_partition,
-            ("relu",),
+            ("relu", "still"),
         ),
         Figure(
             "migration",
             "Left: claim C3 for each seed. Right: exact regions near the data and "
             "near the boundary, within a twentieth of the picture's side.",
             draw_migration,
-            ("relu",),
+            ("relu", "still"),
         ),
         Figure(
             "sweeps",
@@ -797,9 +793,9 @@ study = Study(
             draw_sweeps,
         ),
     ),
-    notes="The quick budget averages 2 x 2 pixels (14 x 14 images), halves the widths to 100, "
-    "draws batches of 50 rather than 200 (the second descent then comes 2 to 3 times earlier) and "
-    "stops the main arm at 40,000 and the sweeps at 15,000 steps of the paper's 1,000,000; sweeps "
+    notes="Quick and architectures average 2 x 2 pixels (14 x 14 images), halve the widths to 100, "
+    "draw batches of 50 rather than 200 (the second descent then comes 2 to 3 times earlier) and "
+    "stop the main arm at 40,000 and the sweeps at 15,000 steps of the paper's 1,000,000; sweeps "
     "over wider, shallower, less and more data, GELU and initial scale run at the full budget "
     "only. Everything is in float32 where the paper's MLPs are in float64, GELU is the tanh "
     "approximation, and training sets are drawn without replacement, another for each seed. The "
@@ -807,4 +803,5 @@ study = Study(
     "epsilons are in pixel values; the verdicts read radius 0.5, at which about 15 % of the units "
     "switch at initialisation (0.05: 1.5 %). CIFAR-10, ResNets and transformers are not rerun: "
     "`local_complexity` and `robust_accuracy` take any network's preactivations and logits.",
+    side_by_side=True,
 )
