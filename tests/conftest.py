@@ -50,7 +50,7 @@ def few_programs_are_loaded():
     from latebloom import unfolding
 
     maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_bytes().splitlines()) > 6_000:
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
         unfolding._compiled.clear()
         jax.clear_caches()
         gc.collect()
