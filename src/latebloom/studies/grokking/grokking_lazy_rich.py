@@ -768,7 +768,7 @@ study = Study(
         Figure("networks", "Output scale in other networks, trained on squared error: with AdamW, "
                "the student by gradient descent.", draw_networks, (IMAGE_ARMS[0], IMAGE_ARMS[-1])),
     ),
-    data="synthetic (Gaussian inputs, quadratic teacher); scikit-learn digits at quick, MNIST-5k "
+    data="synthetic (Gaussian inputs, quadratic teacher); scikit-learn digits in networks, MNIST-5k "
          "at full; modular addition (generated)",
     watch="test_loss",
     side_by_side=True,

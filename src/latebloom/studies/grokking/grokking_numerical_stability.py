@@ -631,7 +631,8 @@ study = Study(
     ),
     data="modular arithmetic and sparse parity (generated)",
     notes="The quick budget trains addition mod 113 for 250 steps as the paper does for perpAdamW; the long "
-    "runs (C1, C2, C3, I; also in precisions and ablations) use addition mod 31 with 90 % of the pairs, width 100 and 12,000 steps, the "
-    "smallest setting found on other seeds in which StableMax generalises. The transformer, the 40 % "
-    "splits and the large-initialisation digits belong to the full budget.",
+    "runs (C1, C2, C3, I; also in precisions and ablations) use addition mod 31 with 90 % of the pairs, "
+    "width 100 and 12,000 steps, the smallest setting found on other seeds in which StableMax "
+    "generalises. The transformer, the 40 % splits and the large-initialisation digits belong to the "
+    "full budget.",
 )
