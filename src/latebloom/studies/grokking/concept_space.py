@@ -653,8 +653,8 @@ study = Study(
     data="synthetic discs and Gaussian vectors",
     notes=(
         "Vectors are a fast twin of the images: Gaussian concept coordinates in place of pixels. The "
-        "quick and controls budgets run the vectors only; their separations, schedule and length were chosen after runs "
-        "that showed the effect. The images budget (several minutes) has 16x16 pixels and a small U-Net on "
+        "quick and controls budgets run the vectors only; their separations, schedule and length were "
+        "chosen after runs that showed the effect. The images budget (several minutes) has 16x16 pixels and a small U-Net on "
         "2x2 patches, trained with a data noise of 0.05 (the paper: 0.001), which lets it learn in 3,000 "
         "steps. C3-placebo is judged at the step where over-prompting first succeeds. The masked and "
         "three-concept images run at full only. CelebA (Gender x Hat) is not available; use "

@@ -697,22 +697,20 @@ def _short() -> dict[str, Budget]:
         "samples": ["alpha-1"],
         "networks": [],
     }
-    for arm, config in ARMS.items():
+    for arm in settings:
         if arm in ("infinite-width", "population") or arm in SAMPLE_ARMS:
             parts["samples"].append(arm)
-        elif config.task == "images" or arm in STUDENT_ARMS:
+        elif ARMS[arm].task != "committee":
             parts["networks"].append(arm)
         elif arm.startswith("epsilon") or arm in NORM_ARMS:
             parts["alignment"].append(arm)
         else:
             parts["quick"].append(arm)
+    shared = {"dtype": "float32", "per_decade": 10}
     return {
-        name: Budget(
-            5, tuple(arm for arm in arms if arm in settings),
-            {"dtype": "float32", "per_decade": 10}, {a: settings[a] for a in arms if a in settings},
-        )
+        name: Budget(5, tuple(arms), shared, {arm: settings[arm] for arm in arms})
         for name, arms in parts.items()
-    }  # fmt: skip
+    }
 
 
 study = Study(

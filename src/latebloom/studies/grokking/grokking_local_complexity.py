@@ -511,7 +511,7 @@ def draw_migration(traces: Traces) -> MatplotlibFigure:
     left.legend(title="dots: end of the ascent", frameon=False)
     near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
     one = trace.isel(seed=0)
-    observed = np.arange(trace.sizes["step"] - 1, -1, -4)[::-1]
+    observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
     for observation in observed:
         regions, anchors = slice_at(one, int(observation))
         radius = 0.05 * np.sqrt(regions.areas.sum())
