@@ -46,7 +46,7 @@ Results = Annotated[Path, typer.Option("--results", help="The ledger's folder.")
 
 
 def complete_study(incomplete: str) -> list[str]:
-    from latebloom.lab.registry import slugs
+    from latebloom.lab.index import slugs
 
     return [slug for slug in slugs() if slug.startswith(incomplete)]
 
@@ -79,9 +79,9 @@ def say(rows: Any, as_json: bool, show: Callable[[], None]) -> None:
 @app.command("list")
 def list_studies(as_json: Json = False) -> None:
     """All studies, by family."""
-    from latebloom.lab.registry import studies
+    from latebloom.lab.index import entries
 
-    rows = [_study_row(s) for s in studies().values()]
+    rows = [_entry_row(e) for e in entries()]
 
     def show() -> None:
         table = Table(box=None, pad_edge=False)
@@ -94,14 +94,8 @@ def list_studies(as_json: Json = False) -> None:
     say(rows, as_json, show)
 
 
-def _study_row(study: Any) -> dict[str, Any]:
-    return {
-        "slug": study.slug,
-        "family": study.family,
-        "title": study.paper.title,
-        "arxiv": study.paper.arxiv,
-        "question": study.question,
-    }
+def _entry_row(entry: Any) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in ("slug", "family", "title", "arxiv", "question")}
 
 
 @app.command()
@@ -110,7 +104,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Studies ranked by symptom: latebloom search "test accuracy stays at chance"."""
-    from latebloom.lab.registry import search as rank
+    from latebloom.lab.index import search as rank
 
     with clear_errors():
         if not text.strip():
@@ -118,14 +112,14 @@ def search(
                 "say what you see, for example: latebloom search 'loss is exactly zero'"
             )
         found = rank(text)
-    rows = [_study_row(s) | {"score": round(score, 3)} for s, score in found]
+    rows = [_entry_row(e) | {"score": round(score, 3)} for e, score in found]
 
     def show() -> None:
         if not rows:
             out.print("nothing matches; `latebloom list` shows all studies")
-        for r, (study, _) in zip(rows, found, strict=True):
-            out.print(f"[bold]{r['slug']}[/]  {r['question']}")
-            out.print(f"    [dim]{'; '.join(study.symptoms)}[/]")
+        for e, _ in found:
+            out.print(f"[bold]{e.slug}[/]  {e.question}")
+            out.print(f"    [dim]{'; '.join(e.symptoms)}[/]")
 
     say(rows, as_json, show)
 
@@ -139,7 +133,12 @@ def show(study: StudyName, as_json: Json = False) -> None:
 
     with clear_errors():
         s = find(study)
-    row = _study_row(s) | {
+    row = {
+        "slug": s.slug,
+        "family": s.family,
+        "title": s.paper.title,
+        "arxiv": s.paper.arxiv,
+        "question": s.question,
         "symptoms": list(s.symptoms),
         "citation": s.paper.citation(),
         "data": s.data,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from latebloom.data import DataError
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, source, style
-from latebloom.lab.registry import search, studies
+from latebloom.lab.registry import studies
 from latebloom.lab.runner import run
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store
@@ -289,12 +289,6 @@ def test_numbers_are_written_for_people(value, text):
     assert report.number(value) == text
 
 
-def test_search_ranks_by_symptom():
-    found = search("test accuracy at chance although training accuracy is 100%")
-    assert found[0][0].slug == "grokking-numerical-stability"
-    assert search("zzzz qqqq") == []
-
-
 def test_every_study_is_whole():
     for slug, s in studies().items():
         assert s.slug == slug and s.symptoms and s.question.endswith("?") and s.claims and s.figures
@@ -409,7 +403,8 @@ def test_a_check_made_by_a_function_counts_with_its_maker_and_values(tmp_path, m
 
 
 def test_every_module_of_a_study_is_named_by_its_slug():
-    from latebloom.lab.registry import known, slugs
+    from latebloom.lab.index import slugs
+    from latebloom.lab.registry import known
 
     named = [slug for slug in slugs() if known(slug)]
     assert set(named) == set(studies())

@@ -1,13 +1,17 @@
 """The study at smoke, and its checks on traces worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from latebloom import unfold
+from latebloom.data import load
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
 from latebloom.studies.timing import information_bottleneck as module
-from latebloom.studies.timing.information_bottleneck import BY_SIZE, CLAIMS, CLUSTERS, study
+from latebloom.studies.timing.information_bottleneck import BY_SIZE, CLUSTERS, study
 
 MODEL = ("seed", "step", "instance", "member")
 
@@ -100,19 +104,36 @@ def test_exponent_of_the_gap():
 
 
 def test_budgets():
-    short = [arm for name in ("quick", "layers", "sizes") for arm in study.budget(name).arms]
-    assert {arm for claim in CLAIMS for arm in claim.arms} <= set(short)
+    names = ("quick", "layers", "sizes", "digits", "clothes")
+    short = [arm for name in names for arm in study.budget(name).arms]
+    assert {arm for claim in study.claims for arm in claim.arms} <= set(short)
     full = study.configs(study.budget("full"))
     grid = [c for arm, c in full.items() if arm in CLUSTERS]
     assert len(grid) * grid[0].instances * grid[0].members == 216
     assert sum(c.network == "deterministic" for c in full.values()) * 9 == 162
     assert {c.examples for arm, c in full.items() if arm in BY_SIZE} == set(module.SIZES)
-    assert module.schedule(full["layers-128-decay-0-penalty-0"]).tolist() == [400]
+    assert module.schedule(full["layers-128-decay-0-penalty-0"]).tolist() == [200]
+    pictures = [c for c in full.values() if c.source != "clusters"]
+    assert len(pictures) == 64 and {c.source for c in pictures} == {"mnist", "fashion-mnist"}
+    assert {(c.pixels, c.train) for c in pictures} == {(28, 8000)}
+
+
+def test_digits_train_on_means_over_pixels_and_are_told_apart():
+    config = replace(module.DIGITS["digits-32-batch-32-decay-0-dual-0.001"], more=100, members=1)
+    process = module.make_process(config)
+    images = load("mnist-5k")
+    corner = images.x_train[7, :2, 4:6].mean() / 255, images.x_train[7, 12:14, 14:16].mean() / 255
+    np.testing.assert_allclose(
+        (process.data.x[7, 2], process.data.x[7, 6 * 14 + 7]), corner, rtol=1e-6
+    )
+    assert process.data.x.shape == (4000, 196) and process.hyper["target"] == 3.5
+    trace = unfold(process, at=module.schedule(config), progress=False)
+    assert (trace.test_accuracy > 0.5).all() and (trace.information_mc <= np.log2(100) + 1e-3).all()
 
 
 def test_study_turns_at_smoke(store_folder):
     done = run(study, "smoke", store=Store(store_folder))
-    assert {v.claim for v in done.verdicts} == {c.id for c in CLAIMS}
+    assert {v.claim for v in done.verdicts} == {c.id for c in study.claims}
     for trace in done.traces.values():
         assert (trace.diverged_at == -1).all()
         assert (trace.weights_jensen.diff("depth") > 0).all()

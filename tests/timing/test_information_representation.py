@@ -76,6 +76,23 @@ def test_densities_and_estimates_by_brute_force():
         assert found == pytest.approx(by_hand(some, how), rel=1e-4)
 
 
+def test_the_gradient_of_densities_is_that_of_the_formula():
+    keys = jax.random.split(jax.random.key(4), 4)
+    z, mean = jax.random.normal(keys[0], (7, 3)), jax.random.normal(keys[1], (5, 3))
+    sigma = jnp.exp(jax.random.normal(keys[2], (5, 3)))
+    pull = jax.random.normal(keys[3], (7, 5))
+
+    def written_out(z, mean, sigma):
+        return (pull * jax.scipy.stats.norm.logpdf(z[:, None], mean, sigma).sum(-1)).sum()
+
+    def ours(z, mean, sigma):
+        return (pull * gaussian_log_densities(z, mean, sigma)).sum()
+
+    want = jax.grad(written_out, (0, 1, 2))(z, mean, sigma)
+    for a, b in zip(jax.grad(ours, (0, 1, 2))(z, mean, sigma), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+
+
 def test_bins_by_counting():
     rng = np.random.default_rng(2)
     features = rng.normal(size=(60, 2)).astype(np.float32)

@@ -6,11 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from latebloom.data import Dataset
+from latebloom.losses import cross_entropy
+from latebloom.supervised import shuffled
 from latebloom.timing.information.representation import information
 from latebloom.timing.information.stochastic_training import (
     UNIT_ENTROPY_SIGMA,
     DeterministicMLP,
     InformationTraining,
+    Resampled,
     StochasticMLP,
     blobs,
 )
@@ -89,6 +93,78 @@ def test_snapshots_are_those_before_each_late_step(states):
     np.testing.assert_allclose(found.squares, swag.squares, atol=1e-9)
     np.testing.assert_allclose(found.deviations, swag.deviations, atol=1e-7)
     assert (one(states[3], 0, 0).swag.count == 0) and (one(states[3], 0, 0).swag.mean == 0).all()
+
+
+def test_an_epoch_of_batches_is_the_updates_one_after_another():
+    process = InformationTraining(
+        network,
+        small,
+        instances=2,
+        members=1,
+        batch_size=6,
+        swa_start=0,
+        momentum=0.9,
+        dual_rate=0.0,
+    )
+    state = eqx.filter_jit(process.init)(jax.random.key(3))
+    after = eqx.filter_jit(process.step)(state)
+    key = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 0), 0), (2, 1))[1, 0]
+    order = shuffled(jax.random.fold_in(state.key, 0), jnp.arange(20), 20)
+    assert sorted(order.tolist()) == list(range(20))
+    model, velocity = one(state, 1, 0).model, 0.0
+    weights, back = jax.flatten_util.ravel_pytree(eqx.filter(model, eqx.is_inexact_array))
+    static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
+    for place in range(3):  # 20 examples: three batches of 6, and 2 that wait for the next order
+        rows = order[6 * place : 6 * place + 6]
+        x, y = state.data.x[1, rows], state.data.y[1, rows]
+
+        def loss(weights, x=x, y=y, place=place):
+            model = eqx.combine(back(weights), static)
+            logits, _ = model.with_penalty(x, jnp.ones(6), jax.random.fold_in(key, place))
+            return cross_entropy(logits, y).mean()
+
+        velocity = 0.9 * velocity + jax.grad(loss)(weights)
+        weights = weights - 0.01 * velocity
+    np.testing.assert_allclose(flat(one(after, 1, 0).model), weights, atol=1e-6)
+    np.testing.assert_array_equal(one(after, 1, 0).swag.mean, flat(model))
+
+
+def test_resampled_instances_are_draws_from_one_pool():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.integers(0, 4, 40)
+    data = Resampled(Dataset(x[:25], y[:25], x[25:], y[25:]), train=30, more=5)
+    key = jax.random.key(0)
+    first, same, other = (data(key, i) for i in (0, 0, 1))
+    rows = zip(np.float32(x[:25]).tolist(), y[:25].tolist(), strict=True)
+    pool = {(*row, label) for row, label in rows}
+    drawn = [(*map(float, row), int(label)) for row, label in zip(first.x, first.y, strict=True)]
+    assert len(drawn) == 30 and set(drawn) <= pool and len(set(drawn)) < 25  # with replacement
+    np.testing.assert_array_equal(first.x, same.x)
+    assert (first.x != other.x).any()
+    np.testing.assert_array_equal(first.x_test, np.float32(x[25:35]))
+    np.testing.assert_array_equal(other.y_more, y[35:])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"x_train": np.ones((6, 2, 2))}, r"x_train must be .*its shape is \(6, 2, 2\)"),
+        ({"x_test": np.array([[0.0], [np.nan], [1.0]])}, "x_test has values that are NaN"),
+        ({"y_train": np.ones(6)}, "y_train must be one whole number"),
+        ({"y_test": np.array([0, -1, 1])}, "y_test must be one whole number"),
+        ({"train": 0}, "train must be at least 1, not 0"),
+        ({"more": 3}, "between 1 and 2, not 3"),
+        ({"more": 0}, "between 1 and 2, not 0"),
+    ],
+)
+def test_resampled_says_what_is_wrong(change, message):
+    whole = {
+        "x_train": np.ones((6, 1)), "y_train": np.ones(6, int), "x_test": np.ones((3, 1)),
+        "y_test": np.ones(3, int), "train": 4, "more": 1,
+    } | change  # fmt: skip
+    sizes = {name: whole.pop(name) for name in ("train", "more")}
+    with pytest.raises(ValueError, match=message):
+        Resampled(Dataset(**whole), **sizes)
 
 
 def test_members_start_alike_on_every_instance(states):

@@ -127,7 +127,9 @@ def _chains(node: ast.AST) -> Iterator[list[str]]:
 
 def _parse(text: str) -> _Module:
     tree = _strip_docstrings(ast.parse(text))
-    found = _Module({}, _imports_of(ast.iter_child_nodes(tree)))
+    # An import under `if TYPE_CHECKING` tells where a name that is imported late comes from.
+    blocks = [tree, *(node for node in tree.body if isinstance(node, ast.If))]
+    found = _Module({}, _imports_of(n for block in blocks for n in ast.iter_child_nodes(block)))
     for node in tree.body:
         names = list(_names_bound_by(node))
         found.definitions.update(dict.fromkeys(names, node))

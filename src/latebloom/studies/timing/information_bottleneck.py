@@ -5,22 +5,25 @@ Kawaguchi, Deng, Ji, Huang (ICML 2023, arXiv 2305.18887).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from latebloom import data
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
 from latebloom.process import Process
 from latebloom.timing.information import (
     DeterministicMLP,
     InformationTraining,
+    Resampled,
     StochasticMLP,
     blobs,
     cluster_interval,
@@ -45,6 +48,8 @@ class Config:
       towards I(X; Z) = 1.5 nats. "deterministic": a plain network, penalty on its last layer's norm.
     - `depth` hidden layers, the first half of them of `width`, the others half as wide. `shared`: instances are random halves of
       one data set. `examples` of `train` are used. Epochs `epochs`, snapshots from `swa_start` on.
+    - `source`: "clusters", or images by their name, reduced to `pixels` a side: then an instance is `train`
+      of the training images drawn with replacement, and the target is 3.5 nats.
     """
 
     network: Literal["stochastic", "deterministic"] = "stochastic"
@@ -63,37 +68,59 @@ class Config:
     swa_start: int = 200
     instances: int = 3
     members: int = 3
+    source: str = "clusters"
+    pixels: int = 14
 
 
 def make_process(config: Config) -> Process:
-    stochastic = config.network == "stochastic"
+    clusters = config.source == "clusters"
+    target = 0.0 if config.network == "deterministic" else 1.5 if clusters else 3.5
     return InformationTraining(
         partial(_network, _architecture(config)),
-        partial(blobs, train=config.train, more=config.more),
+        partial(blobs, train=config.train, more=config.more) if clusters else _images(config),
         instances=config.instances, members=config.members, decay=config.decay,
-        target=1.5 if stochastic else 0.0, dual_rate=config.dual_rate, multiplier=-config.penalty,
+        target=target, dual_rate=config.dual_rate, multiplier=-config.penalty,
         swa_start=config.swa_start, shared=config.shared, examples=config.examples,
         batch_size=config.batch_size,
     )  # fmt: skip
 
 
+def _images(config: Config) -> Resampled:
+    images = data.load(config.source)
+    x_train, x_test = (_reduced(x, config.pixels) for x in (images.x_train, images.x_test))
+    y_train, y_test = jnp.asarray(images.y_train), jnp.asarray(images.y_test)
+    return Resampled(
+        data.Dataset(x_train, y_train, x_test, y_test), train=config.train, more=config.more
+    )
+
+
+def _reduced(images: np.ndarray, pixels: int) -> Array:
+    """Images in [0, 1] as vectors, means over blocks where `pixels` is less than their side."""
+    block = images.shape[1] // pixels
+    parts = images.reshape(len(images), pixels, block, pixels, block)
+    return jnp.asarray(parts.mean((2, 4)).reshape(len(images), -1) / 255, jnp.float32)
+
+
 def _architecture(config: Config) -> Config:
     """The config without what is no matter of the program, so that settings share one."""
-    return Config(config.network, config.width, config.depth, noise=config.noise)
+    return Config(
+        config.network, config.width, config.depth, noise=config.noise,
+        source=config.source, pixels=config.pixels,
+    )  # fmt: skip
 
 
 def _network(config: Config, key: PRNGKeyArray) -> StochasticMLP | DeterministicMLP:
     half = config.depth // 2
     wide, narrow = [config.width] * (config.depth - half), [config.width // 2] * half
-    sizes = (2, *wide, *narrow, 5)
+    ends = (2, 5) if config.source == "clusters" else (config.pixels**2, 10)
+    sizes = (ends[0], *wide, *narrow, ends[1])
     if config.network == "deterministic":
         return DeterministicMLP(sizes, key=key)
     return StochasticMLP(sizes, key=key, noise=config.noise)
 
 
 def schedule(config: Config) -> np.ndarray:
-    batches = config.train // config.batch_size if config.batch_size else 1
-    return np.array([config.epochs * batches])
+    return np.array([config.epochs])
 
 
 WIDTHS, PLAIN_WIDTHS = (32, 64, 128, 256), (128, 256, 512)
@@ -113,7 +140,21 @@ LAYERS = {
     for width in PLAIN_WIDTHS for decay in (0.0, 1e-3, 1e-2) for penalty in (0.0, 1.0)
 }  # fmt: skip
 BY_SIZE = {f"examples-{n}": replace(GROWING, examples=n) for n in SIZES}
-ARMS: dict[str, Config] = CLUSTERS | HALVES | LAYERS | BY_SIZE
+IMAGES = Config(
+    source="mnist-5k", depth=2, train=1000, more=400, epochs=40, swa_start=30, batch_size=128
+)
+SOURCES = {"digits": "mnist-5k", "clothes": "fashion-mnist"}
+PICTURES = {
+    name: {
+        f"{name}-{width}-batch-{batch}-decay-{decay:g}-dual-{dual:g}":
+        replace(IMAGES, source=source, width=width, batch_size=batch, decay=decay, dual_rate=dual)
+        for width in (32, 64, 128, 256) for batch in (128, 32) for decay in (0.0, 1e-3)
+        for dual in (0.0, 1e-3)
+    }
+    for name, source in SOURCES.items()
+}  # fmt: skip
+DIGITS, CLOTHES = PICTURES.values()
+ARMS: dict[str, Config] = CLUSTERS | HALVES | LAYERS | BY_SIZE | DIGITS | CLOTHES
 
 PARTS = {
     "I(X;Z), mc": "information_mc", "I(X;Z), jensen": "information_jensen",
@@ -208,10 +249,10 @@ def over_best_by_settings(traces: Traces) -> np.ndarray:
     return _each(traces, tuple(CLUSTERS), low)
 
 
-def over_sizes(traces: Traces) -> np.ndarray:
+def over_sizes(traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
     """The combined measure against parameter counts and norms alone."""
     return _each(
-        traces, tuple(CLUSTERS), lambda t: _tau(t, COMBINED) - _best(t, BASELINES[-4:])
+        traces, arms, lambda t: _tau(t, COMBINED) - _best(t, BASELINES[-4:])
     )  # fmt: skip
 
 
@@ -227,28 +268,28 @@ def within_best(traces: Traces) -> np.ndarray:
     return _each(traces, tuple(CLUSTERS), ahead)
 
 
-def partial_tau(traces: Traces) -> np.ndarray:
+def partial_tau(traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
     """Kendall's tau of the combined measure with the gap, the training loss held fixed."""
 
     def at_equal_loss(table: pd.DataFrame) -> float:
         x, y, z = (table[c].to_numpy(float) for c in (COMBINED, "gap", "train_loss"))
         return partial_correlation(x, y, z)
 
-    return _each(traces, tuple(CLUSTERS), at_equal_loss)
+    return _each(traces, arms, at_equal_loss)
 
 
-def conditional_gain(how: str, traces: Traces) -> np.ndarray:
+def conditional_gain(how: str, traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
     """tau of I(X;Z|Y) minus tau of I(X;Z)."""
     given, plain = f"I(X;Z|Y), {how}", f"I(X;Z), {how}"
-    return _each(traces, tuple(CLUSTERS), lambda t: _tau(t, given) - _tau(t, plain))
+    return _each(traces, arms, lambda t: _tau(t, given) - _tau(t, plain))
 
 
-def control(traces: Traces) -> np.ndarray:
+def control(traces: Traces, arms: Mapping[str, Config] = CLUSTERS) -> np.ndarray:
     """Gap with dual ascent minus gap without, same data and starts, mean over models."""
     rows = []
-    for arm in CLUSTERS:
-        if arm in traces and arm.endswith("dual-0.0005"):
-            plain = traces[arm.replace("dual-0.0005", "dual-0")]
+    for arm, config in arms.items():
+        if arm in traces and config.dual_rate:
+            plain = traces[arm.replace(f"dual-{config.dual_rate:g}", "dual-0")]
             both = (t.gap.isel(step=-1).mean(("instance", "member")) for t in (traces[arm], plain))
             rows.append(np.subtract(*(b.values for b in both)))
     return np.mean(rows, axis=0)
@@ -354,6 +395,25 @@ CLAIMS = (
 )  # fmt: skip
 
 
+def of_pictures(name: str, thing: str) -> tuple[Claim, ...]:
+    """The claims on networks that were trained on pictures."""
+    arms = tuple(PICTURES[name])
+    tau = "difference of Kendall's tau"
+    return (
+        Claim(f"C1.{name}", f"{thing}: the combined measure goes with the gap better than every baseline "
+              "and either part", "best of all measures", arms[:2], partial(over_best, arms=arms),
+              "> 0", tau),
+        Claim(f"C1.{name}-sizes", f"{thing}: it goes with the gap better than parameter counts and norms",
+              "better", arms[:2], partial(over_sizes, arms=arms), "> 0", tau),
+        Claim(f"C1.{name}-partial", f"{thing}: it goes with the gap at equal training loss", "–",
+              arms[:2], partial(partial_tau, arms=arms), "> 0", "Kendall's partial tau"),
+        Claim(f"C3.{name}", f"{thing}: I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo",
+              "better", arms[:2], partial(conditional_gain, "mc", arms=arms), "> 0", tau),
+        Claim(f"C4.{name}", f"{thing}: controlling I(X;Z) by dual ascent lowers the gap", "–",
+              arms[:2], partial(control, arms=PICTURES[name]), "< 0", "nats"),
+    )  # fmt: skip
+
+
 def draw_correlations(arms: Sequence[str], traces: Traces) -> MatplotlibFigure:
     """Every measure's tau: over all models with an interval, inside instances, at equal loss."""
     figure, ax = style.figure(width=7.6, height=4.8)
@@ -444,7 +504,11 @@ def draw_sizes(traces: Traces) -> MatplotlibFigure:
 
 QUICK = tuple(arm for arm, c in (CLUSTERS | HALVES).items() if c.width in (32, 64))
 BY_LAYER = tuple(arm for arm, c in LAYERS.items() if c.width == 128)
+SMALL = {
+    name: tuple(arm for arm, c in arms.items() if c.width < 128) for name, arms in PICTURES.items()
+}
 SMOKE = (*tuple(CLUSTERS)[:2], *tuple(HALVES)[:1])
+WHOLE = {"pixels": 28, "train": 8000, "more": 2000}
 TINY = {
     "width": 4,
     "depth": 2,
@@ -485,9 +549,13 @@ study = Study(
         "quick": Budget(4, QUICK, {"members": 2}),
         "layers": Budget(4, BY_LAYER, {"members": 2}),
         "sizes": Budget(4, tuple(BY_SIZE), {"members": 2}),
-        "full": Budget(5),
+        **{name: Budget(4, arms, {"members": 2}) for name, arms in SMALL.items()},
+        "full": Budget(
+            5, arm_settings=
+            dict.fromkeys(DIGITS, {"source": "mnist"} | WHOLE) | dict.fromkeys(CLOTHES, WHOLE)
+        ),
     },
-    claims=CLAIMS,
+    claims=(*CLAIMS, *of_pictures("digits", "handwritten digits"), *of_pictures("clothes", "clothes")),
     figures=(
         *(
             Figure(name, f"Kendall's tau of each measure with the generalisation gap: {about}. Models "
@@ -496,6 +564,8 @@ study = Study(
             for name, about, arms in (
                 ("correlations", "fresh data sets", CLUSTERS),
                 ("correlations-halves", "halves of one data set", HALVES),
+                ("correlations-digits", "handwritten digits", DIGITS),
+                ("correlations-clothes", "pictures of clothes", CLOTHES),
             )
         ),
         Figure("scatter", "Both parts of the combined measure and their sum, which is the larger part "
@@ -505,10 +575,11 @@ study = Study(
         Figure("sizes", "The gap of networks with encoder noise 1, trained on 25 to 400 examples; a line "
                "a seed.", draw_sizes, tuple(BY_SIZE)),
     ),
-    data="synthetic (Gaussian clusters in the plane)",
+    data="synthetic (Gaussian clusters in the plane), MNIST, Fashion-MNIST",
     watch="train_accuracy",
     notes="A seed is a replicate: three data sets and two (full: three) starts of every setting. The "
     "budget quick: widths 32 and 64 of 32 to 256; layers: plain networks of width 128 of 128 to "
     "512; sizes: 25 to 400 examples. Encoders have a single stochastic layer, so "
-    "the minimum over layers is that layer. Clusters only: CIFAR networks were not trained.",
+    "the minimum over layers is that layer. digits and clothes: widths 32 and 64 of 32 to "
+    "256, images of 14 by 14, 1,000 of them (full: of 28 by 28, 8,000). CIFAR networks were not trained.",
 )  # fmt: skip

@@ -24,6 +24,7 @@ from latebloom.timing.information.stochastic_training import (
     DeterministicMLP,
     InformationTraining,
     Instance,
+    Resampled,
     StochasticMLP,
     blobs,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Instance",
     "Noise",
     "Profiles",
+    "Resampled",
     "StochasticMLP",
     "Swag",
     "Trained",

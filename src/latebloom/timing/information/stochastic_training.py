@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.data import Dataset
 from latebloom.losses import cross_entropy
 from latebloom.nn import MLP
 from latebloom.nn.mlp import Linear
@@ -71,6 +72,64 @@ def blobs(
     half = jnp.arange(train) + train * second  # one of two points of the same class
     tested, rest = slice(2 * train, 2 * train + test), slice(2 * train + test, None)
     return Instance(x[half], y[half], x[tested], y[tested], x[rest], y[rest])
+
+
+class Resampled(eqx.Module):
+    """Instances from examples of your own: each trains on `train` of them, drawn with replacement.
+
+    All are tested on the same `x_test`, but for the last `more` rows of it, on which information is
+    estimated. To be given to `InformationTraining` as its `data`.
+
+    **Raises** `ValueError` for inputs that are not [n, features] or not finite, labels that are not
+    whole numbers from 0 on, and a `train` or `more` that leaves nothing to train or test on.
+    """
+
+    x: Float[Array, "n d"]
+    y: Int[Array, " n"]
+    x_test: Float[Array, "test d"]
+    y_test: Int[Array, " test"]
+    train: int = eqx.field(static=True)
+    more: int = eqx.field(static=True)
+
+    def __init__(self, data: Dataset, *, train: int, more: int):
+        for part in ("train", "test"):
+            x, y = (np.asarray(getattr(data, f"{name}_{part}")) for name in "xy")
+            if x.ndim != 2 or not np.isfinite(x).all():
+                raise ValueError(
+                    f"x_{part} must be finite numbers [examples, features], but its shape is {x.shape}"
+                    if x.ndim != 2
+                    else f"x_{part} has values that are NaN or infinite: fill or drop those rows"
+                )
+            if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+                raise ValueError(f"y_{part} must be one whole number from 0 on for each example")
+        if train < 1:
+            raise ValueError(f"train must be at least 1, not {train}")
+        if not 0 < more < len(data.x_test):
+            raise ValueError(
+                f"more must leave rows of x_test to test on: between 1 and {len(data.x_test) - 1}, "
+                f"not {more}"
+            )
+        self.x, self.y = (
+            jnp.asarray(data.x_train, jnp.float32),
+            jnp.asarray(data.y_train, jnp.int32),
+        )
+        self.x_test = jnp.asarray(data.x_test, jnp.float32)
+        self.y_test = jnp.asarray(data.y_test, jnp.int32)
+        self.train, self.more = train, more
+
+    def __call__(
+        self,
+        key: PRNGKeyArray,
+        instance: Int[Array, ""] | int,
+        shared: Bool[Array, ""] | bool = False,
+    ) -> Instance:
+        """Instance number `instance`; `shared` changes nothing, as all are drawn from one pool."""
+        rows = jax.random.randint(jax.random.fold_in(key, instance), (self.train,), 0, len(self.x))
+        tested, rest = slice(None, -self.more), slice(-self.more, None)
+        return Instance(
+            self.x[rows], self.y[rows], self.x_test[tested], self.y_test[tested],
+            self.x_test[rest], self.y_test[rest],
+        )  # fmt: skip
 
 
 class StochasticMLP(eqx.Module):
@@ -191,7 +250,7 @@ class Learner(NamedTuple):
     model: Any
     optimiser: Any
     multiplier: Float[Array, ""]
-    swag: Swag
+    swag: Any  # a `Swag`; None within an epoch
 
 
 class Lesson(NamedTuple):
@@ -204,13 +263,13 @@ class Lesson(NamedTuple):
 class InformationTraining(Process):
     """Networks of one setting on several data instances, several members (seeds) on each.
 
-    One step is one update by momentum SGD with weight decay of
+    One step is one epoch. Every update is momentum SGD with weight decay on
 
         cross-entropy + multiplier * (target - penalty),
 
     where the penalty is I(X; Z) in nats (`StochasticMLP`) or a norm (`DeterministicMLP`), and then
     multiplier += dual_rate * (target - penalty): dual ascent, which pushes the penalty up to
-    the target or down to it. From the epoch `swa_start` on, a snapshot an epoch goes into a `Swag`.
+    the target or down to it. From the epoch `swa_start` on, a snapshot goes into a `Swag` before each epoch.
 
     - `network(key)`: one of the two networks. `data(key, instance, shared)`: an `Instance`.
     - `instances`, `members`, `samples` (posterior draws): whole numbers.
@@ -289,35 +348,46 @@ class InformationTraining(Process):
 
     def step(self, state: Lesson) -> Lesson:
         n = state.data.x.shape[1]
-        batches = 1 if self.batch_size is None else n // self.batch_size
-        epoch, place = jnp.divmod(state.step, batches)
+        size = n if self.batch_size is None else self.batch_size
+        order = jax.random.fold_in(state.key, state.step)
 
-        def advance(learner: Learner, data: Instance, key: PRNGKeyArray) -> Learner:
-            late = (place == 0) & (epoch >= self.hyper["swa_start"])
-            swag = learner.swag.collect(learner.model, late)
+        def epoch(learner: Learner, data: Instance, key: PRNGKeyArray) -> Learner:
+            # The snapshot is large: it is taken before the updates, outside their loop.
+            swag = learner.swag.collect(learner.model, state.step >= self.hyper["swa_start"])
             if self.batch_size is None:
-                x, y = data.x, data.y
-                weights = (jnp.arange(n) < self.hyper["examples"]).astype(x.dtype)
-            else:
-                places = place * self.batch_size + jnp.arange(self.batch_size)
-                rows = shuffled(jax.random.fold_in(state.key, epoch), places, n)
-                x, y, weights = data.x[rows], data.y[rows], jnp.ones(self.batch_size)
+                weights = (jnp.arange(n) < self.hyper["examples"]).astype(data.x.dtype)
+                return self._update(learner._replace(swag=swag), data.x, data.y, weights, key)
 
-            def objective(model: Any) -> tuple[Array, Array]:
-                logits, penalty = model.with_penalty(x, weights, key)
-                lack = self.hyper["target"] - penalty
-                loss = (weights * cross_entropy(logits, y)).sum() / weights.sum()
-                return loss + learner.multiplier * lack, lack
+            def batch(learner: Learner, place: Array) -> tuple[Learner, None]:
+                rows = shuffled(order, place * size + jnp.arange(size), n)
+                drawn = jax.random.fold_in(key, place)
+                return self._update(
+                    learner, data.x[rows], data.y[rows], jnp.ones(size), drawn
+                ), None
 
-            gradients, lack = eqx.filter_grad(objective, has_aux=True)(learner.model)
-            params = eqx.filter(learner.model, eqx.is_inexact_array)
-            updates, optimiser = self.optimiser().update(gradients, learner.optimiser, params)
-            return Learner(
-                eqx.apply_updates(learner.model, updates), optimiser,
-                learner.multiplier + self.hyper["dual_rate"] * lack, swag,
-            )  # fmt: skip
+            places = jnp.arange(n // size)
+            return jax.lax.scan(batch, learner._replace(swag=None), places)[0]._replace(swag=swag)
 
-        return state._replace(learners=self.for_each(advance, state, 0), step=state.step + 1)
+        return state._replace(learners=self.for_each(epoch, state, 0), step=state.step + 1)
+
+    def _update(
+        self, learner: Learner, x: Array, y: Array, weights: Array, key: PRNGKeyArray
+    ) -> Learner:
+        """One step of SGD, and of dual ascent."""
+
+        def objective(model: Any) -> tuple[Array, Array]:
+            logits, penalty = model.with_penalty(x, weights, key)
+            lack = self.hyper["target"] - penalty
+            loss = (weights * cross_entropy(logits, y)).sum() / weights.sum()
+            return loss + learner.multiplier * lack, lack
+
+        gradients, lack = eqx.filter_grad(objective, has_aux=True)(learner.model)
+        params = eqx.filter(learner.model, eqx.is_inexact_array)
+        updates, optimiser = self.optimiser().update(gradients, learner.optimiser, params)
+        return learner._replace(
+            model=eqx.apply_updates(learner.model, updates), optimiser=optimiser,
+            multiplier=learner.multiplier + self.hyper["dual_rate"] * lack,
+        )  # fmt: skip
 
     def observe(self, state: Lesson) -> dict[str, Array]:
         def look(learner: Learner, data: Instance, key: PRNGKeyArray) -> dict[str, Array]:

@@ -1,0 +1,104 @@
+"""What each study says of itself, kept in a file: listing and searching import no study."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study's name, paper, question, symptoms and the texts of its claims."""
+
+    slug: str
+    family: str
+    title: str
+    arxiv: str
+    question: str
+    symptoms: list[str]
+    claims: list[str]
+
+
+def slugs() -> list[str]:
+    """The names that studies can have, without importing any."""
+    return list(modules())
+
+
+@functools.cache
+def modules() -> dict[str, str]:
+    """The module of each study, by the slug that its name spells; modules of parts are left out."""
+    package = importlib.import_module("latebloom.studies")
+    names = [
+        info.name
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not info.ispkg and not info.name.rpartition(".")[2].startswith("apply_")
+    ]
+    return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
+
+
+@functools.cache
+def entries() -> list[Entry]:
+    """Every study of the package, in order of family and slug.
+
+    They are read from the user's cache folder, and written there when the studies have changed.
+    """
+    path = Path(platformdirs.user_cache_dir("latebloom")) / "studies.json"
+    sources = _hash()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads(path.read_text())
+        if kept["sources"] == sources:
+            return [Entry(**row) for row in kept["studies"]]
+    from latebloom.checkpoint import write_atomically
+    from latebloom.lab.registry import studies
+
+    found = [
+        Entry(
+            slug, s.family, s.paper.title, s.paper.arxiv, s.question,
+            list(s.symptoms), [c.text for c in s.claims],
+        )
+        for slug, s in studies().items()
+    ]  # fmt: skip
+    rows = [dataclasses.asdict(e) for e in found]
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs time, nothing else
+        write_atomically(path, json.dumps({"sources": sources, "studies": rows}).encode())
+    return found
+
+
+def _hash() -> str:
+    """Hash of the sources that studies are written in."""
+    found = hashlib.sha256()
+    for folder in map(Path, importlib.import_module("latebloom.studies").__path__):
+        for path in sorted(folder.rglob("*.py")):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def search(text: str) -> list[tuple[Entry, float]]:
+    """Studies ranked by how well symptoms, question, title and claims match `text` (BM25).
+
+    Those that share no word with it are left out.
+    """
+    import bm25s
+
+    found = entries()
+    documents = [
+        # Symptoms are what people type: they count threefold.
+        " ".join([*(e.symptoms * 3), e.question, e.title, e.slug.replace("-", " "), e.family, *e.claims])
+        for e in found
+    ]  # fmt: skip
+    ranker = bm25s.BM25()
+    ranker.index(bm25s.tokenize(documents, show_progress=False), show_progress=False)
+    words = bm25s.tokenize([text], show_progress=False, return_ids=False)
+    if not words or not words[0]:
+        return []
+    rows, scores = ranker.retrieve(words, k=len(found), show_progress=False)
+    return [(found[i], float(s)) for i, s in zip(rows[0], scores[0], strict=True) if s > 0]
