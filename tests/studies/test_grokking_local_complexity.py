@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from latebloom.data import Dataset
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
@@ -119,6 +120,25 @@ def test_subset_and_pooling():
     assert data.x_train.shape == (1000, 49) and data.x_test.shape == (2000, 49)
     both = np.concatenate([data.x_train, data.x_test])
     assert len(np.unique(both, axis=0)) == 3000 and 0 <= both.min() and both.max() <= 1
+
+
+@pytest.mark.parametrize("train, test, points", [(30, 40, 30), (60, 20, 20), (200, 100, 50)])
+def test_sets_are_no_larger_than_the_data(train, test, points):
+    import jax
+
+    process = this.make_process(
+        this.Config(pool=4, width=16, train_size=train, test_size=test, points=50, directions=4,
+                    frames=1, batch_size=10)
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(1))
+    # Without biases and with pixels centred, a network that has learned nothing tells some apart.
+    model = jax.tree.map(lambda w: w if w.ndim == 2 else 0 * w, process.model(keys[0]))
+    data = process.data(keys[1])
+    data = Dataset(data.x_train - data.x_train.mean(0), data.y_train, data.x_test, data.y_test)
+    counts = process.counts(model, data)
+    assert counts.shape[:3] == (len(this.POINT_SETS), len(process.radii), points)
+    boundary = counts[this.POINT_SETS.index("boundary")]
+    assert np.isfinite(boundary).any() and np.isnan(boundary).any()
 
 
 @pytest.fixture(scope="module")

@@ -188,11 +188,11 @@ class WatchedTraining(Supervised):
 
     def counts(self, model: MLP, data: Dataset) -> Float[Array, "set radius point layer"]:
         """Local complexity of each point, averaged over frames; NaN where a set has no point."""
-        n = len(self.random_points)
-        boundary, crosses = decision_boundary_points(
-            model, data.x_train[:n], jnp.roll(data.x_train, -n, axis=0)[:n]
-        )
-        sets = (data.x_train[:n], data.x_test[:n], self.random_points, boundary)
+        # All sets are as large as the smallest of them.
+        n = min(len(self.random_points), len(data.x_train), len(data.x_test))
+        partners = jnp.roll(data.x_train, -min(n, len(data.x_train) // 2), axis=0)[:n]
+        boundary, crosses = decision_boundary_points(model, data.x_train[:n], partners)
+        sets = (data.x_train[:n], data.x_test[:n], self.random_points[:n], boundary)
         counts = jax.lax.map(
             lambda x: local_complexity(model.preactivations, x, self.frames, jnp.array(self.radii)),
             jnp.stack(sets),
