@@ -19,6 +19,8 @@ more = [f"--{name}={value}" for name, value in QUICK_TO_COMPILE.items() if name 
 os.environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the tests themselves share out the cores
 
+gc.set_threshold(50_000, 20, 50)  # tracing allocates much and leaves few cycles
+
 from jaxtyping import install_import_hook
 
 hypothesis.settings.register_profile("tests", deadline=None)  # the first example compiles
@@ -27,6 +29,12 @@ install_import_hook(
     ["latebloom.nn", "latebloom.losses", "latebloom.optim", "latebloom.bandits.exploration"],
     "beartype.beartype",
 )
+
+
+def pytest_collection_finish(session):
+    """What was imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
