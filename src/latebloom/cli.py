@@ -129,16 +129,12 @@ def show(study: StudyName, as_json: Json = False) -> None:
     """A study's question, arms, budgets and claims."""
     import dataclasses
 
+    from latebloom.lab.index import entry
     from latebloom.lab.registry import find
 
     with clear_errors():
         s = find(study)
-    row = {
-        "slug": s.slug,
-        "family": s.family,
-        "title": s.paper.title,
-        "arxiv": s.paper.arxiv,
-        "question": s.question,
+    row = _entry_row(entry(s)) | {
         "symptoms": list(s.symptoms),
         "citation": s.paper.citation(),
         "data": s.data,

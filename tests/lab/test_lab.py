@@ -350,10 +350,10 @@ def test_a_study_in_a_file_of_the_users_own(tmp_path):
 
 def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path, monkeypatch):
     (tmp_path / "m_four.py").write_text(
-        "from latebloom import losses, optim\n"
+        "from latebloom import log_steps, losses, optim\n"
         "from latebloom.data import load\n"
         "def f(x):\n    from latebloom.probes import ntk\n"
-        "    return losses.cross_entropy(x), load, ntk.kernel_alignment\n"
+        "    return log_steps(losses.cross_entropy(x)), load, ntk.kernel_alignment\n"
         "def unused():\n    return optim.perp_grad()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -364,6 +364,7 @@ def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path,
     assert ("latebloom.losses", "stablemax_cross_entropy") not in reached
     assert ("latebloom.data.images", "read_idx") in reached  # through load, through a re-export
     assert ("latebloom.probes.ntk", "kernel_alignment") in reached  # imported where it is used
+    assert ("latebloom.process", "log_steps") in reached  # the package imports it when asked
     assert ("latebloom.unfolding", "_CompiledRun") in reached
     assert not any(place[0] == "latebloom.optim.perp_grad" for place in reached)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from latebloom import unfold
 from latebloom.data import Dataset
 from latebloom.losses import cross_entropy
 from latebloom.supervised import shuffled
@@ -96,16 +97,7 @@ def test_snapshots_are_those_before_each_late_step(states):
 
 
 def test_an_epoch_of_batches_is_the_updates_one_after_another():
-    process = InformationTraining(
-        network,
-        small,
-        instances=2,
-        members=1,
-        batch_size=6,
-        swa_start=0,
-        momentum=0.9,
-        dual_rate=0.0,
-    )
+    process = InformationTraining(network, small, instances=2, members=1, batch_size=6, swa_start=0)
     state = eqx.filter_jit(process.init)(jax.random.key(3))
     after = eqx.filter_jit(process.step)(state)
     key = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 0), 0), (2, 1))[1, 0]
@@ -211,6 +203,9 @@ def test_fixed_noise_and_errors():
         StochasticMLP((2, 3), key=jax.random.key(0))
     with pytest.raises(ValueError, match="2 instances and 1 member"):
         InformationTraining(network, instances=1)
+    for size in (0, 21):
+        with pytest.raises(ValueError, match=f"between 1 and the 20 training examples, not {size}"):
+            unfold(InformationTraining(network, small, batch_size=size), steps=1)
     assert [StochasticMLP.layer_of(p) for p in (".mean.layers[0].bias", ".classifier.bias")] == [
         0,
         1,

@@ -11,8 +11,12 @@ import json
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
+
+if TYPE_CHECKING:
+    from latebloom.lab.study import Study
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,14 @@ class Entry:
     question: str
     symptoms: list[str]
     claims: list[str]
+
+
+def entry(study: Study) -> Entry:
+    """What a study says of itself."""
+    return Entry(
+        study.slug, study.family, study.paper.title, study.paper.arxiv, study.question,
+        list(study.symptoms), [claim.text for claim in study.claims],
+    )  # fmt: skip
 
 
 def slugs() -> list[str]:
@@ -60,13 +72,7 @@ def entries() -> list[Entry]:
     from latebloom.checkpoint import write_atomically
     from latebloom.lab.registry import studies
 
-    found = [
-        Entry(
-            slug, s.family, s.paper.title, s.paper.arxiv, s.question,
-            list(s.symptoms), [c.text for c in s.claims],
-        )
-        for slug, s in studies().items()
-    ]  # fmt: skip
+    found = [entry(study) for study in studies().values()]
     rows = [dataclasses.asdict(e) for e in found]
     with contextlib.suppress(OSError):  # a folder that cannot be written costs time, nothing else
         write_atomically(path, json.dumps({"sources": sources, "studies": rows}).encode())

@@ -140,18 +140,14 @@ LAYERS = {
     for width in PLAIN_WIDTHS for decay in (0.0, 1e-3, 1e-2) for penalty in (0.0, 1.0)
 }  # fmt: skip
 BY_SIZE = {f"examples-{n}": replace(GROWING, examples=n) for n in SIZES}
-IMAGES = Config(
-    source="mnist-5k", depth=2, train=1000, more=400, epochs=40, swa_start=30, batch_size=128
-)
-SOURCES = {"digits": "mnist-5k", "clothes": "fashion-mnist"}
+IMAGES = Config(depth=2, train=1000, more=400, epochs=40, swa_start=30)
 PICTURES = {
     name: {
         f"{name}-{width}-batch-{batch}-decay-{decay:g}-dual-{dual:g}":
         replace(IMAGES, source=source, width=width, batch_size=batch, decay=decay, dual_rate=dual)
-        for width in (32, 64, 128, 256) for batch in (128, 32) for decay in (0.0, 1e-3)
-        for dual in (0.0, 1e-3)
+        for width in WIDTHS for batch in (128, 32) for decay in (0.0, 1e-3) for dual in (0.0, 1e-3)
     }
-    for name, source in SOURCES.items()
+    for name, source in (("digits", "mnist-5k"), ("clothes", "fashion-mnist"))
 }  # fmt: skip
 DIGITS, CLOTHES = PICTURES.values()
 ARMS: dict[str, Config] = CLUSTERS | HALVES | LAYERS | BY_SIZE | DIGITS | CLOTHES

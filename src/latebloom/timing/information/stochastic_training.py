@@ -94,11 +94,13 @@ class Resampled(eqx.Module):
     def __init__(self, data: Dataset, *, train: int, more: int):
         for part in ("train", "test"):
             x, y = (np.asarray(getattr(data, f"{name}_{part}")) for name in "xy")
-            if x.ndim != 2 or not np.isfinite(x).all():
+            if x.ndim != 2:
                 raise ValueError(
-                    f"x_{part} must be finite numbers [examples, features], but its shape is {x.shape}"
-                    if x.ndim != 2
-                    else f"x_{part} has values that are NaN or infinite: fill or drop those rows"
+                    f"x_{part} must be [examples, features], but its shape is {x.shape}"
+                )
+            if not np.isfinite(x).all():
+                raise ValueError(
+                    f"x_{part} has values that are NaN or infinite: fill or drop those rows"
                 )
             if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
                 raise ValueError(f"y_{part} must be one whole number from 0 on for each example")
@@ -109,10 +111,8 @@ class Resampled(eqx.Module):
                 f"more must leave rows of x_test to test on: between 1 and {len(data.x_test) - 1}, "
                 f"not {more}"
             )
-        self.x, self.y = (
-            jnp.asarray(data.x_train, jnp.float32),
-            jnp.asarray(data.y_train, jnp.int32),
-        )
+        self.x = jnp.asarray(data.x_train, jnp.float32)
+        self.y = jnp.asarray(data.y_train, jnp.int32)
         self.x_test = jnp.asarray(data.x_test, jnp.float32)
         self.y_test = jnp.asarray(data.y_test, jnp.int32)
         self.train, self.more = train, more
@@ -273,7 +273,8 @@ class InformationTraining(Process):
 
     - `network(key)`: one of the two networks. `data(key, instance, shared)`: an `Instance`.
     - `instances`, `members`, `samples` (posterior draws): whole numbers.
-    - `batch_size`: None for all training examples in each step; else drawn without replacement.
+    - `batch_size`: None for all training examples in each step; else drawn without replacement. What is
+      left of an epoch when no whole batch is, waits for the next one.
     - `examples`: how many of the training examples count (None: all), `hyper` besides: array leaves,
       so that settings that differ in them share one compiled program.
 
@@ -336,6 +337,11 @@ class InformationTraining(Process):
 
         places = jnp.arange(self.instances)
         data = jax.vmap(lambda i: self.data(data_key, i, self.hyper["shared"]))(places)
+        n = data.x.shape[1]
+        if self.batch_size is not None and not 1 <= self.batch_size <= n:
+            raise ValueError(
+                f"batch_size must be between 1 and the {n} training examples, not {self.batch_size}"
+            )
         learners = jax.vmap(learner)(jnp.arange(self.members))  # the same start on every instance
         learners = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.instances, *x.shape)), learners)
         return Lesson(learners, data, step_key, jnp.int32(0))
