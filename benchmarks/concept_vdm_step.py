@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import optax
 
-from latebloom.grokking.concept_space import LinearSchedule, UNet, losses
+from latebloom.methods.grokking.concept_space import LinearSchedule, UNet, losses
 
 try:
     import torch

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latebloom import unfold
-from latebloom.timing.critical_periods import DeficitSweep, GivenTasks, TwoPathways, hierarchy
+from latebloom.methods.critical_periods import DeficitSweep, GivenTasks, TwoPathways, hierarchy
 
 PATHWAYS = """
 import contextlib, io, json, sys, time

@@ -27,8 +27,8 @@ import optax
 from turns import Run, compare, options, report
 
 from latebloom import unfold
-from latebloom.data.dataset import Dataset
-from latebloom.timing.random_teachers import BottleneckHead, ConvEncoder, Distillation, Distilled
+from latebloom.core.dataset import Dataset
+from latebloom.methods.random_teachers import BottleneckHead, ConvEncoder, Distillation, Distilled
 
 try:
     import torch

@@ -25,14 +25,14 @@ import optax
 from turns import Run, compare, options, report
 
 from latebloom import unfold
-from latebloom.nn import MLP
-from latebloom.timing.noisy_labels import (
+from latebloom.methods.noisy_labels import (
     EarlyLearning,
     EarlyLearningLoss,
     LabelNoise,
     NoisyData,
     SmallCNN,
 )
+from latebloom.nn import MLP
 
 try:
     import torch

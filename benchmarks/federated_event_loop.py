@@ -32,11 +32,11 @@ import jax
 import numpy as np
 
 from latebloom import data, nn, unfold
-from latebloom.federated import clock
-from latebloom.federated.problems import Classification
-from latebloom.federated.split import DirichletSplit, Split
-from latebloom.federated.training import Federated, replay
-from latebloom.federated.weights import asynchronous_weights, uniform
+from latebloom.methods.federated import clock
+from latebloom.methods.federated.problems import Classification
+from latebloom.methods.federated.split import DirichletSplit, Split
+from latebloom.methods.federated.training import Federated, replay
+from latebloom.methods.federated.weights import asynchronous_weights, uniform
 
 CLIENTS, BATCH, RATE = 10, 64, 0.01  # the rate is divided by the local steps
 TAU = clock.scenario(CLIENTS, 80)

@@ -30,7 +30,7 @@ import numpy as np
 import optax
 
 from latebloom import data, losses, nn, optim, unfold
-from latebloom.supervised import Dataset, Supervised
+from latebloom.core.training import Dataset, Supervised
 
 try:
     import torch

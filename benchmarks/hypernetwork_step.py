@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import optax
 
 from latebloom import unfold
+from latebloom.methods.hypernetworks.conditional_tasks import Waves
+from latebloom.methods.hypernetworks.conditional_training import ConditionalTraining
 from latebloom.nn import MLP, Hypernetwork
-from latebloom.timing.conditional_tasks import Waves
-from latebloom.timing.conditional_training import ConditionalTraining
 
 PEER = r"""
 import json, math, sys, time, warnings

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from latebloom.timing.information import NATS_PER_BIT, binned_information, information, log_density
+from latebloom.methods.information import NATS_PER_BIT, binned_information, information, log_density
 
 CHANNELS = ((1, 3.0), (1, 255.0), (4, 3.0), (16, 3.0))  # dimensions, signal to noise
 ENNEMI = """

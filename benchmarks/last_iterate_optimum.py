@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, optimize
 
-from latebloom.timing.last_iterate_bound import last_iterate_bound, optimal_rates
-from latebloom.timing.refinement import tail_schedule
+from latebloom.methods.schedules.last_iterate_bound import last_iterate_bound, optimal_rates
+from latebloom.methods.schedules.refinement import tail_schedule
 
 
 def curves(n: int) -> dict[str, np.ndarray]:

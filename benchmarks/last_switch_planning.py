@@ -79,8 +79,8 @@ def quality(python: str, arms: int, longest: int, limit: float, instances: int) 
     import numpy as np
 
     from latebloom import unfold
-    from latebloom.bandits.interaction import Interaction
-    from latebloom.bandits.last_switch import (
+    from latebloom.core.interaction import Interaction
+    from latebloom.methods.bandits.last_switch import (
         Fixed,
         Instances,
         LastSwitch,
@@ -169,7 +169,7 @@ def speed(repeats: int) -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from latebloom.bandits.last_switch import (
+    from latebloom.methods.bandits.last_switch import (
         Fixed,
         Instances,
         LastSwitch,

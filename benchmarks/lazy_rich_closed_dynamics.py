@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latebloom import log_steps, unfold
-from latebloom.grokking.lazy_rich import ClosedDynamics, committee_training
+from latebloom.methods.grokking.lazy_rich import ClosedDynamics, committee_training
 
 STEPS, LOOP_STEPS, EPSILON = 20_000, 1_000, 0.25
 

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from latebloom.timing.learning_curves import fit, mape
-from latebloom.timing.learning_curves.generated import MadeUpCurve
+from latebloom.methods.learning_curves import fit, mape
+from latebloom.methods.learning_curves.generated import MadeUpCurve
 
 SIZES = np.arange(5000.0, 105_000, 5000)
 AHEAD = np.arange(300_000.0, 850_000, 50_000)

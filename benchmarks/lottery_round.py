@@ -31,10 +31,10 @@ import optax
 from turns import Run, compare, options, report
 
 from latebloom import unfold
-from latebloom.data.dataset import Dataset
+from latebloom.core.dataset import Dataset
+from latebloom.methods.compression.lottery import LotteryTicket, MaskedTraining
 from latebloom.nn import MLP, ResNet
-from latebloom.timing.lottery import LotteryTicket, MaskedTraining
-from latebloom.timing.pruning import dense_masks, prune_by_magnitude
+from latebloom.nn.masks import dense_masks, prune_by_magnitude
 
 try:
     import torch

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from latebloom import unfold
-from latebloom.bandits.interaction import Interaction
-from latebloom.bandits.neural import ClassificationBandit
+from latebloom.core.interaction import Interaction
+from latebloom.methods.bandits.neural import ClassificationBandit
 from latebloom.studies.bandits.neural_bandits import make_policy, table, tuned
 
 

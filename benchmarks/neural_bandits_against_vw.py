@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from latebloom import unfold
-from latebloom.bandits.interaction import Interaction
-from latebloom.bandits.neural import ClassificationBandit
+from latebloom.core.interaction import Interaction
+from latebloom.methods.bandits.neural import ClassificationBandit
 from latebloom.studies.bandits.neural_bandits import make_policy, table, tuned
 
 GRID = tuple(itertools.product((0.5, 2.0, 5.0), (10, 30, 100, 300)))

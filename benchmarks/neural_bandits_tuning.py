@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latebloom.process import Process
+from latebloom.core.process import Process
 from latebloom.studies.bandits.neural_bandits import SYNTHETIC, Config, make_process
 
 SEEDS = (100, 101)

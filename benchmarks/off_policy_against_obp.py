@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latebloom.bandits.off_policy import evaluate
+from latebloom.methods.bandits.off_policy import evaluate
 
 PEER = """
 import json, sys, time

@@ -23,10 +23,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from latebloom.bandits import exploration
-from latebloom.bandits.payments.model import CrossedLogistic, Rows
-from latebloom.bandits.payments.serving import keys_of, look, play
-from latebloom.bandits.payments.world import Features, PaymentWorld
+from latebloom.methods.bandits import exploration
+from latebloom.methods.bandits.payments.model import CrossedLogistic, Rows
+from latebloom.methods.bandits.payments.serving import keys_of, look, play
+from latebloom.methods.bandits.payments.world import Features, PaymentWorld
 
 RIDGE = 2.0
 

@@ -29,8 +29,8 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
+from latebloom.core.statistics import batch_statistics, update_statistics
 from latebloom.nn.conv import conv2d
-from latebloom.nn.norm import batch_statistics, update_statistics
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.vit import ViT
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from latebloom.bandits.sparse_misspecified import NetElimination, ball_net, problem
+from latebloom.methods.bandits.sparse_misspecified import NetElimination, ball_net, problem
 
 ACTIONS, TURNS = 1000, 5
 

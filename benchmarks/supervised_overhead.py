@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from latebloom import losses, nn, unfold
-from latebloom.supervised import Dataset, Supervised, shuffled
+from latebloom.core.training import Dataset, Supervised, shuffled
 
 STEPS, TURNS, N, BATCH = 5_000, 30, 2048, 64
 x = jax.random.normal(jax.random.key(0), (N, 64))

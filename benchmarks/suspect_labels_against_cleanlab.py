@@ -36,7 +36,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.neural_network import MLPClassifier
 
 from latebloom.data import load
-from latebloom.timing.noisy_labels import MNIST_PAIRS, LabelNoise, find_label_errors
+from latebloom.methods.noisy_labels import MNIST_PAIRS, LabelNoise, find_label_errors
 
 try:
     import cleanlab

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results"
+RESULTS = ROOT / "src" / "latebloom" / "results"
 BAR = r"\|"  # inside a cell of a table
 
 
@@ -57,13 +57,13 @@ def _ledger():
 
 
 def _applications():
-    from latebloom.lab.registry import studies
+    from latebloom.lab.registry import application_of, applied_slugs
 
+    found = {slug: application_of(slug) for slug in applied_slugs()}
     return "\n".join(
-        f"| {s.application.files} | {s.application.about} | `latebloom apply {slug} FILE... --out DIR` "
+        f"| {a.files} | {a.about} | `latebloom apply {slug} FILE... --out DIR` "
         f"([page](studies/{slug}.md)) |"
-        for slug, s in studies().items()
-        if s.application is not None
+        for slug, a in found.items()
     )
 
 

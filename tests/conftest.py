@@ -26,7 +26,12 @@ from jaxtyping import install_import_hook
 hypothesis.settings.register_profile("tests", deadline=None)  # the first example compiles
 hypothesis.settings.load_profile("tests")
 install_import_hook(
-    ["latebloom.nn", "latebloom.losses", "latebloom.optim", "latebloom.bandits.exploration"],
+    [
+        "latebloom.nn",
+        "latebloom.losses",
+        "latebloom.optim",
+        "latebloom.methods.bandits.exploration",
+    ],
     "beartype.beartype",
 )
 
@@ -55,7 +60,7 @@ def few_programs_are_loaded():
     yield
     import jax
 
-    from latebloom import unfolding
+    from latebloom.core import unfold as unfolding
 
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:

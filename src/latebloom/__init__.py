@@ -6,48 +6,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latebloom import (
-        bandits,
-        data,
-        federated,
-        grokking,
-        lab,
-        losses,
-        nn,
-        optim,
-        probes,
-        supervised,
-        timing,
-    )
-    from latebloom.process import HostProcess, Process, Quantity, log_steps
-    from latebloom.unfolding import DivergenceWarning, unfold
+    from latebloom import core, data, lab, losses, methods, nn, optim, probes
+    from latebloom.core.process import HostProcess, Process, Quantity, log_steps
+    from latebloom.core.unfold import DivergenceWarning, unfold
 
 __all__ = [
     "DivergenceWarning",
     "HostProcess",
     "Process",
     "Quantity",
-    "bandits",
+    "core",
     "data",
-    "federated",
-    "grokking",
     "lab",
     "log_steps",
     "losses",
+    "methods",
     "nn",
     "optim",
     "probes",
-    "supervised",
-    "timing",
     "unfold",
 ]
 _HOMES = {
-    "DivergenceWarning": "unfolding",
-    "HostProcess": "process",
-    "Process": "process",
-    "Quantity": "process",
-    "log_steps": "process",
-    "unfold": "unfolding",
+    "DivergenceWarning": "core.unfold",
+    "HostProcess": "core.process",
+    "Process": "core.process",
+    "Quantity": "core.process",
+    "log_steps": "core.process",
+    "unfold": "core.unfold",
 }
 
 

@@ -42,7 +42,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 StoreFolder = Annotated[
     Path | None, typer.Option("--store", help="Where results are kept.", show_default="your cache")
 ]
-Results = Annotated[Path, typer.Option("--results", help="The ledger's folder.")]
+RESULTS = Path(__file__).parent / "results"  # the ledger that comes with the package
+Results = Annotated[
+    Path, typer.Option("--results", help="The ledger's folder.", show_default="the package's own")
+]
 
 
 def complete_study(incomplete: str) -> list[str]:
@@ -130,10 +133,10 @@ def show(study: StudyName, as_json: Json = False) -> None:
     import dataclasses
 
     from latebloom.lab.index import entry
-    from latebloom.lab.registry import find
+    from latebloom.lab.registry import application_of, find
 
     with clear_errors():
-        s = find(study)
+        s, own = find(study), application_of(study)
     row = _entry_row(entry(s)) | {
         "symptoms": list(s.symptoms),
         "citation": s.paper.citation(),
@@ -143,9 +146,9 @@ def show(study: StudyName, as_json: Json = False) -> None:
         "budgets": {b: {"seeds": v.seeds, "arms": list(v.arms or s.arms)} for b, v in s.budgets.items()},
         "claims": [{"claim": c.id, "text": c.text, "paper": c.paper, "threshold": c.holds,
                     "unit": c.unit, "arms": list(c.arms)} for c in s.claims],
-        "apply": None if s.application is None else {
-            "about": s.application.about, "files": s.application.files,
-            "options": {f.name: f.default for f in dataclasses.fields(s.application.options)}},
+        "apply": None if own is None else {
+            "about": own.about, "files": own.files,
+            "options": {f.name: f.default for f in dataclasses.fields(own.options)}},
     }  # fmt: skip
 
     def draw() -> None:
@@ -155,10 +158,10 @@ def show(study: StudyName, as_json: Json = False) -> None:
         for name, budget in row["budgets"].items():
             out.print(f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms")
         out.print(f"[dim]arms:[/] {', '.join(s.arms)}\n")
-        if own := row["apply"]:
-            options = " ".join(f"{name}={value}" for name, value in own["options"].items())
+        if how := row["apply"]:
+            options = " ".join(f"{name}={value}" for name, value in how["options"].items())
             out.print(f"[dim]on your own files:[/] latebloom apply {s.slug} FILE... --out DIR")
-            about, files, options = map(escape, (own["about"], own["files"], options))
+            about, files, options = map(escape, (how["about"], how["files"], options))
             out.print(f"    {about}\n    {files}\n    [dim]options:[/] {options}\n")
         table = Table(box=None, pad_edge=False)
         for name in ("claim", "", "holds if", "the paper reports"):
@@ -181,7 +184,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with arms that a kill cut off, or start them afresh.")] = True,
     jobs: Annotated[int | None, typer.Option(help="Processes that compute arms side by side.", show_default="1, or one a core where the study gains by it")] = None,
     record: Annotated[bool, typer.Option("--record", help="Write the verdicts into the ledger.")] = False,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -345,7 +348,7 @@ def verdicts(
 
 @app.command("ledger")
 def show_ledger(
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """The recorded verdicts of all studies."""

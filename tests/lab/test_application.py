@@ -12,7 +12,7 @@ from latebloom.lab import apply
 STUDY = """
 from dataclasses import dataclass
 import pandas as pd
-from latebloom.files import Column, read_table
+from latebloom.data.files import Column, read_table
 from latebloom.lab import Application, Applied, Budget, Paper, Study, style
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def run(paths, options, say):
 study = Study(
     paper=Paper("sums", "Sums", "A", "V", 2026, "0"), family="bandits", question="?", symptoms=("s",),
     arms={"a": Config()}, process=process, schedule=schedule, budgets={"quick": Budget(1)}, claims=(),
-    application=Application("numbers in, their sum out", "CSV with a column x", Options, run),
 )
+application = Application("numbers in, their sum out", "CSV with a column x", Options, run)
 """
 
 

@@ -83,7 +83,7 @@ def test_search_ranks_by_symptom():
 def test_parts_are_imported_when_asked_for():
     code = (
         "import sys, latebloom; assert 'jax' not in sys.modules;"
-        "latebloom.unfold, latebloom.grokking.diagnose, latebloom.nn.MLP, latebloom.lab.Study;"
+        "latebloom.unfold, latebloom.methods.grokking.diagnose, latebloom.nn.MLP, latebloom.lab.Study;"
         "assert set(latebloom.__all__) <= set(dir(latebloom));"
         "[getattr(latebloom, name) for name in latebloom.__all__];"
         "[getattr(latebloom.lab, name) for name in latebloom.lab.__all__];"

@@ -12,6 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latebloom.core.process import HostProcess
 from latebloom.data import DataError
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, source, style
 from latebloom.lab.registry import studies
@@ -19,7 +20,6 @@ from latebloom.lab.runner import run
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store
 from latebloom.lab.verdict import interval
-from latebloom.process import HostProcess
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def test_a_study_in_a_file_of_the_users_own(tmp_path):
         from dataclasses import dataclass
         import numpy as np
         from latebloom.lab import Budget, Claim, Paper, Study
-        from latebloom.process import HostProcess
+        from latebloom.core.process import HostProcess
 
         @dataclass(frozen=True)
         class Config:
@@ -364,8 +364,8 @@ def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path,
     assert ("latebloom.losses", "stablemax_cross_entropy") not in reached
     assert ("latebloom.data.images", "read_idx") in reached  # through load, through a re-export
     assert ("latebloom.probes.ntk", "kernel_alignment") in reached  # imported where it is used
-    assert ("latebloom.process", "log_steps") in reached  # the package imports it when asked
-    assert ("latebloom.unfolding", "_CompiledRun") in reached
+    assert ("latebloom.core.process", "log_steps") in reached  # the package imports it when asked
+    assert ("latebloom.core.unfold", "_CompiledRun") in reached
     assert not any(place[0] == "latebloom.optim.perp_grad" for place in reached)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from latebloom.lab import Budget, Claim, Paper, Study
-from latebloom.process import HostProcess
+from latebloom.core.process import HostProcess
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latebloom.core.statistics import batch_statistics, update_statistics
 from latebloom.nn.mlp import MLP
-from latebloom.nn.norm import BatchNorm, batch_statistics, update_statistics
+from latebloom.nn.norm import BatchNorm
 
 
 def test_training_normalises_by_the_batch():

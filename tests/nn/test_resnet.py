@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import lax
 
+from latebloom.core.statistics import batch_statistics, update_statistics
 from latebloom.nn.conv import conv2d
-from latebloom.nn.norm import batch_statistics, update_statistics
 from latebloom.nn.resnet import ResidualBlock, ResNet
 
 

@@ -8,11 +8,11 @@ import pytest
 from scipy.special import erf, softmax
 
 from latebloom import unfold
+from latebloom.core.dataset import Dataset
+from latebloom.core.training import Supervised
 from latebloom.data import load_table
-from latebloom.data.dataset import Dataset
 from latebloom.nn import ViT
 from latebloom.nn.vit import positions
-from latebloom.supervised import Supervised
 
 
 def norm(x, layer):

@@ -7,11 +7,11 @@ import numpy as np
 import optax
 
 from latebloom import unfold
-from latebloom.grokking.lazy_rich import CommitteeMachine, committee_training
+from latebloom.core.training import trainable
+from latebloom.methods.grokking.lazy_rich import CommitteeMachine, committee_training
 from latebloom.nn import MLP
 from latebloom.probes.linearised import Centred, Linearised
 from latebloom.probes.ntk import empirical_ntk, kernel_regression
-from latebloom.supervised import trainable
 
 
 def gradient_descent(model, x, y, rate, steps):

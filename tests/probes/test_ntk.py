@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latebloom.grokking.lazy_rich import CommitteeMachine, statistics, tangent_kernel
+from latebloom.methods.grokking.lazy_rich import CommitteeMachine, statistics, tangent_kernel
 from latebloom.nn import MLP
 from latebloom.probes.ntk import (
     empirical_ntk,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.federated.weights import theory
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.methods.federated.weights import theory
 from latebloom.studies.federated import async_federated as module
 from latebloom.studies.federated.async_federated import ARMS, CLAIMS, Config, study
 

@@ -9,9 +9,9 @@ import xarray as xr
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import critical_periods as module
-from latebloom.studies.timing.critical_periods import ARMS, CLAIMS, study
-from latebloom.timing.critical_periods import hierarchy
+from latebloom.methods.critical_periods import hierarchy
+from latebloom.studies.critical_periods import critical_periods as module
+from latebloom.studies.critical_periods.critical_periods import ARMS, CLAIMS, study
 
 S = np.linalg.svd(hierarchy(), compute_uv=False)
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from latebloom.bandits.dynamical_linear import LinearSystem, growing_epochs
-from latebloom.files import FileError
+from latebloom.apply import dynamical_linear_bandits as applied
+from latebloom.data.files import FileError
 from latebloom.lab import apply, style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.bandits import apply_dynamical_linear_bandits as applied
+from latebloom.methods.bandits.dynamical_linear import LinearSystem, growing_epochs
 from latebloom.studies.bandits import dynamical_linear_bandits as module
 from latebloom.studies.bandits.dynamical_linear_bandits import ARMS, BASELINES, CLAIMS, study
 

@@ -9,9 +9,9 @@ import xarray as xr
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import early_learning_regularization as module
-from latebloom.studies.timing.early_learning_regularization import ARMS, CLAIMS, PARTS, study
-from latebloom.timing.noisy_labels import CoTeaching, EarlyLearningPlus
+from latebloom.methods.noisy_labels import CoTeaching, EarlyLearningPlus
+from latebloom.studies.noisy_labels import early_learning_regularization as module
+from latebloom.studies.noisy_labels.early_learning_regularization import ARMS, CLAIMS, PARTS, study
 
 
 def seen(**values):

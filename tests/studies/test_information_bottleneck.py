@@ -10,8 +10,8 @@ from latebloom import unfold
 from latebloom.data import load
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import information_bottleneck as module
-from latebloom.studies.timing.information_bottleneck import BY_SIZE, CLUSTERS, study
+from latebloom.studies.information import information_bottleneck as module
+from latebloom.studies.information.information_bottleneck import BY_SIZE, CLUSTERS, study
 
 MODEL = ("seed", "step", "instance", "member")
 

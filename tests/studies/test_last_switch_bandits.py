@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from latebloom.bandits.last_switch import Instances
-from latebloom.bandits.last_switch.evaluation import WAYS
-from latebloom.bandits.last_switch.logs import fatigue_log
-from latebloom.files import FileError
+from latebloom.data.files import FileError
 from latebloom.lab import apply, style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.methods.bandits.last_switch import Instances
+from latebloom.methods.bandits.last_switch.evaluation import WAYS
+from latebloom.methods.bandits.last_switch.logs import fatigue_log
 from latebloom.studies.bandits import last_switch_bandits as module
 from latebloom.studies.bandits.last_switch_bandits import ARMS, CLAIMS, study
 

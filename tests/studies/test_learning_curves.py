@@ -7,8 +7,10 @@ import xarray as xr
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import learning_curves as module
-from latebloom.studies.timing.learning_curves import (
+from latebloom.methods.learning_curves import fit
+from latebloom.methods.learning_curves.traces import NEVER
+from latebloom.studies.learning_curves import learning_curves as module
+from latebloom.studies.learning_curves.learning_curves import (
     ARMS,
     BY_GENRE,
     CLAIMS,
@@ -17,8 +19,6 @@ from latebloom.studies.timing.learning_curves import (
     Config,
     study,
 )
-from latebloom.timing.learning_curves import fit
-from latebloom.timing.learning_curves.traces import NEVER
 
 WORDS = np.concatenate([np.arange(5000.0, 101_000, 5000), np.arange(150_000, 801_000, 50_000)])
 

@@ -13,8 +13,8 @@ from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
 from latebloom.nn import BatchNorm, Conv
-from latebloom.studies.timing import lottery_rewinding as module
-from latebloom.studies.timing.lottery_rewinding import ARMS, CLAIMS, SWEEP, study
+from latebloom.studies.compression import lottery_rewinding as module
+from latebloom.studies.compression.lottery_rewinding import ARMS, CLAIMS, SWEEP, study
 
 
 def seen(dense, sparse, random=0.5, reinit=0.6, **distances):

@@ -9,7 +9,7 @@ import xarray as xr
 from latebloom.lab.registry import find
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import magnitude_invariant_hypernets as module
+from latebloom.studies.hypernetworks import magnitude_invariant_hypernets as module
 
 
 def trace(loss, rates=(0.1, 1.0)):

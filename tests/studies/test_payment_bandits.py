@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.bandits.payments.chain import Chain
-from latebloom.bandits.payments.host import HostChain
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.methods.bandits.payments.chain import Chain
+from latebloom.methods.bandits.payments.host import HostChain
 from latebloom.studies.bandits import payment_bandits as module
 from latebloom.studies.bandits.payment_bandits import ARMS, CLAIMS, SQUARE, SQUARES, study
 

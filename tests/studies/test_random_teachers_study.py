@@ -11,8 +11,8 @@ from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
 from latebloom.nn import ResNet, ViT
-from latebloom.studies.timing import random_teachers as module
-from latebloom.studies.timing.random_teachers import ALPHAS, ARMS, SAMPLES, study
+from latebloom.studies.random_teachers import random_teachers as module
+from latebloom.studies.random_teachers.random_teachers import ALPHAS, ARMS, SAMPLES, study
 
 
 def probed(student, teacher=0.5, inputs=0.6, neighbours=0.0):

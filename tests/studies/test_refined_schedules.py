@@ -8,8 +8,8 @@ import xarray as xr
 from latebloom.lab import style
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
-from latebloom.studies.timing import refined_schedules as module
-from latebloom.studies.timing.refined_schedules import ARMS, CLAIMS, FLOOR, SUITE, WORST, study
+from latebloom.studies.schedules import refined_schedules as module
+from latebloom.studies.schedules.refined_schedules import ARMS, CLAIMS, FLOOR, SUITE, WORST, study
 
 CELLS = ["linear", "linear+warm-up", "cosine", "cosine+warm-up", "refined", "linear-2x"]
 

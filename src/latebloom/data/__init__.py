@@ -1,5 +1,6 @@
 """Data sets: algorithmic ones drawn from a key, and real images, tables, logs and texts from packages."""
 
+from latebloom.core.dataset import Dataset
 from latebloom.data.algorithmic import (
     ModularArithmetic,
     SparseParity,
@@ -10,7 +11,6 @@ from latebloom.data.algorithmic import (
 from latebloom.data.bandit_logs import load_open_bandit
 from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
-from latebloom.data.dataset import Dataset
 from latebloom.data.images import Images, load, read_idx
 from latebloom.data.sources import DataError
 from latebloom.data.tables import Table, load_table

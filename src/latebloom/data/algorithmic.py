@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from latebloom.data.dataset import Dataset
+from latebloom.core.dataset import Dataset
 
 Operation = Literal["+", "-", "*"]
 Encoding = Literal["one-hot", "tokens", "binary", "codes"]

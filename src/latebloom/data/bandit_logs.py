@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.data.sources import DataError, cache_folder, from_pypi
 
 _WHEEL = "obp==0.4.1"

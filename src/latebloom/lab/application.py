@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.naming import nearest
+from latebloom.lab.registry import application_of, applied_slugs, find
 from latebloom.lab.settings import override
 
 Say = Callable[[str, float | None], None]  # what is being done, and the share done so far
@@ -36,7 +37,8 @@ class Applied:
 
 @dataclass(frozen=True)
 class Application:
-    """How a study's method is run on files.
+    """How a study's method is run on files: `application` of `latebloom.apply.<slug>`, or of the
+    user's own file that defines the study.
 
     - `about`: one sentence: what goes in and what comes out.
     - `files`: what each file must hold, with its columns.
@@ -70,15 +72,13 @@ def apply(
     Raises `ValueError` for a study that takes no files, a file that cannot be used, an unknown
     setting or one of the wrong type, and a folder that cannot be written to.
     """
-    from latebloom.lab.registry import find, studies
-
-    chosen = find(study)
-    if chosen.application is None:
-        able = sorted(slug for slug, s in studies().items() if s.application is not None)
+    chosen, application = find(study), application_of(study)
+    if application is None:
+        able = applied_slugs()
         raise ValueError(
             f"{study} is not applied to files{nearest(study, able)}; these are: {', '.join(able)}"
         )
-    options = chosen.application.options()
+    options = application.options()
     for name, text in (settings or {}).items():
         options = override(options, name, text)
     folder = Path(out)
@@ -86,7 +86,7 @@ def apply(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder {folder} cannot be made: {error.strerror}") from None
-    applied = chosen.application.run([Path(file) for file in files], options, say)
+    applied = application.run([Path(file) for file in files], options, say)
     return Written(applied, folder, tuple(_write(applied, folder, chosen, files, options)))
 
 

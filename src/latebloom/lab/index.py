@@ -47,12 +47,12 @@ def slugs() -> list[str]:
 
 @functools.cache
 def modules() -> dict[str, str]:
-    """The module of each study, by the slug that its name spells; modules of parts are left out."""
+    """The module of each study, by the slug that its name spells."""
     package = importlib.import_module("latebloom.studies")
     names = [
         info.name
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        if not info.ispkg and not info.name.rpartition(".")[2].startswith("apply_")
+        if not info.ispkg
     ]
     return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
 
@@ -69,7 +69,7 @@ def entries() -> list[Entry]:
         kept = json.loads(path.read_text())
         if kept["sources"] == sources:
             return [Entry(**row) for row in kept["studies"]]
-    from latebloom.checkpoint import write_atomically
+    from latebloom.core.checkpoint import write_atomically
     from latebloom.lab.registry import studies
 
     found = [entry(study) for study in studies().values()]

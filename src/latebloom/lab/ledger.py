@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.registry import known
 from latebloom.lab.runner import Pass, source_of_verdicts

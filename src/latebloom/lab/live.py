@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from latebloom.core.progress import Tick, duration
 from latebloom.lab.study import Study
-from latebloom.progress import Tick, duration
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 36

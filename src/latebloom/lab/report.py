@@ -12,7 +12,7 @@ import markupsafe
 import numpy as np
 import xarray as xr
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.ledger import is_stale
 from latebloom.lab.registry import known

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "latebloom"
-_NOT_RESULTS = (f"{PACKAGE}.lab", f"{PACKAGE}.cli", f"{PACKAGE}.progress")
+_NOT_RESULTS = (f"{PACKAGE}.lab", f"{PACKAGE}.cli", f"{PACKAGE}.core.progress")
 _SCOPES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
 LOOSE = ""  # what a module does on import besides defining names
 
@@ -72,7 +72,7 @@ def _reach(name: str, own: _Module, roots: list[str]) -> dict[Place, str]:
     def module(place: str) -> _Module | None:
         return own if place == name else _module(place)
 
-    todo: list[Place] = [(name, root) for root in roots] + [(f"{PACKAGE}.unfolding", "unfold")]
+    todo: list[Place] = [(name, root) for root in roots] + [(f"{PACKAGE}.core.unfold", "unfold")]
     found: dict[Place, str] = {}
     while todo:
         place = todo.pop()

@@ -17,7 +17,7 @@ from typing import Any
 import platformdirs
 import xarray as xr
 
-from latebloom.checkpoint import write_atomically
+from latebloom.core.checkpoint import write_atomically
 
 
 def default_folder() -> Path:

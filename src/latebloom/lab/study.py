@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.lab.application import Application
 from latebloom.lab.naming import nearest
 from latebloom.lab.settings import override
 
@@ -91,10 +90,9 @@ class Study:
     """One paper re-checked: `process` and `schedule` turn an arm's config into a run.
 
     Both are functions defined in the study's module. `data` names what the verdicts stand on,
-    `notes` what differs from the paper's set-up, `watch` the observable whose curve is shown live,
-    `application` how the method is run on a user's files. `side_by_side`: a pass from the command
-    line takes a process for each core, which pays where arms are plain Python, or each compiles a
-    program of its own.
+    `notes` what differs from the paper's set-up, `watch` the observable whose curve is shown live.
+    `side_by_side`: a pass from the command line takes a process for each core, which pays where
+    arms are plain Python, or each compiles a program of its own.
     """
 
     paper: Paper
@@ -110,7 +108,6 @@ class Study:
     data: str = "synthetic"
     notes: str = ""
     watch: str = "test_accuracy"
-    application: Application | None = None
     side_by_side: bool = False
 
     def __post_init__(self) -> None:

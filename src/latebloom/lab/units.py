@@ -21,10 +21,10 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from latebloom.core.process import HostProcess
+from latebloom.core.progress import Tick
+from latebloom.core.unfold import unfold
 from latebloom.lab.store import Store, Unit, config_dict
-from latebloom.process import HostProcess
-from latebloom.progress import Tick
-from latebloom.unfolding import unfold
 
 
 def compute(

@@ -3,12 +3,7 @@
 from latebloom.nn.conv import Conv, conv2d
 from latebloom.nn.hypernetwork import Hypernetwork
 from latebloom.nn.mlp import MLP, Linear
-from latebloom.nn.norm import (
-    BatchNorm,
-    batch_statistics,
-    trainable_leaves,
-    update_statistics,
-)
+from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
 from latebloom.nn.vit import ViT
@@ -23,8 +18,5 @@ __all__ = [
     "ResNet",
     "Transformer",
     "ViT",
-    "batch_statistics",
     "conv2d",
-    "trainable_leaves",
-    "update_statistics",
 ]

@@ -20,8 +20,9 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from latebloom.core.statistics import trainable_leaves
 from latebloom.nn.mlp import ACTIVATIONS
-from latebloom.nn.norm import BatchNorm, trainable_leaves
+from latebloom.nn.norm import BatchNorm
 from latebloom.nn.transformer import LayerNorm
 
 ENCODINGS = ("cos_sin", "complement", "none")

@@ -17,7 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import NullFormatter
 
-from latebloom.bandits.dynamical_linear import (
+from latebloom.core.interaction import Interaction, Policy
+from latebloom.core.process import HostProcess, Process, Quantity, log_steps
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.methods.bandits.dynamical_linear import (
     Bounds,
     Constant,
     Fixed,
@@ -41,12 +45,7 @@ from latebloom.bandits.dynamical_linear import (
     synthetic_system,
     undiscounted_d_lin_ucb,
 )
-from latebloom.bandits.dynamical_linear.identification import Method
-from latebloom.bandits.interaction import Interaction, Policy
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
-from latebloom.process import HostProcess, Process, Quantity, log_steps
-from latebloom.studies.bandits.apply_dynamical_linear_bandits import application
+from latebloom.methods.bandits.dynamical_linear.identification import Method
 
 PolicyName = Literal[
     "dynlin", "dynlin-1", "no-hold", "linucb", "linucb-1", "d-linucb", "d-linucb-log", "ar2",
@@ -615,5 +614,4 @@ study = Study(
     "round, where the authors' code holds it for two. D-LinUCB forgets, which the authors' log T "
     "variant does not; both are run.",
     watch="regret",
-    application=application,
 )  # fmt: skip

@@ -19,8 +19,12 @@ from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.bandits.interaction import Interaction, Policy
-from latebloom.bandits.last_switch import (
+from latebloom.core.interaction import Interaction, Policy
+from latebloom.core.process import HostProcess, Process, Quantity
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.lab.verdict import interval
+from latebloom.methods.bandits.last_switch import (
     GUARANTEE,
     UCB1,
     BlockLearner,
@@ -31,13 +35,8 @@ from latebloom.bandits.last_switch import (
     Lookahead,
     compare,
 )
-from latebloom.bandits.last_switch.evaluation import WAYS
-from latebloom.bandits.last_switch.payoffs import Family
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
-from latebloom.lab.verdict import interval
-from latebloom.process import HostProcess, Process, Quantity
-from latebloom.studies.bandits.apply_last_switch_bandits import application
+from latebloom.methods.bandits.last_switch.evaluation import WAYS
+from latebloom.methods.bandits.last_switch.payoffs import Family
 
 Task = Literal[
     "compare", "planner", "explore-then-commit", "optimistic", "ucb1", "block", "greedy", "lookahead",
@@ -569,6 +568,5 @@ study = Study(
         "family caps p(-1) at p(1), or its payoffs would not be monotone."
     ),
     watch="mean",
-    application=application,
     side_by_side=True,
 )  # fmt: skip

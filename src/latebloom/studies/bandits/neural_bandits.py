@@ -18,8 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import NullFormatter
 
-from latebloom.bandits.interaction import Interaction
-from latebloom.bandits.neural import (
+from latebloom.core.interaction import Interaction
+from latebloom.core.process import HostProcess, Process, Quantity
+from latebloom.data import load, load_table
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.methods.bandits.neural import (
     ArmNetwork,
     BestInHindsight,
     Choice,
@@ -43,12 +47,7 @@ from latebloom.bandits.neural import (
     log_det_growth,
     tangent_gram,
 )
-from latebloom.bandits.neural.regression import Loss
-from latebloom.data import load, load_table
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
-from latebloom.process import HostProcess, Process, Quantity
-from latebloom.studies.bandits.apply_neural_bandits import application
+from latebloom.methods.bandits.neural.regression import Loss
 
 Method = Literal[
     "neu-fast", "neu-square", "neural-ucb", "neural-ts", "neural-epsilon", "neural-greedy",
@@ -896,7 +895,6 @@ study = Study(
     data="scikit-learn digits; synthetic h1, h2, h3; in the tables budget Satellite and "
     "LetterRecognition of mlbench; at full its Vowel, Vehicle, DNA and Shuttle, and MNIST-5k",
     watch="regret",
-    application=application,
     notes="quick plays digits and the synthetic functions, tables the other tables, both 1,200 rounds "
     "with 50 hidden units and trainings of at most 200 steps, and every "
     "method has the best step size and exploration of eight on seeds 100 and 101 at this scale; the "

@@ -15,19 +15,18 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.bandits.payments import learners, resampling, rules
-from latebloom.bandits.payments.chain import Chain
-from latebloom.bandits.payments.host import HostChain, LinearBandit, Trees
-from latebloom.bandits.payments.model import CrossedLogistic
-from latebloom.bandits.payments.open_bandit import OpenBanditCheck
-from latebloom.bandits.payments.policy import Retrained
-from latebloom.bandits.payments.world import PaymentWorld
+from latebloom.core.process import HostProcess, Process
 from latebloom.data import load_open_bandit
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
 from latebloom.lab.verdict import interval
-from latebloom.process import HostProcess, Process
-from latebloom.studies.bandits.apply_payment_bandits import application
+from latebloom.methods.bandits.payments import learners, resampling, rules
+from latebloom.methods.bandits.payments.chain import Chain
+from latebloom.methods.bandits.payments.host import HostChain, LinearBandit, Trees
+from latebloom.methods.bandits.payments.model import CrossedLogistic
+from latebloom.methods.bandits.payments.open_bandit import OpenBanditCheck
+from latebloom.methods.bandits.payments.policy import Retrained
+from latebloom.methods.bandits.payments.world import PaymentWorld
 
 RULES = ("uniform", "greedy", "epsilon", "softmax", "squarecb", "fastcb", "falcon", "floored")
 CAMPAIGNS = ("all", "men", "women")
@@ -626,5 +625,4 @@ study = Study(
     "generation takes seconds), LinUCB, LinTS, Thompson sampling, UCB, softmax, FALCON, "
     "recalibration, and drops, delays and late rewards in other worlds run in full only.",
     watch="greedy_gain",
-    application=application,
 )  # fmt: skip

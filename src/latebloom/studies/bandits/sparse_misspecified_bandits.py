@@ -14,15 +14,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.bandits.sparse_misspecified import baselines, nets, problem, recovery
-from latebloom.bandits.sparse_misspecified.design import Design, g_optimal_design
-from latebloom.bandits.sparse_misspecified.nets import Found
-from latebloom.bandits.sparse_misspecified.problem import Problem, Queries
+from latebloom.core.process import HostProcess, Quantity
 from latebloom.data import load_table
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
-from latebloom.process import HostProcess, Quantity
-from latebloom.studies.bandits.apply_sparse_misspecified_bandits import application
+from latebloom.methods.bandits.sparse_misspecified import baselines, nets, problem, recovery
+from latebloom.methods.bandits.sparse_misspecified.design import Design, g_optimal_design
+from latebloom.methods.bandits.sparse_misspecified.nets import Found
+from latebloom.methods.bandits.sparse_misspecified.problem import Problem, Queries
 
 
 class Setting(NamedTuple):
@@ -569,6 +568,5 @@ study = Study(
     "abstract's rate and its proof idea. The paper's method for general features at δ ≥ 1 is not used: a design for "
     "every support stands in for it, and its queries grow like d^s.",
     watch="gap",
-    application=application,
     side_by_side=True,
 )  # fmt: skip

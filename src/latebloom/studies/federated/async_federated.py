@@ -20,21 +20,21 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.data import load, load_table
 from latebloom.data.images import image_names
-from latebloom.federated import clock
-from latebloom.federated.problems import Classification, Quadratics
-from latebloom.federated.split import DirichletSplit
-from latebloom.federated.training import Federated, replay
-from latebloom.federated.weights import (
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.pictures import gantt
+from latebloom.lab.study import Traces
+from latebloom.methods.federated import clock
+from latebloom.methods.federated.problems import Classification, Quadratics
+from latebloom.methods.federated.split import DirichletSplit
+from latebloom.methods.federated.training import Federated, replay
+from latebloom.methods.federated.weights import (
     Scheme,
     polynomial_discount,
     surrogate,
     uniform,
     weights_from_participation,
 )
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
 from latebloom.nn import MLP
-from latebloom.studies.federated.apply_async_federated import application, gantt
 
 
 @dataclass(frozen=True)
@@ -515,7 +515,7 @@ def draw_clock(traces: Traces) -> MatplotlibFigure:
         ("sync", "FedAvg: wait for all"), ("async", "async FedAvg: every arrival"),
         ("fedbuff", "FedBuff-2: two arrivals"), ("fedfix", "FedFix-0.5: fixed windows"),
     ), strict=True):  # fmt: skip
-        gantt(ax, make_schedule(replace(base, scheme=scheme)), range(5), 4.0)
+        gantt(ax, *make_schedule(replace(base, scheme=scheme)).rounds(range(5)), 4.0)
         ax.set_title(title)
     for ax in axes[1]:
         ax.set_xlabel("time (slowest rounds)")
@@ -601,5 +601,4 @@ study = Study(
     notes="Letter stands in for CIFAR and Shakespeare; the network has one hidden layer. The horizon is "
     "100 slowest rounds where the paper has 5000, and 200 to 1000 where it has 200,000.",
     watch="train_loss",
-    application=application,
 )  # fmt: skip

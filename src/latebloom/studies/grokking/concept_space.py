@@ -18,7 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
-from latebloom.grokking.concept_space import (
+from latebloom.core.process import Process
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.methods.grokking.concept_space import (
     ConceptClassifier,
     ConceptSpace,
     Discs,
@@ -35,9 +38,6 @@ from latebloom.grokking.concept_space import (
     train_classifier,
     turning_point,
 )
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
-from latebloom.process import Process
 
 TARGET = -1  # the class with every bit set comes last
 COLOUR, OTHER = 0, 1

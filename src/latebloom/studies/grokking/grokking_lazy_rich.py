@@ -24,16 +24,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy import stats
 
+from latebloom.core.process import Process, log_steps
+from latebloom.core.training import Snapshot, Supervised
 from latebloom.data import Dataset, ModularArithmetic, load
-from latebloom.grokking.lazy_rich import ClosedDynamics, ScaledMLP
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
 from latebloom.losses import mean_squared_error
+from latebloom.methods.grokking.lazy_rich import ClosedDynamics, ScaledMLP
 from latebloom.nn.transformer import Transformer
 from latebloom.probes.linearised import Centred
 from latebloom.probes.ntk import empirical_ntk, kernel_alignment
-from latebloom.process import Process, log_steps
-from latebloom.supervised import Snapshot, Supervised
 
 TRAINED, GENERALISED = 0.1, 0.2  # loss / mean(y^2) that dates fitting and generalising
 

@@ -18,16 +18,18 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
+from latebloom.core.process import Quantity, log_steps
+from latebloom.core.training import Supervised, SupervisedState
 from latebloom.data import Dataset, load
-from latebloom.grokking.local_complexity_phases import (
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab.study import Traces
+from latebloom.losses import mean_squared_error
+from latebloom.methods.grokking.local_complexity_phases import (
     Phases,
     find_phases,
     first_step_reaching,
     observation_steps,
 )
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
-from latebloom.lab.study import Traces
-from latebloom.losses import mean_squared_error
 from latebloom.nn import MLP
 from latebloom.probes.adversarial import robust_accuracy
 from latebloom.probes.local_complexity import (
@@ -36,8 +38,6 @@ from latebloom.probes.local_complexity import (
     random_frames,
 )
 from latebloom.probes.regions import Plane, RegionSlice, slice_regions, square_around
-from latebloom.process import Quantity, log_steps
-from latebloom.supervised import Supervised, SupervisedState
 
 RADIUS = 0.5  # of the verdicts
 POINT_SETS = ("train", "test", "random", "boundary")

@@ -14,11 +14,11 @@ import numpy as np
 import optax
 
 from latebloom import data, log_steps, losses, nn, optim, probes
-from latebloom.grokking.interventions import without_true_class_gradient
+from latebloom.core.process import Quantity
+from latebloom.core.training import Dataset, Snapshot, Supervised, trainable
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
 from latebloom.lab.study import Traces
-from latebloom.process import Quantity
-from latebloom.supervised import Dataset, Snapshot, Supervised, trainable
+from latebloom.methods.grokking.interventions import without_true_class_gradient
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Finished methods on a user's own files: one module a study, found by its name."""

@@ -1,0 +1,280 @@
+"""Scores at growing training sizes in; a forecast, required sizes and a stopping advice out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from latebloom.data.files import Column, FileError, read_table
+from latebloom.lab import Application, Applied, style
+from latebloom.lab.application import Say
+from latebloom.methods.learning_curves import LearningCurve
+
+
+@dataclass(frozen=True)
+class Options:
+    """- `target`: score for which the required size is wanted (0: none). `at`: size to forecast at
+      (0: ten times the largest).
+    - `tau`: stop where no more than this is to be gained (0: one hundredth of the best score).
+    - `upper`: the best score there is (0: 1 or 100, by the scores). `confidence` of the intervals.
+    """
+
+    target: float = 0.0
+    at: float = 0.0
+    tau: float = 0.0
+    upper: float = 0.0
+    confidence: float = 0.9
+
+
+def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
+    if len(paths) != 1:
+        raise FileError(f"one table of scores is needed, not {len(paths)} files")
+    say("reading the scores", 0.0)
+    table = read_scores(paths[0])
+    sizes, scores = (table[name].to_numpy(float) for name in ("size", "score"))
+    upper = options.upper or (1.0 if scores.max() <= 1 else 100.0)
+    _check(options, scores, upper, paths[0])
+    curves = {}
+    names = list(dict.fromkeys(table["learner"]))
+    for done, name in enumerate(names):
+        say(f"fitting {name}" if name else "fitting", 0.1 + 0.7 * done / len(names))
+        curves[name] = fitted(table.loc[table["learner"] == name], upper, options, name, paths[0])
+    say("drawing", 0.9)
+    at = options.at or 10 * float(sizes.max())
+    tau = options.tau or upper / 100
+    rows = [summary(name, curve, at, tau, options.target) for name, curve in curves.items()]
+    return Applied(
+        tuple(sentence for row in rows for sentence in sentences(row, at, tau, options)) + ranking(rows, at),
+        {"learners": rows, "at": at, "tau": tau, "upper": upper},
+        {"forecast": forecasts(curves, at), "levels": levels(curves)},
+        {"curve": draw(curves, table, at, options.target)},
+    )  # fmt: skip
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Columns `size` > 0, `score` >= 0, `seed` and `learner` (text, "" where the file has none)."""
+    columns = {
+        "size": Column(low=0, above=True),
+        "score": Column(low=0),
+        "seed": Column("text", required=False),
+        "learner": Column("text", required=False),
+    }
+    table = read_table(path, columns, min_rows=5)
+    for name in ("seed", "learner"):
+        if name not in table:
+            table[name] = ""
+    twice = table.duplicated(["learner", "seed", "size"]).to_numpy()
+    if twice.any() and _seeded(table):
+        row = int(np.flatnonzero(twice)[0])
+        first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
+        raise FileError(
+            f"{path}, column 'size', row {row + first}: size {table['size'][row]:g} has a score of seed "
+            f"{table['seed'][row]!r} already; keep one of them or name the seeds apart"
+        )
+    return table
+
+
+def _seeded(table: pd.DataFrame) -> bool:
+    return bool(np.any(table["seed"].to_numpy() != ""))
+
+
+def _check(options: Options, scores: np.ndarray, upper: float, path: Path) -> None:
+    over = scores > upper
+    if over.any():
+        row = int(np.flatnonzero(over)[0])
+        first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
+        raise FileError(
+            f"{path}, column 'score', row {row + first}: {scores[row]:g} is above the best score "
+            f"{upper:g}; set upper, or give all scores as fractions or all in percent"
+        )
+    if options.upper < 0 or options.tau < 0 or options.at < 0:
+        raise ValueError("upper, tau and at must be positive, or 0 for their defaults")
+    if not 0 <= options.target <= upper:
+        raise ValueError(f"target is a score of at most {upper:g}, not {options.target:g}")
+    if not 0 < options.confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {options.confidence:g}")
+
+
+def fitted(
+    table: pd.DataFrame, upper: float, options: Options, name: str, path: Path
+) -> LearningCurve:
+    seeds = table["seed"].to_numpy() if _seeded(table) else None
+    curve = LearningCurve(upper=upper, confidence=options.confidence)
+    try:
+        return curve.fit(table["size"].to_numpy(), table["score"].to_numpy(), seeds)
+    except ValueError as error:
+        of = f", learner {name!r}" if name else ""
+        raise FileError(f"{path}, columns 'size' and 'score'{of}: {error}") from None
+
+
+def summary(
+    name: str, curve: LearningCurve, at: float, tau: float, target: float
+) -> dict[str, object]:
+    """JSON-able facts of one learner; sizes that are never reached are None."""
+    expected = curve.forecast(np.array([at]))
+    need = curve.required_size(target) if target else None
+    trends = curve.trace_.trends[0, -1]
+    a, b, c = trends.power_law()
+    return {
+        "learner": name,
+        "sizes": len(curve.sizes_),
+        "largest_size": float(curve.sizes_[-1]),
+        "last_score": float(curve.scores_[-1]),
+        "forecast": float(expected.score[0]),
+        "forecast_low": float(expected.low[0]),
+        "forecast_high": float(expected.high[0]),
+        "asymptote": min(curve.asymptote_, curve.upper_),
+        "feasible": bool(curve.asymptote_ <= curve.upper_),
+        "remaining": curve.remaining(),
+        "working_size": curve.working_size_,
+        "prediction_size": curve.prediction_size_,
+        "stop_size": curve.stop_size(tau),
+        "a": float(a) * curve.upper_ / 100,
+        "b": float(b),
+        "c": float(c) * curve.upper_ / 100,
+        "required_size": _finite(need.size) if need else None,
+        "required_low": _finite(need.low) if need else None,
+        "required_high": _finite(need.high) if need else None,
+    }
+
+
+def _finite(size: float) -> float | None:
+    return size if np.isfinite(size) else None
+
+
+def sentences(row: dict, at: float, tau: float, options: Options) -> list[str]:
+    who = f"{row['learner']}: " if row["learner"] else ""
+    percent = f"{options.confidence:.0%}"
+    said = [
+        f"{who}at size {at:,.0f} a score of {row['forecast']:.4g} is expected ({percent} interval "
+        f"{row['forecast_low']:.4g} to {row['forecast_high']:.4g}); the last one measured, at "
+        f"{row['largest_size']:,.0f}, is {row['last_score']:.4g}"
+    ]
+    if options.target:
+        said.append(f"{who}{_need(row, options.target)}")
+    if not row["feasible"]:
+        said.append(f"{who}the asymptote still lies above the best score: measure at larger sizes")
+    if row["stop_size"] is not None:
+        said.append(
+            f"{who}from size {row['stop_size']:,.0f} on at most {tau:.3g} is to be gained: stop"
+        )
+    elif row["prediction_size"] is None:
+        said.append(f"{who}the asymptote has not settled yet: go on, and trust the interval only")
+    else:
+        said.append(
+            f"{who}{row['remaining']:.3g} is still to be gained, more than {tau:.3g}: go on"
+        )
+    return said
+
+
+def _need(row: dict, target: float) -> str:
+    if row["last_score"] >= target:
+        return f"the target {target:g} is reached already"
+    if row["required_size"] is None:
+        best = (
+            "it may be from " + f"{row['required_low']:,.0f}"
+            if row["required_low"]
+            else "it is not"
+        )
+        return f"the target {target:g} is not reached at any size by the forecast; {best} at its upper bound"
+    high = "no size" if row["required_high"] is None else f"{row['required_high']:,.0f}"
+    return (
+        f"the target {target:g} needs size {row['required_size']:,.0f} (from "
+        f"{row['required_low']:,.0f} to {high})"
+    )
+
+
+def ranking(rows: Sequence[dict], at: float) -> tuple[str, ...]:
+    if len(rows) < 2:
+        return ()
+    order = sorted(rows, key=lambda row: -row["forecast"])
+    names = ", ".join(f"{row['learner']} ({row['forecast']:.4g})" for row in order)
+    sure = order[0]["forecast_low"] > order[1]["forecast_high"]
+    tail = "" if sure else "; the intervals of the first two overlap"
+    return (f"order expected at size {at:,.0f}: {names}{tail}",)
+
+
+def forecasts(curves: dict[str, LearningCurve], at: float) -> pd.DataFrame:
+    """Sizes from the smallest to `at` on a logarithmic grid, with score and interval."""
+    frames = []
+    for name, curve in curves.items():
+        sizes = np.unique(np.round(np.geomspace(curve.sizes_[0], max(at, curve.sizes_[-1]), 60)))
+        found = curve.forecast(sizes)
+        frames.append(pd.DataFrame({"learner": name, "size": sizes, **found._asdict()}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def levels(curves: dict[str, LearningCurve]) -> pd.DataFrame:
+    """Each level's asymptote, anchored and not, and what it expects beyond its last size."""
+    frames = []
+    for name, curve in curves.items():
+        unit = curve.upper_ / 100
+        frames.append(
+            pd.DataFrame({
+                "learner": name,
+                "size": curve.trace_.last_sizes,
+                "asymptote": curve.trace_.backbone[0] * unit,
+                "asymptote_free": curve.free_trace_.backbone[0] * unit,
+                "remaining": curve.trace_.convergence[0] * unit,
+            })
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw(curves: dict[str, LearningCurve], table: pd.DataFrame, at: float, target: float) -> Figure:
+    """Scores with forecasts and intervals, and the asymptotes of all levels."""
+    figure, (left, right) = style.figure(1, 2, width=10.5, height=4.0)
+    for place, (name, curve) in enumerate(curves.items()):
+        colour = style.colours[place % len(style.colours)]
+        own = table[table["learner"] == name]
+        left.plot(own["size"], own["score"], ".", color=colour, markersize=3, alpha=0.45)
+        left.plot(
+            curve.sizes_, curve.scores_, "o", color=colour, markersize=4, label=name or "measured"
+        )
+        sizes = np.geomspace(curve.sizes_[0], max(at, curve.sizes_[-1]), 200)
+        found = curve.forecast(sizes)
+        left.plot(sizes, found.score, color=colour, linewidth=1.4, label=None if name else "trend")
+        ahead = sizes >= curve.sizes_[-1]
+        left.fill_between(sizes[ahead], found.low[ahead], found.high[ahead], color=colour, alpha=0.18,
+                          linewidth=0, label=None if name else "interval")  # fmt: skip
+        unit = curve.upper_ / 100
+        right.plot(curve.free_trace_.last_sizes, curve.free_trace_.backbone[0] * unit, "--", color=colour,
+                   linewidth=1.0, label=None if name else "not anchored")  # fmt: skip
+        right.plot(curve.trace_.last_sizes, curve.trace_.backbone[0] * unit, "o-", color=colour,
+                   markersize=3, label=name or "anchored")  # fmt: skip
+        if curve.working_size_ is not None:
+            right.axvline(curve.working_size_, color=colour, linestyle=":", linewidth=1.5,
+                          label=None if name else "working level")  # fmt: skip
+    if target:
+        left.axhline(target, color=style.INK, linewidth=0.8, linestyle="--")
+        left.annotate(f"target {target:g}", (0, target), xycoords=("axes fraction", "data"), ha="left",
+                      xytext=(4, 4), textcoords="offset points", fontsize=9)  # fmt: skip
+    ends = [curve.trace_.backbone[0, -1] * curve.upper_ / 100 for curve in curves.values()]
+    room = max(np.ptp(ends), 0.05 * next(iter(curves.values())).upper_)
+    left.set(xscale="log", xlabel="training size", ylabel="score")
+    right.set(xscale="log", xlabel="largest size seen", ylabel="asymptote", title="asymptotes of the trends",
+              ylim=(min(ends) - room, max(ends) + room))  # fmt: skip
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    left.legend(loc="lower right")
+    if len(curves) == 1:
+        right.legend(loc="best")
+    return figure
+
+
+application = Application(
+    about="Scores measured at growing training sizes in; out come the score to expect at a larger size, "
+    "the size that a target needs, both with intervals, and whether to stop collecting.",
+    files="one CSV or Parquet with the columns size (examples or words learned from) and score (accuracy, "
+    "F1, ...: higher is better, as fractions or in percent), and, if there are several, seed and learner",
+    options=Options,
+    run=run,
+)

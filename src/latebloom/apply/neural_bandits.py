@@ -1,0 +1,360 @@
+"""The next bandit policy from a user's table: a log with propensities, or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from latebloom.data.files import Column, FileError, read_table
+from latebloom.lab import style
+from latebloom.lab.application import Application, Applied, Say
+from latebloom.methods.bandits.neural.next_policy import (
+    Learned,
+    Settings,
+    Simulated,
+    learn_from_log,
+    simulate,
+)
+
+LEAST_ROWS = 50
+MOST_CATEGORIES = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the table is read and the policy made; see `latebloom.methods.bandits.neural.next_policy`.
+
+    - `context`: names of the context columns, by commas; empty for all that are left.
+    - `label`, `action`, `reward`, `propensity`: names of those columns.
+    - `train_share`: of a log's first rows that are learned from; the rest judges the policy.
+    - `seeds`, `order`: simulations of a labelled table, rows "shuffled" or in the "file"'s order.
+    """
+
+    context: str = ""
+    label: str = "label"
+    action: str = "action"
+    reward: str = "reward"
+    propensity: str = "propensity"
+    oracle: Literal["neural", "linear"] = "neural"
+    explore: Literal["fastcb", "squarecb"] = "fastcb"
+    gamma: float = 30.0
+    growth: float = 0.5
+    rate: float = 0.5
+    hidden: int = 50
+    strength: float = 0.001
+    steps: int = 500
+    ridge: float = 1.0
+    train_share: float = 0.5
+    seeds: int = 3
+    order: Literal["shuffled", "file"] = "shuffled"
+    seed: int = 0
+
+    def settings(self) -> Settings:
+        """The part that describes the policy."""
+        names = ("oracle", "explore", "gamma", "growth", "rate", "hidden", "strength", "steps",
+                 "ridge", "seed")  # fmt: skip
+        return Settings(**{name: getattr(self, name) for name in names})
+
+
+def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
+    if len(paths) != 1:
+        raise FileError(f"give one file, not {len(paths)}")
+    path, settings = paths[0], options.settings()
+    say(f"reading {path.name}", 0.0)
+    raw = read_table(path, {}, min_rows=LEAST_ROWS)
+    if options.label in raw.columns:
+        return _labelled(path, raw, options, settings, say)
+    if {options.action, options.reward} <= set(raw.columns):
+        return _logged(path, options, settings, say)
+    raise FileError(
+        f"{path} has neither a column {options.label!r} (labels, to simulate) nor "
+        f"{options.action!r} with {options.reward!r} and {options.propensity!r} (a log); it has: "
+        f"{', '.join(map(str, raw.columns))}"
+    )
+
+
+def _logged(path: Path, options: Options, settings: Settings, say: Say) -> Applied:
+    columns = {
+        options.action: Column("text"),
+        options.reward: Column("number", 0.0, 1.0),
+        options.propensity: Column("number", 0.0, 1.0, above=True),
+    }
+    frame = read_table(path, columns, min_rows=LEAST_ROWS)
+    x, said = _context(path, frame, options, tuple(columns))
+    actions, positions = _named(path, pd.Series(frame[options.action]), options.action)
+    say("learning from the log", 0.2)
+    reward = frame[options.reward].to_numpy(float)
+    found = learn_from_log(
+        x, positions, reward, frame[options.propensity].to_numpy(float), actions, settings,
+        options.train_share,
+    )  # fmt: skip
+    say("drawing", 0.9)
+    values = _values(found)
+    test = len(frame) - found.trained
+    found_said = (
+        _verdict(found),
+        f"{len(frame)} rows, {len(actions)} actions: learned from the first {found.trained}, judged "
+        f"on the other {test}",
+        f"those {test} rows are worth {float(found.value.effective_size):.0f} of the next policy's "
+        f"own; the mean importance weight is {float(found.value.mean_weight):.2f} (1 where the log "
+        "covers the policy)",
+        said,
+    )
+    part = np.where(np.arange(len(frame)) < found.trained, "train", "test")
+    summary = {
+        "mode": "log", "rows": len(frame), "actions": list(actions), "trained": found.trained,
+        "values": {row["estimator"]: [_plain(row["value"]), _plain(row["low"]), _plain(row["high"])]
+                   for row in values.to_dict("records")},
+        "effective_size": _plain(found.value.effective_size),
+        "mean_weight": _plain(found.value.mean_weight),
+    }  # fmt: skip
+    played = np.arange(found.trained, len(frame))
+    expected = found.expected[played, positions[played]]
+    figures = {
+        "values": _draw_values(values),
+        "exploration": _draw_spread(1 - found.probabilities.max(1)),
+        "calibration": _draw_calibration(*_bins(expected, reward[played]), "reward"),
+    }
+    return Applied(
+        found_said, summary,
+        {"policy": _rows(found.probabilities, actions, {"part": part}), "values": values}, figures,
+    )  # fmt: skip
+
+
+def _labelled(
+    path: Path, raw: pd.DataFrame, options: Options, settings: Settings, say: Say
+) -> Applied:
+    frame = read_table(path, {options.label: Column("text")}, min_rows=LEAST_ROWS)
+    x, said = _context(path, frame, options, (options.label,))
+    actions, labels = _named(path, pd.Series(frame[options.label]), options.label)
+
+    def play(settings: Settings, low: float, high: float) -> Simulated:
+        return simulate(
+            x, labels, actions, settings, options.seeds, options.order == "shuffled",
+            progress=lambda what, share: say(what, low + (high - low) * (share or 0.0)),
+        )  # fmt: skip
+
+    other = "linear" if settings.oracle == "neural" else "neural"
+    found = play(settings, 0.1, 0.7)
+    rival = play(Options(**{**vars(options), "oracle": other}).settings(), 0.7, 0.95)
+    say("drawing", 0.95)
+    n, most = len(frame), np.bincount(labels).max()
+    wrong, rival_wrong = found.mistakes[:, -1].mean(), rival.mistakes[:, -1].mean()
+    found_said = (
+        f"played once over, the {n} rows cost {wrong:.0f} mistakes ({wrong / n:.1%}) with the "
+        f"{settings.oracle} oracle, {rival_wrong:.0f} with the {other} one",
+        f"always naming the commonest label costs {n - most}, guessing {n * (1 - 1 / len(actions)):.0f}",
+        f"{n} rows, {len(actions)} labels, mean of {options.seeds} seeds; at the end "
+        f"{1 - found.probabilities.max(1).mean():.1%} of the probability explores",
+        said,
+    )  # fmt: skip
+    summary = {
+        "mode": "labels", "rows": n, "actions": list(actions), "seeds": options.seeds,
+        "mistakes": {settings.oracle: found.mistakes[:, -1].tolist(),
+                     other: rival.mistakes[:, -1].tolist(),
+                     "commonest label": int(n - most)},
+        "explored": found.explored[:, -1].tolist(),
+    }  # fmt: skip
+    counts = np.maximum(found.counts, 1e-9)
+    curves = pd.DataFrame({
+        "round": found.rounds, settings.oracle: found.mistakes.mean(0),
+        other: rival.mistakes.mean(0), "explored": found.explored.mean(0),
+    })  # fmt: skip
+    figures = {
+        "regret": _draw_regret(found, rival, (settings.oracle, other), labels, len(actions)),
+        "exploration": _draw_explored(found),
+        "calibration": _draw_calibration(
+            found.predicted / counts, found.observed / counts, found.counts, "loss"
+        ),
+    }
+    return Applied(
+        found_said, summary,
+        {"policy": _rows(found.probabilities, actions, {}), "curves": curves}, figures,
+    )  # fmt: skip
+
+
+def _context(
+    path: Path, frame: pd.DataFrame, options: Options, taken: tuple[str, ...]
+) -> tuple[np.ndarray, str]:
+    """Context features [n, d] and a sentence on them: numbers as they are, categories one-hot."""
+    wanted = [name.strip() for name in options.context.split(",") if name.strip()]
+    names = wanted or [name for name in frame.columns if name not in taken]
+    for name in names:
+        if name not in frame.columns:
+            raise FileError(
+                f"{path} has no column {name!r}; it has: {', '.join(map(str, frame.columns))}"
+            )
+    parts, numbers, categories, left = [], [], [], []
+    for name in names:
+        column = pd.Series(frame[name])
+        values = pd.Series(pd.to_numeric(column, errors="coerce"), dtype=float)
+        if values.notna().all() or (wanted and values.notna().mean() > 0.5):
+            numbers.append(name)
+        elif column.nunique() <= MOST_CATEGORIES:
+            categories.append(name)
+            parts.append(pd.get_dummies(column.fillna("")).to_numpy(float))
+        else:
+            left.append(name)
+    if numbers:
+        checked = read_table(path, {name: Column("number") for name in numbers})
+        parts.append(checked[numbers].to_numpy(float))
+    if not parts:
+        raise FileError(
+            f"{path} has no context column: give at least one beside {', '.join(taken)}"
+        )
+    said = f"context: {len(numbers)} numbers, {len(categories)} categories"
+    if left:
+        said += f"; left out, being neither: {', '.join(left)}"
+    return np.concatenate(parts, axis=1), said
+
+
+def _named(path: Path, values: pd.Series, name: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The distinct values in order (of number, where all are numbers), and each row's position."""
+    texts = values.astype(str)
+    found = sorted(texts.unique())
+    if len(found) < 2:
+        raise FileError(f"{path}, column {name!r} holds one value only ({found[0]!r}): "
+                        "a policy needs at least two actions")  # fmt: skip
+    if len(found) > len(texts) / 5:
+        raise FileError(
+            f"{path}, column {name!r} has {len(found)} different values in {len(texts)} rows: it "
+            "must hold actions that recur, at most one in five rows"
+        )
+    if pd.Series(pd.to_numeric(pd.Series(found), errors="coerce"), dtype=float).notna().all():
+        found.sort(key=float)
+    places = {value: i for i, value in enumerate(found)}
+    return tuple(found), texts.map(places).to_numpy(np.int64)
+
+
+def _verdict(found: Learned) -> str:
+    gain, logged = found.gain, float(found.logged.value)
+    value = found.value.snips
+    low, high = float(gain.low), float(gain.high)
+    if not np.isfinite(low):
+        return "the log says nothing about the next policy: it never played what that would play"
+    better = "better" if low > 0 else "worse" if high < 0 else "neither clearly better nor worse"
+    return (
+        f"the next policy earns {float(value.value):.4g} a row [{float(value.low):.4g}, "
+        f"{float(value.high):.4g}] (SNIPS, 95 %), the logged one {logged:.4g}: {better} "
+        f"(IPS difference {float(gain.value):+.4g} [{low:+.4g}, {high:+.4g}])"
+    )
+
+
+def _values(found: Learned) -> pd.DataFrame:
+    value = found.value
+    rows = {
+        "logged policy": found.logged, "IPS": value.ips, "SNIPS": value.snips,
+        "doubly robust": value.dr, "model only": value.direct, "IPS - logged": found.gain,
+    }  # fmt: skip
+    return pd.DataFrame(
+        [(name, float(e.value), float(e.low), float(e.high)) for name, e in rows.items()],
+        columns=pd.Index(["estimator", "value", "low", "high"]),
+    )
+
+
+def _rows(p: np.ndarray, actions: Sequence[str], more: dict[str, np.ndarray]) -> pd.DataFrame:
+    names = np.asarray(actions)
+    table = pd.DataFrame({"row": np.arange(1, len(p) + 1), **more, "likeliest": names[p.argmax(1)]})
+    return table.join(pd.DataFrame(p.round(6), columns=pd.Index([f"p_{a}" for a in actions])))
+
+
+def _plain(value: Any) -> float | None:
+    value = float(value)
+    return value if np.isfinite(value) else None
+
+
+def _bins(
+    predicted: np.ndarray, observed: np.ndarray, count: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of predictions and observations in bins of equally many predictions, and their sizes."""
+    parts = np.array_split(np.argsort(predicted, kind="stable"), count)
+    parts = [part for part in parts if len(part)]
+    means = [(predicted[p].mean(), observed[p].mean(), len(p)) for p in parts]
+    a, b, sizes = np.array(means).T
+    return a, b, sizes
+
+
+def _draw_calibration(
+    predicted: np.ndarray, observed: np.ndarray, sizes: np.ndarray, what: str
+) -> Figure:
+    figure, ax = style.figure(width=4.2, height=3.8)
+    seen = sizes > 0
+    ax.plot([0, 1], [0, 1], color=style.colours[6], linewidth=1, linestyle="--")
+    area = 15 + 150 * sizes[seen] / sizes.max()
+    ax.scatter(predicted[seen], observed[seen], s=area, alpha=0.8)
+    limit = max(0.05, 1.1 * float(np.max([predicted[seen], observed[seen]])))
+    ax.set(
+        xlabel=f"predicted {what} of the played action", ylabel=f"observed {what}, mean",
+        xlim=(0, min(limit, 1.02)), ylim=(0, min(limit, 1.02)),
+        title="Calibration (area: rows)",
+    )  # fmt: skip
+    return figure
+
+
+def _draw_values(values: pd.DataFrame) -> Figure:
+    shown = [r for r in values.to_dict("records")[::-1] if r["estimator"] != "IPS - logged"]
+    figure, ax = style.figure(width=5.4, height=2.8)
+    for i, row in enumerate(shown):
+        colour = style.colours[1 if row["estimator"] == "logged policy" else 0]
+        ax.plot([row["low"], row["high"]], [i, i], color=colour)
+        ax.plot([row["value"]], [i], "o", color=colour)
+    ax.set_yticks(range(len(shown)), [row["estimator"] for row in shown])
+    ax.set(xlabel="reward a row, 95 % interval", title="What the next policy would earn")
+    return figure
+
+
+def _draw_spread(explored: np.ndarray) -> Figure:
+    figure, ax = style.figure(width=4.6, height=3.2)
+    ax.hist(explored, bins=30, range=(0, max(float(explored.max()), 0.01)), log=True)
+    ax.set(xlabel="probability not on the likeliest action", ylabel="rows",
+           title="Exploration of the next policy")  # fmt: skip
+    return figure
+
+
+def _draw_regret(
+    found: Simulated, rival: Simulated, names: tuple[str, str], labels: np.ndarray, actions: int
+) -> Figure:
+    figure, ax = style.figure(width=5.4, height=3.6)
+    for played, name in zip((found, rival), names, strict=True):
+        (line,) = ax.plot(played.rounds, played.mistakes.mean(0), label=f"{name} oracle")
+        ax.fill_between(played.rounds, played.mistakes.min(0), played.mistakes.max(0),
+                        color=line.get_color(), alpha=0.18, linewidth=0)  # fmt: skip
+    miss = 1 - np.bincount(labels).max() / len(labels)
+    grey = style.colours[6]
+    ax.plot(found.rounds, miss * found.rounds, "--", color=grey, label="commonest label")
+    ax.plot(found.rounds, (1 - 1 / actions) * found.rounds, ":", color=grey, label="guessing")
+    ax.set(
+        xlabel="rounds", ylabel="mistakes so far", title="Regret", xlim=(0, None), ylim=(0, None)
+    )
+    ax.legend(loc="upper left")
+    return figure
+
+
+def _draw_explored(found: Simulated) -> Figure:
+    figure, ax = style.figure(width=4.6, height=3.2)
+    step = np.diff(found.rounds)
+    rate = np.diff(found.explored, axis=1) / step
+    middle = (found.rounds[1:] + found.rounds[:-1]) / 2
+    (line,) = ax.plot(middle, rate.mean(0))
+    ax.fill_between(
+        middle, rate.min(0), rate.max(0), color=line.get_color(), alpha=0.18, linewidth=0
+    )
+    ax.set(xlabel="rounds", ylabel="probability not on the likeliest action",
+           title="Exploration", ylim=(0, None), xlim=(0, None))  # fmt: skip
+    return figure
+
+
+application = Application(
+    about="A bandit log or a labelled table in; the next policy's action probabilities for every "
+    "row out, with its off-policy value (log) or its simulated regret (labels).",
+    files="one CSV or Parquet table: context columns (numbers, or categories of at most 30 values), "
+    "and either `label`, or `action`, `reward` in [0, 1] and `propensity` in (0, 1]",
+    options=Options,
+    run=run,
+)

@@ -1,0 +1,229 @@
+"""Supervised learning as a process: model, data, optimiser, loss, batches, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from latebloom.core.dataset import Dataset
+from latebloom.core.process import Process, Quantity
+from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
+
+__all__ = ["Dataset", "Snapshot", "Supervised", "SupervisedState", "per_example"]
+
+
+class SupervisedState(NamedTuple):
+    model: Any
+    optimiser: Any
+    data: Dataset | None  # None where all seeds share the data of the process
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+class Snapshot(NamedTuple):
+    """What a probe may look at, besides the model and the data."""
+
+    train_logits: Array
+    test_logits: Array
+    gradients: Any  # of the objective on the whole training set, shaped like the parameters
+    step: Int[Array, ""]
+
+
+def batch_first(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
+    """Calls a network of `latebloom.nn`."""
+    return model(x, key=key, train=train)
+
+
+def per_example(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
+    """Calls a network that takes one example and nothing else, as most Equinox modules do."""
+    return jax.vmap(model)(x)
+
+
+def trainable(model: Any) -> Any:
+    """The parameters of a model, as a tree in which everything else is None."""
+    return eqx.filter(model, trainable_leaves(model))
+
+
+class Supervised(Process):
+    """Gradient descent on a data set; one step is one update of the optimiser.
+
+    - `model(key)` builds the network; `apply(model, x, key, train)` calls it on a batch
+      (`batch_first` for latebloom's own, `per_example` for plain Equinox modules).
+    - `data`: a `Dataset` that all seeds share, or `data(key)` to draw one for each seed.
+    - `optimiser(**hyper)` gives the Optax transformation. The values in `hyper` are array leaves,
+      so that runs which differ in them share one compiled program.
+    - `loss(outputs, labels)`: loss of each example; its mean is minimised.
+    - `batch_size`: None for full batches, else batches drawn without replacement, reshuffled every
+      epoch in an order that the seed fixes; a last incomplete batch is dropped.
+    - `probes`: `name -> probe(model, data, snapshot)`, an array, or a dict of named ones; recorded
+      beside `train_loss`, `test_loss` and, unless `accuracy=False`, `train_accuracy` and
+      `test_accuracy`.
+    - `about`: units and dimensions of what the probes return.
+    """
+
+    model: Callable[[PRNGKeyArray], Any]
+    data: Dataset | Callable[[PRNGKeyArray], Dataset]
+    optimiser: Callable[..., optax.GradientTransformation]
+    hyper: Mapping[str, Any]
+    loss: Callable[[Array, Array], Array]
+    probes: Mapping[str, Callable[[Any, Dataset, Snapshot], Any]]
+    apply: Callable[[Any, Array, PRNGKeyArray | None, bool], Array]
+    about: Mapping[str, Quantity] = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
+    accuracy: bool = eqx.field(static=True)
+    seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
+    x64: bool = eqx.field(static=True)  # pyright: ignore
+
+    def __init__(
+        self, *, model: Callable[[PRNGKeyArray], Any],
+        data: Dataset | Callable[[PRNGKeyArray], Dataset],
+        optimiser: Callable[..., optax.GradientTransformation],
+        hyper: Mapping[str, Any],
+        loss: Callable[[Array, Array], Array],
+        probes: Mapping[str, Callable[[Any, Dataset, Snapshot], Any]] | None = None,
+        apply: Callable[[Any, Array, PRNGKeyArray | None, bool], Array] = batch_first,
+        about: Mapping[str, Quantity] | None = None,
+        batch_size: int | None = None, accuracy: bool = True,
+        seeds_by: Literal["vmap", "map"] = "vmap", x64: bool = False,
+    ):  # fmt: skip
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if isinstance(data, Dataset) and batch_size and batch_size > len(data.x_train):
+            raise ValueError(
+                f"batch_size {batch_size} is more than the {len(data.x_train)} training examples"
+            )
+        self.model, self.data, self.optimiser = model, data, optimiser
+        self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+        self.loss, self.probes, self.apply = loss, dict(probes or {}), apply
+        self.about = _Frozen(about or {})
+        self.batch_size, self.accuracy = batch_size, accuracy
+        self.seeds_by, self.x64 = seeds_by, x64
+
+    def init(self, key: PRNGKeyArray) -> SupervisedState:
+        model_key, data_key, step_key = jax.random.split(key, 3)
+        model = self.model(model_key)
+        data = None if isinstance(self.data, Dataset) else self.data(data_key)
+        optimiser = self.optimiser(**self.hyper).init(trainable(model))
+        return SupervisedState(model, optimiser, data, step_key, jnp.int32(0))
+
+    def dataset(self, state: SupervisedState) -> Dataset:
+        """The data that this state learns from."""
+        return self.data if isinstance(self.data, Dataset) else state.data  # pyright: ignore
+
+    def objective(self, outputs: Array, labels: Array, step: Array) -> Float[Array, ""]:
+        """What is minimised. Override it where the loss changes with the step."""
+        return self.loss(outputs, labels).mean()
+
+    def batch(self, state: SupervisedState) -> tuple[Array, Array]:
+        """Inputs and labels of the batch that the next step uses."""
+        data = self.dataset(state)
+        if self.batch_size is None:
+            return data.x_train, data.y_train
+        n = len(data.x_train)
+        epoch, place = jnp.divmod(state.step, n // self.batch_size)
+        places = place * self.batch_size + jnp.arange(self.batch_size)
+        rows = shuffled(jax.random.fold_in(state.key, epoch), places, n)
+        return data.x_train[rows], data.y_train[rows]
+
+    def gradients(self, model: Any, x: Array, y: Array, key: Any, step: Array) -> tuple[Any, list]:
+        """Gradients of the objective in training mode, and what batch normalisations saw."""
+        params, rest = eqx.partition(model, trainable_leaves(model))
+
+        def value(params: Any) -> tuple[Array, list]:
+            model = eqx.combine(params, rest)
+            with batch_statistics(model) as seen:
+                outputs = self.apply(model, x, key, True)
+            return self.objective(outputs, y, step), seen
+
+        return jax.grad(value, has_aux=True)(params)
+
+    def step(self, state: SupervisedState) -> SupervisedState:
+        x, y = self.batch(state)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x5EED), state.step)
+        gradients, seen = self.gradients(state.model, x, y, key, state.step)
+        updates, optimiser = self.optimiser(**self.hyper).update(
+            gradients, state.optimiser, trainable(state.model)
+        )
+        model = update_statistics(eqx.apply_updates(state.model, updates), seen)
+        return SupervisedState(model, optimiser, state.data, state.key, state.step + 1)
+
+    def observe(self, state: SupervisedState) -> dict[str, Array]:
+        data, model = self.dataset(state), state.model
+        train = self.apply(model, data.x_train, None, False)
+        test = self.apply(model, data.x_test, None, False)
+        seen = {
+            "train_loss": self.objective(train, data.y_train, state.step),
+            "test_loss": self.objective(test, data.y_test, state.step),
+        }
+        if self.accuracy:
+            seen["train_accuracy"] = accuracy(train, data.y_train)
+            seen["test_accuracy"] = accuracy(test, data.y_test)
+        if self.probes:
+            gradients, _ = self.gradients(model, data.x_train, data.y_train, None, state.step)
+            snapshot = Snapshot(train, test, gradients, state.step)
+            for name, probe in self.probes.items():
+                found = probe(model, data, snapshot)
+                seen |= found if isinstance(found, dict) else {name: found}
+        return seen
+
+    def quantities(self) -> dict[str, Quantity]:
+        own = {
+            "train_loss": Quantity("nats or squared units", about="training loss"),
+            "test_loss": Quantity("nats or squared units", about="test loss"),
+            "train_accuracy": Quantity("1", about="training accuracy"),
+            "test_accuracy": Quantity("1", about="test accuracy"),
+        }
+        return own | dict(self.about)
+
+
+class _Frozen(dict):
+    """A mapping that may be a static field: equal where its contents are written alike."""
+
+    def __hash__(self) -> int:  # pyright: ignore
+        return hash(repr(sorted(self.items())))
+
+
+def accuracy(
+    outputs: Float[Array, "batch classes"], labels: Int[Array, " batch"] | Float[Array, "batch c"]
+) -> Float[Array, ""]:
+    """Share of examples whose largest output is at the label (an index, or a one-hot row)."""
+    if labels.ndim == outputs.ndim:
+        labels = labels.argmax(axis=-1)
+    right = (outputs.argmax(axis=-1) == labels).sum()
+    # A compiler may multiply by a rounded 1/n, so that 1 is only almost reached.
+    return jnp.where(right == len(labels), 1.0, right / len(labels)).astype(jnp.float32)
+
+
+def shuffled(key: PRNGKeyArray, places: Int[Array, " k"], n: int) -> Int[Array, " k"]:
+    """Images of `places` under a random permutation of range(n), without making it whole.
+
+    A four-round Feistel network on the next even power of two, walked until it lands inside, so
+    that an epoch's order costs a few integer operations for each example of the batch. (A sort for
+    each epoch would run at every step, since seeds that run side by side cannot branch.)
+    """
+    half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+    mask = jnp.uint32((1 << half) - 1)
+    round_keys = jax.random.bits(key, (4,), jnp.uint32)
+
+    def mix(x: Array) -> Array:
+        left, right = x >> half, x & mask
+        for k in round_keys:
+            h = (right ^ k) * jnp.uint32(0x9E3779B1)
+            h = (h ^ (h >> 15)) * jnp.uint32(0x85EBCA77)
+            left, right = right, left ^ ((h ^ (h >> 13)) & mask)
+        return (left << half) | right
+
+    def outside(x: Array) -> Array:
+        return (x >= n).any()
+
+    def walk(x: Array) -> Array:
+        return jnp.where(x >= n, mix(x), x)
+
+    first = mix(places.astype(jnp.uint32))
+    return jax.lax.while_loop(outside, walk, first).astype(jnp.int32)

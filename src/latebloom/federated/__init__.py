@@ -1,5 +1,0 @@
-"""Federated optimisation in which clients finish late, each at its own pace."""
-
-from latebloom.federated.planning import ClientLog, Plan, client_log, plan
-
-__all__ = ["ClientLog", "Plan", "client_log", "plan"]

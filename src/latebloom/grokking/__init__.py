@@ -1,6 +1,0 @@
-"""Abilities that appear late: what delays generalisation, and what brings it about."""
-
-from latebloom.grokking.diagnosis import Diagnosis, Finding, PerExample, diagnose
-from latebloom.grokking.interventions import without_true_class_gradient
-
-__all__ = ["Diagnosis", "Finding", "PerExample", "diagnose", "without_true_class_gradient"]

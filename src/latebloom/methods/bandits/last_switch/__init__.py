@@ -1,0 +1,107 @@
+"""Last-switch dependent bandits: arms that pay by how long they rested, or ran, plans and learners."""
+
+from latebloom.methods.bandits.last_switch.environment import (
+    Fixed,
+    LastSwitch,
+    Seen,
+    average_reward,
+    pays_now,
+    run_rounds,
+    stack,
+)
+from latebloom.methods.bandits.last_switch.evaluation import Comparison, best_rounding, compare
+from latebloom.methods.bandits.last_switch.learning import (
+    Learner,
+    exploration_schedule,
+    isotonic_payoffs,
+    optimistic_payoffs,
+)
+from latebloom.methods.bandits.last_switch.oracle import (
+    Optimum,
+    best_periodic,
+    best_policy,
+    cycle_value,
+    dyadic_schedule,
+)
+from latebloom.methods.bandits.last_switch.payoffs import (
+    Instances,
+    advance,
+    is_monotone,
+    position_of,
+    state_of,
+    table,
+)
+from latebloom.methods.bandits.last_switch.planner import (
+    GUARANTEE,
+    Drawn,
+    Plan,
+    Planned,
+    expected_virtual,
+    make_plan,
+    plan_of,
+    round_plan,
+    virtual_position,
+)
+from latebloom.methods.bandits.last_switch.policies import (
+    UCB1,
+    BlockLearner,
+    Follow,
+    Lookahead,
+    Recording,
+    best_sequence,
+    upper_confidence,
+)
+from latebloom.methods.bandits.last_switch.relaxation import (
+    Relaxation,
+    cycle_values,
+    horizon_bound,
+    relax,
+)
+
+__all__ = [
+    "GUARANTEE",
+    "UCB1",
+    "BlockLearner",
+    "Comparison",
+    "Drawn",
+    "Fixed",
+    "Follow",
+    "Instances",
+    "LastSwitch",
+    "Learner",
+    "Lookahead",
+    "Optimum",
+    "Plan",
+    "Planned",
+    "Recording",
+    "Relaxation",
+    "Seen",
+    "advance",
+    "average_reward",
+    "best_periodic",
+    "best_policy",
+    "best_rounding",
+    "best_sequence",
+    "compare",
+    "cycle_value",
+    "cycle_values",
+    "dyadic_schedule",
+    "expected_virtual",
+    "exploration_schedule",
+    "horizon_bound",
+    "is_monotone",
+    "isotonic_payoffs",
+    "make_plan",
+    "optimistic_payoffs",
+    "pays_now",
+    "plan_of",
+    "position_of",
+    "relax",
+    "round_plan",
+    "run_rounds",
+    "stack",
+    "state_of",
+    "table",
+    "upper_confidence",
+    "virtual_position",
+]

@@ -1,0 +1,1 @@
+"""When to prune, and where to start again."""

@@ -1,0 +1,77 @@
+"""Critical periods: early deficits do lasting harm, equal ones later do not, even in linear networks.
+
+Kleinman, Achille, Soatto (ICLR 2024, arXiv 2308.12221).
+"""
+
+from latebloom.methods.critical_periods.deficits import Deficit, Pathways, blur, pathway_outputs
+from latebloom.methods.critical_periods.factorisation import (
+    Curriculum,
+    DeficitSweep,
+    GivenTasks,
+    LowRankTasks,
+    Task,
+    gaussian_factors,
+    product,
+)
+from latebloom.methods.critical_periods.modes import (
+    ModeCompetition,
+    age,
+    dominance,
+    drift,
+    euler,
+    runge_kutta,
+    settle,
+    strength,
+)
+from latebloom.methods.critical_periods.pathways import TwoPathways, aligned_layers, hierarchy
+from latebloom.methods.critical_periods.sensitivity import (
+    DeprivedTraining,
+    Sensitivity,
+    Views,
+    Window,
+    critical_window,
+    lasting_harm,
+    sensitivity,
+    shares,
+)
+from latebloom.methods.critical_periods.spectral import (
+    SpectralFlow,
+    end_to_end_velocity,
+    spectral_velocity,
+)
+
+__all__ = [
+    "Curriculum",
+    "Deficit",
+    "DeficitSweep",
+    "DeprivedTraining",
+    "GivenTasks",
+    "LowRankTasks",
+    "ModeCompetition",
+    "Pathways",
+    "Sensitivity",
+    "SpectralFlow",
+    "Task",
+    "TwoPathways",
+    "Views",
+    "Window",
+    "age",
+    "aligned_layers",
+    "blur",
+    "critical_window",
+    "dominance",
+    "drift",
+    "end_to_end_velocity",
+    "euler",
+    "gaussian_factors",
+    "hierarchy",
+    "lasting_harm",
+    "pathway_outputs",
+    "product",
+    "runge_kutta",
+    "sensitivity",
+    "settle",
+    "shares",
+    "spectral_velocity",
+    "strength",
+]

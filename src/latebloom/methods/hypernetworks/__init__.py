@@ -1,0 +1,1 @@
+"""One network for every value of a setting."""

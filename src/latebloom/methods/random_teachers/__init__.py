@@ -1,0 +1,31 @@
+"""Students of random teachers: what distillation does when there is nothing to distil.
+
+Sarnthein, Bachmann, Anagnostidis, Hofmann (ICML 2023, arXiv 2302.12091).
+"""
+
+from latebloom.methods.random_teachers.distillation import Distillation, divergence
+from latebloom.methods.random_teachers.gratings import gratings
+from latebloom.methods.random_teachers.landscape import Landscape, Plane, on_grid, plane_through
+from latebloom.methods.random_teachers.network import (
+    BottleneckHead,
+    ConvEncoder,
+    Distilled,
+    start_near,
+)
+from latebloom.methods.random_teachers.probing import linear_probe, nearest_neighbours
+
+__all__ = [
+    "BottleneckHead",
+    "ConvEncoder",
+    "Distillation",
+    "Distilled",
+    "Landscape",
+    "Plane",
+    "divergence",
+    "gratings",
+    "linear_probe",
+    "nearest_neighbours",
+    "on_grid",
+    "plane_through",
+    "start_near",
+]

@@ -1,0 +1,1 @@
+"""When to warm up and when to decay."""

@@ -1,1 +1,0 @@
-"""When to warm up, decay, stop, prune and listen."""

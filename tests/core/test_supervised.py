@@ -1,0 +1,151 @@
+"""Supervised learning against hand-written loops; batches, batch statistics, borders."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latebloom import losses, nn, unfold
+from latebloom.core.statistics import trainable_leaves
+from latebloom.core.training import Dataset, Supervised, accuracy, per_example, shuffled
+
+rng = np.random.default_rng(0)
+X = jnp.asarray(rng.normal(size=(40, 5)), jnp.float32)
+Y = jnp.asarray(rng.integers(0, 3, 40), jnp.int32)
+DATA = Dataset(X[:30], Y[:30], X[30:], Y[30:])
+
+
+def mlp(key):
+    return nn.MLP(5, (8,), 3, key=key)
+
+
+def process(**changes):
+    options = dict(
+        model=mlp, data=DATA, optimiser=optax.adamw, loss=losses.cross_entropy,
+        hyper={"learning_rate": 0.01, "weight_decay": 0.1},
+    )  # fmt: skip
+    return Supervised(**(options | changes))
+
+
+def test_full_batches_are_a_plain_optax_loop():
+    trace = unfold(process(), seeds=[3], steps=20, every=5)
+    model_key, _, _ = jax.random.split(jax.random.key(3), 3)
+    model = mlp(model_key)
+    optimiser = optax.adamw(0.01, weight_decay=0.1)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    state = optimiser.init(params)
+
+    def loss(params, x, y):
+        return losses.cross_entropy(eqx.combine(params, static)(x), y).mean()
+
+    expected = []
+    for step in range(21):
+        if step % 5 == 0:
+            expected.append(float(loss(params, X[30:], Y[30:])))
+        updates, state = optimiser.update(jax.grad(loss)(params, X[:30], Y[:30]), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(trace.test_loss.sel(seed=3), expected, rtol=1e-4)
+
+
+@given(st.integers(1, 700), st.integers(0, 2**31 - 1))
+@settings(max_examples=60, deadline=None)
+def test_shuffled_is_a_permutation(n, seed):
+    order = np.asarray(jax.jit(partial(shuffled, n=n))(jax.random.key(seed), jnp.arange(n)))
+    assert sorted(order) == list(range(n))
+
+
+def test_shuffled_orders_differ_and_look_random():
+    keys = jax.vmap(jax.random.key)(jnp.arange(200))
+    orders = np.asarray(jax.jit(jax.vmap(lambda k: shuffled(k, jnp.arange(100), 100)))(keys))
+    assert len({tuple(o) for o in orders}) == 200
+    means = orders.mean(axis=0)  # each place sees all samples: 49.5 with standard error 2
+    assert abs(means - 49.5).max() < 4.5 * 100 / np.sqrt(12 * 200)
+
+
+def test_an_epoch_visits_every_example_once():
+    p = process(batch_size=7)
+    state = p.init(jax.random.key(0))
+    rows = []
+    for step in range(4):
+        x, _ = p.batch(state._replace(step=jnp.int32(step)))
+        rows += [int(np.flatnonzero((np.asarray(X) == np.asarray(v)).all(axis=1))[0]) for v in x]
+    assert len(set(rows)) == 28 and max(rows) < 30
+
+
+def test_batches_follow_the_seed_not_the_clock():
+    a, b = (unfold(process(batch_size=5), seeds=[1], steps=30, every=10) for _ in range(2))
+    assert a.train_loss.values.tobytes() == b.train_loss.values.tobytes()
+
+
+def test_accuracy_counts_exactly():
+    logits = jnp.eye(3)[jnp.array([0, 1, 2, 2])]
+    assert accuracy(logits, jnp.array([0, 1, 2, 2])) == 1.0
+    assert accuracy(logits, jnp.array([1, 2, 0, 0])) == 0.0
+    assert accuracy(logits, jnp.array([0, 1, 2, 0])) == 0.75
+    assert accuracy(logits, jnp.eye(3)[jnp.array([0, 1, 2, 0])]) == 0.75
+
+
+def plain_equinox(key):
+    return eqx.nn.MLP(5, 3, 8, 1, key=key)
+
+
+def test_plain_equinox_modules_train_too():
+    trace = unfold(process(model=plain_equinox, apply=per_example), seeds=2, steps=50, every=50)
+    assert (trace.train_loss.values[:, -1] < trace.train_loss.values[:, 0]).all()
+
+
+def normed(key):
+    return nn.MLP(5, (8, 6), 3, key=key, norm="batch")
+
+
+def test_batch_statistics_move_to_what_training_sees():
+    p = process(model=normed, hyper={"learning_rate": 0.0, "weight_decay": 0.0})
+    state = p.init(jax.random.key(0))
+    step = jax.jit(lambda s: p.step(s))
+    for _ in range(150):
+        state = step(state)
+    hidden = state.model.layers[0](X[:30])
+    np.testing.assert_allclose(state.model.norms[0].mean, hidden.mean(0), atol=1e-4)
+    np.testing.assert_allclose(state.model.norms[0].variance, hidden.var(0), rtol=1e-3)
+    train, test = (state.model(X[:30], train=t) for t in (True, False))
+    np.testing.assert_allclose(train, test, atol=1e-3)
+
+
+def test_weight_decay_leaves_running_statistics_alone():
+    p = process(model=normed, hyper={"learning_rate": 0.0, "weight_decay": 1e9})
+    leaves = jax.tree.leaves(trainable_leaves(p.init(jax.random.key(0)).model))
+    assert leaves.count(False) == 4
+    kept = eqx.filter(nn.BatchNorm(2), trainable_leaves(nn.BatchNorm(2)))
+    assert kept.mean is None and kept.variance is None and kept.scale is not None
+
+
+def test_batch_norm_by_hand():
+    x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    out = nn.BatchNorm(2, eps=0.0)(x, train=True)
+    np.testing.assert_allclose(out, [[-1, -1], [1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(nn.BatchNorm(2, eps=0.0)(x), x)
+
+
+def test_bad_arguments_are_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="batch_size 31 is more than the 30"):
+        process(batch_size=31)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        process(batch_size=0)
+    with pytest.raises(ValueError, match="x_train has 3 examples and y_train 2"):
+        Dataset(X[:3], Y[:2], X, Y)
+
+
+def test_hyperparameters_share_one_program():
+    from latebloom.core import unfold as core
+
+    unfold(process(), seeds=2, steps=4)
+    before = len(core._compiled)
+    other = process(hyper={"learning_rate": 0.3, "weight_decay": 0.0})
+    unfold(other, seeds=2, steps=4)
+    assert len(core._compiled) == before

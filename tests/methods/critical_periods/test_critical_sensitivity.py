@@ -1,0 +1,220 @@
+"""Deficits of one pathway, training at many onsets, and where the critical period ends."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import ndimage
+
+from latebloom.methods.critical_periods import (
+    Deficit,
+    Pathways,
+    Views,
+    blur,
+    critical_window,
+    pathway_outputs,
+    sensitivity,
+    shares,
+)
+from latebloom.nn import MLP
+
+KEY = jax.random.key(0)
+X = jax.random.normal(KEY, (6, 4))
+
+
+def seen(kind, strength, step=3, x=X):
+    return Deficit(kind, 1, 2, 5, strength).on_input(x, step, KEY)
+
+
+def test_when_a_deficit_is_active():
+    deficit = Deficit("gate", 1, 2, 5)
+    assert [bool(deficit.active(t)) for t in range(9)] == [False] * 2 + [True] * 5 + [False] * 2
+    moved = deficit.at(0, 1)
+    assert moved.active(0) and not moved.active(1)
+    assert deficit.at(4).active(8)
+
+
+@pytest.mark.parametrize("kind", ["gate", "remove", "noise", "mask"])
+def test_inputs_are_whole_before_and_after(kind):
+    for step in (0, 1, 7, 20):
+        np.testing.assert_array_equal(seen(kind, 0.7, step), X)
+
+
+def test_what_a_deprived_pathway_sees():
+    np.testing.assert_allclose(seen("remove", 1.0), 0)
+    np.testing.assert_allclose(seen("remove", 0.25), 0.75 * X)
+    np.testing.assert_array_equal(seen("gate", 1.0), X)
+    wide = jnp.zeros((4000, 5))
+    noise = np.asarray(seen("noise", 2.0, x=wide))
+    assert noise.std() == pytest.approx(2, rel=0.05)
+    assert np.abs(noise - np.asarray(seen("noise", 2.0, step=4, x=wide))).mean() > 1
+    ones = jnp.ones((3, 1000))
+    masked = np.asarray(seen("mask", 0.3, x=ones))
+    assert masked.mean() == pytest.approx(0.7, abs=0.05)
+    np.testing.assert_array_equal(masked, seen("mask", 0.3, step=6, x=ones))
+    assert (masked == masked[:1]).all()  # the same features in every example
+
+
+def test_blur_against_scipy():
+    image = np.random.default_rng(0).normal(size=(21, 31))
+    image[:6] = image[-6:] = 0
+    image[:, :6] = image[:, -6:] = 0
+    wanted = ndimage.gaussian_filter(image, 1.2, truncate=8, mode="constant")
+    found = blur(jnp.asarray(image[None], jnp.float32), 1.2)[0]
+    np.testing.assert_allclose(found[6:-6, 6:-6], wanted[6:-6, 6:-6], atol=1e-4)
+    np.testing.assert_allclose(blur(jnp.ones((1, 5, 4)), 3.0), 1, rtol=1e-5)
+    np.testing.assert_allclose(blur(X[None], 0.0)[0], X, atol=1e-6)
+    with pytest.raises(ValueError, match="height, width"):
+        blur(X, 1.0)
+
+
+class Scale(eqx.Module):
+    weight: jax.Array
+
+    def __call__(self, x):
+        return self.weight * x
+
+
+def test_a_gate_stops_the_gradient_and_nothing_else():
+    paths, views = (Scale(jnp.float32(2)), Scale(jnp.float32(3))), (X, X)
+    deficit = Deficit("gate", 1, 0, 2)
+
+    def slopes(step):
+        def loss(paths):
+            return sum(pathway_outputs(paths, views, deficit, step, KEY)).sum()
+
+        return loss(paths), jax.grad(loss)(paths)
+
+    (inside, gated), (outside, free) = slopes(0), slopes(2)
+    assert inside == outside
+    assert gated[0].weight == free[0].weight == X.sum()
+    assert gated[1].weight == 0 and free[1].weight == X.sum()
+    often = Deficit("gate", 1, 0, 1000, 0.9)
+    shut = jax.vmap(lambda t: jax.grad(lambda y: often.on_output(y, t, KEY))(1.0) == 0)
+    assert shut(jnp.arange(1000)).mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: Deficit("deaf"), "gate, remove, noise, blur, mask"),  # pyright: ignore
+        (lambda: Deficit("mask", strength=1.5), "between 0 and 1"),
+        (lambda: Deficit("noise", strength=-1), "at least 0"),
+        (lambda: pathway_outputs([jnp.sin], [X, X]), "1 pathways but 2 views"),
+        (lambda: pathway_outputs([jnp.sin], [X], Deficit("gate"), 0, KEY), "only 1"),
+        (lambda: pathway_outputs([jnp.sin, jnp.sin], [X, X], Deficit("gate")), "needs a key"),
+        (lambda: Views((X,), X, (X,), X), "two views or more"),
+        (lambda: Views((X, X[:3]), X, (X, X), X), "view 1 of the train part has 3"),
+        (lambda: critical_window([0, 1], np.ones((1, 2))), "two or more"),
+        (lambda: critical_window([0, 1], np.ones((3, 2)), level=1.0), "between 0 and 1"),
+    ],
+)
+def test_bad_inputs(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_shares_by_hand():
+    y = np.array([0, 1, 1, 0])
+    sure = 2.0 * jax.nn.one_hot(y, 2)
+    np.testing.assert_allclose(shares(jnp.stack([3 * sure, sure]), jnp.asarray(y)), [0.75, 0.25])
+    np.testing.assert_allclose(shares(jnp.stack([sure, sure]), jax.nn.one_hot(y, 2)), [0.5, 0.5])
+
+
+def test_a_window_worked_by_hand():
+    onsets, mean = [0, 100, 200, 300], np.array([1.0, 0.8, 0.2, 0.0])
+    harm = mean + 0.02 * np.array([[1], [-1], [0.5], [-0.5]])
+    window = critical_window(onsets, harm)
+    assert window.harmful and window.worst == 0 and window.most == pytest.approx(1)
+    assert window.closes == pytest.approx(150)  # half-way from 0.8 to 0.2
+    assert 140 < window.low <= window.closes <= window.high < 160
+    assert "closes at step 150" in str(window)
+    assert critical_window(onsets, harm, level=0.9).closes == pytest.approx(50)
+
+
+def test_windows_that_stay_open_and_harm_that_is_none():
+    flat = 1 + 0.01 * np.random.default_rng(0).normal(size=(5, 3))
+    assert critical_window([0, 1, 2], flat).closes == np.inf
+    assert "still open" in str(critical_window([0, 1, 2], flat))
+    nothing = np.random.default_rng(0).normal(size=(6, 4))
+    window = critical_window([0, 1, 2, 3], nothing)
+    assert not window.harmful and np.isnan(window.closes)
+    assert "no deficit" in str(window)
+
+
+def test_the_interval_covers_the_true_end():
+    rng, covered = np.random.default_rng(1), 0
+    onsets = np.arange(0, 500, 50)
+    curve = 1 / (1 + np.exp((onsets - 210) / 40))
+    truth = critical_window(onsets, np.stack([curve, curve]) + 1e-9).closes
+    for _ in range(60):
+        window = critical_window(onsets, curve + 0.1 * rng.normal(size=(12, 10)), draws=300)
+        covered += window.low <= truth <= window.high
+    assert covered >= 48
+
+
+def network(key):
+    keys = jax.random.split(key, 2)
+    return Pathways(tuple(MLP(3, (8,), 2, key=k, activation="tanh") for k in keys))
+
+
+def two_views(n=120):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, n)
+    views = tuple(rng.normal(size=(n, 3)) + 1.5 * (2 * y[:, None] - 1) for _ in range(2))
+    half = n // 2
+    return Views(tuple(v[:half] for v in views), y[:half], tuple(v[half:] for v in views), y[half:])
+
+
+TRAIN = {
+    "model": network,
+    "data": two_views(),
+    "onsets": (0, 20, 120),
+    "steps": 200,
+    "optimiser": lambda rate: optax.sgd(rate),
+    "hyper": {"rate": 0.3},
+    "batch_size": 20,
+    "seeds": 3,
+    "progress": False,
+}
+train = partial(sensitivity, **TRAIN)
+
+
+def test_early_gates_cost_the_pathway_its_share():
+    found = train(deficit=Deficit("gate", 1, 0, 40))
+    harm = found.harm()
+    assert harm.shape == (3, 3)
+    assert (harm[:, 0] > 0.1).all() and (np.abs(harm[:, 2]) < 0.05).all()
+    assert found.window().harmful
+    assert found.curve.onset.tolist() == [-1, 0, 20, 120]
+    np.testing.assert_allclose(
+        found.curve.share[0] - found.curve.share[1:], harm.mean(axis=0), rtol=1e-5
+    )
+    trace = found.trace
+    np.testing.assert_allclose(trace.share.sum("path"), 1, rtol=1e-4)
+    # A run is the run without a deficit until its onset.
+    early, none = trace.sel(onset=20), trace.sel(onset=-1)
+    np.testing.assert_array_equal(early.train_loss[:, :6], none.train_loss[:, :6])
+    assert (early.train_loss[:, 8] != none.train_loss[:, 8]).all()
+
+
+def test_a_deficit_of_the_first_pathway_is_the_other_way_round():
+    found = train(deficit=Deficit("remove", 0, 0, 40), onsets=(0, 120), seeds=2)
+    assert (found.harm()[:, 0] > 0.1).all()
+
+
+def test_sensitivity_refuses_runs_that_make_no_sense():
+    with pytest.raises(ValueError, match="over by the end of the run, step 200"):
+        train(deficit=Deficit("gate", 1, 0, 81))
+    with pytest.raises(ValueError, match="at least 1 step"):
+        train(deficit=Deficit("gate", 1, 0, 0))
+    with pytest.raises(ValueError, match="increasing"):
+        train(deficit=Deficit("gate", 1, 0, 5), onsets=(5, 5))
+    with pytest.raises(ValueError, match="only 2 views"):
+        train(deficit=Deficit("gate", 2, 0, 5))
+    with pytest.raises(ValueError, match="batch_size"):
+        train(deficit=Deficit("gate", 1, 0, 5), batch_size=61)

@@ -1,0 +1,121 @@
+"""diagnose() on networks made to have one obstacle each."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from latebloom import nn
+from latebloom.data import Dataset
+from latebloom.methods.grokking import PerExample, diagnose, without_true_class_gradient
+
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(1), (120, 6))
+Y = (X[:, 0] * X[:, 1] > 0).astype(jnp.int32) + (X[:, 2] > 0.5)
+DATA = Dataset(X[:80], Y[:80], X[80:], Y[80:])
+
+
+def train(model, steps, rate, scale=1.0):
+    """Plain gradient descent on cross-entropy."""
+    optimiser = optax.adam(rate)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def loss(p):
+        logits = eqx.combine(p, static)(X[:80])
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, Y[:80]).mean()
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimiser.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), length=steps)
+    return eqx.combine(params, static)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    initial = nn.MLP(6, (32,), 3, key=KEY, use_bias=False)
+    return initial, train(initial, 800, 0.01)
+
+
+def test_a_network_with_huge_logits_has_collapsed(fitted):
+    initial, model = fitted
+    scaled = eqx.tree_at(lambda m: m.layers[-1].weight, model, model.layers[-1].weight * 300)
+    found = diagnose(scaled, DATA, initial=initial)
+    assert found.train_accuracy == 1
+    assert "softmax collapse" in found.causes
+    assert found.findings[0].evidence["collapsed_fraction"] > 0.9
+    assert "stablemax" in str(found)
+
+
+def test_a_fitted_network_that_goes_on_only_scales_its_logits(fitted):
+    """A one-layer homogeneous network that separates the data: descent is along the weights."""
+    teacher = nn.MLP(6, (), 3, key=KEY, use_bias=False)
+    labels = teacher(X).argmax(-1)
+    scaled = eqx.tree_at(lambda m: m.layers[0].weight, teacher, teacher.layers[0].weight * 30)
+    data = Dataset(X[:3], labels[:3], X[3:], labels[3:])
+    along = jax.grad(lambda c: -jnp.log(jax.nn.softmax(c * scaled(X[:3]))).mean())(1.0)
+    assert jnp.isfinite(along)
+    found = diagnose(scaled, data, initial=teacher)
+    evidence = found.findings[1].evidence
+    gradient = jax.grad(
+        lambda w: optax.losses.softmax_cross_entropy_with_integer_labels(
+            X[:3] @ w, labels[:3]
+        ).mean()
+    )(scaled.layers[0].weight)
+    w = np.asarray(scaled.layers[0].weight, np.float64).ravel()
+    g = np.asarray(gradient, np.float64).ravel()
+    share = max(-(w @ g) / np.linalg.norm(w) / np.linalg.norm(g), 0) ** 2
+    np.testing.assert_allclose(evidence["share_of_gradient_along_the_weights"], share, rtol=1e-3)
+
+
+def test_a_network_with_a_large_output_scale_is_lazy():
+    initial = nn.MLP(6, (256,), 3, key=KEY, logit_scale=300.0)
+    lazy = diagnose(train(initial, 300, 1e-5), DATA, initial=initial)
+    assert "laziness" in lazy.causes
+    assert lazy.findings[2].evidence["agreement_with_linearised"] > 0.95
+
+
+def test_a_rich_network_is_not_lazy_and_an_unfitted_one_has_nothing_to_blame(fitted):
+    initial, model = fitted
+    assert "laziness" not in diagnose(model, DATA, initial=initial).causes
+    assert diagnose(initial, DATA).causes == ()
+    assert "cannot be told" in str(diagnose(model, DATA))
+
+
+def test_plain_equinox_modules_are_welcome():
+    model = eqx.nn.MLP(6, 3, 8, 1, key=KEY)
+    found = diagnose(PerExample(model), DATA, initial=PerExample(model))
+    assert found.findings[2].evidence["kernel_movement"] == 0
+
+
+def test_bad_input_is_refused_in_a_sentence(fitted):
+    initial, model = fitted
+    one_hot = Dataset(X, jax.nn.one_hot(Y, 3), X, jax.nn.one_hot(Y, 3))
+    with pytest.raises(ValueError, match="must be class indices"):
+        diagnose(model, one_hot)
+    broken = eqx.tree_at(lambda m: m.layers[0].weight, model, model.layers[0].weight * jnp.nan)
+    with pytest.raises(ValueError, match=r"layers\[0\].weight is not finite"):
+        diagnose(broken, DATA)
+    with pytest.raises(ValueError, match="a label is 9, but the model has 3 classes"):
+        diagnose(model, Dataset(X, Y.at[0].set(9), X, Y))
+    with pytest.raises(ValueError, match=r"logits \[n, classes\]"):
+        diagnose(lambda x: model(x)[:, 0], DATA)
+    with pytest.raises(ValueError, match="same arrays"):
+        diagnose(model, DATA, initial=nn.MLP(6, (8,), 3, key=KEY))
+
+
+def test_the_true_class_loses_its_gradient_only_when_told():
+    z, y = jnp.array([[1.0, 2.0, 0.5]]), jnp.array([1])
+
+    def loss(z, when):
+        cut = without_true_class_gradient(z, y, jnp.bool_(when))
+        return optax.losses.softmax_cross_entropy_with_integer_labels(cut, y)[0]
+
+    p = jax.nn.softmax(z[0])
+    np.testing.assert_allclose(jax.grad(loss)(z, False)[0], p - jnp.array([0, 1, 0]), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(z, True)[0], p * jnp.array([1, 0, 1]), rtol=1e-5)
+    assert loss(z, True) == loss(z, False)
