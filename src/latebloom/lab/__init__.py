@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latebloom.lab.application import Application, Applied, apply
-    from latebloom.lab.study import Budget, Claim, Figure, Paper, Study
+    from latebloom.lab.study import Budget, Claim, Figure, Need, Paper, Study, legacy_claim
     from latebloom.lab.verdict import Verdict, judge
 
 __all__ = [
@@ -16,13 +16,16 @@ __all__ = [
     "Budget",
     "Claim",
     "Figure",
+    "Need",
     "Paper",
     "Study",
     "Verdict",
     "apply",
     "judge",
+    "legacy_claim",
 ]
-_HOMES: dict[str, str] = dict.fromkeys(("Budget", "Claim", "Figure", "Paper", "Study"), "study")
+_STUDY = ("Budget", "Claim", "Figure", "Need", "Paper", "Study", "legacy_claim")
+_HOMES: dict[str, str] = dict.fromkeys(_STUDY, "study")
 _HOMES |= dict.fromkeys(("Application", "Applied", "apply"), "application")
 _HOMES |= dict.fromkeys(("Verdict", "judge"), "verdict")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,11 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from latebloom.lab.naming import nearest
 from latebloom.lab.settings import override
 
+if TYPE_CHECKING:
+    from latebloom.measures import Effect
+
 Traces = Mapping[str, xr.Dataset]
+BUDGETS = ("quick", "thorough", "full")  # from the least to the largest
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,29 @@ class Paper:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is run: seeds, arms (None: all), and settings laid over the arms' configs."""
+    """How much is run: seeds, and settings laid over the arms' configs.
+
+    Its arms are those that the claims of this budget read, and `also`, which only figures need;
+    full runs all. Smoke names its `arms` one by one (None: all).
+    """
 
     seeds: int
     arms: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     arm_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Need:
+    """A regime that the paper speaks in, reached where the effect's mean is beyond a threshold."""
+
+    effect: Effect
+    holds: str
+    reason: str  # what was not reached, where it was not
+
+    def __post_init__(self) -> None:
+        bound(self.holds, f"the need {self.reason!r}")
 
 
 @dataclass(frozen=True)
@@ -49,30 +70,61 @@ class Claim:
     """A claim of the paper, as a per-seed effect and the threshold that it must pass.
 
     `effect(traces)` returns one number a seed, NaN where a seed cannot say; `holds` is "> x" or
-    "< x". `arms` are those the effect reads.
+    "< x".
+
+    - `budget`: the least of quick, thorough and full that judges it.
+    - `null`: what scores without the thing claimed (untrained, shuffled, a trivial measure), as an
+      effect or a number. Where it passes the same threshold there is no evidence for the claim.
+    - `needs`: where one is not met the claim is out of reach, not contradicted.
+    - `added`: "after results" if it was, or "".
     """
 
     id: str
     text: str
     paper: str
-    arms: tuple[str, ...]
-    effect: Callable[[Traces], np.ndarray]
+    effect: Effect
     holds: str
     unit: str = "1"
+    budget: str = field(default="quick", kw_only=True)
+    null: Effect | float | None = field(default=None, kw_only=True)
+    needs: tuple[Need, ...] = field(default=(), kw_only=True)
+    added: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        parts = self.holds.split()
-        if len(parts) != 2 or parts[0] not in "<>" or not _is_number(parts[1]):
-            raise ValueError(f"claim {self.id}: holds must read '> x' or '< x', not {self.holds!r}")
+        bound(self.holds, f"claim {self.id}")
+        if self.budget not in BUDGETS:
+            raise ValueError(
+                f"claim {self.id}: its budget is one of {', '.join(BUDGETS)}, not {self.budget!r}"
+            )
 
     @property
-    def threshold(self) -> float:
-        return float(self.holds.split()[1])
+    def arms(self) -> tuple[str, ...]:
+        """The arms that it reads, for its effect, its null and its needs."""
+        read = [self.effect, self.null, *(need.effect for need in self.needs)]
+        return tuple(dict.fromkeys(arm for e in read for arm in getattr(e, "arms", ())))
 
-    @property
-    def above(self) -> bool:
-        """Whether the claim holds above its threshold (or else below it)."""
-        return self.holds.startswith(">")
+
+@dataclass(frozen=True)
+class _Plain:
+    """A function of the traces as an effect."""
+
+    arms: tuple[str, ...]
+    text: str
+    of: Callable[[Traces], np.ndarray]
+
+    def __call__(self, traces: Traces) -> np.ndarray:
+        return np.asarray(self.of(traces))
+
+
+class legacy_claim(Claim):
+    """A claim whose effect is a plain function. To be removed with the last study that uses it."""
+
+    def __init__(
+        self, id: str, text: str, paper: str, arms: tuple[str, ...],
+        effect: Callable[[Traces], np.ndarray], holds: str, unit: str = "1",
+    ):  # fmt: skip
+        plain: Any = _Plain(tuple(arms), text, effect)
+        super().__init__(id, text, paper, plain, holds, unit)
 
 
 @dataclass(frozen=True)
@@ -152,9 +204,10 @@ class Study:
         return configs
 
 
-def _is_number(text: str) -> bool:
+def bound(holds: str, whose: str = "the threshold") -> tuple[int, float]:
+    """A threshold "> x" or "< x" as (1 or -1, x). Raises `ValueError` for any other text."""
+    sign, _, limit = holds.partition(" ")
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return {">": 1, "<": -1}[sign], float(limit)
+    except (KeyError, ValueError):
+        raise ValueError(f"{whose}: holds must read '> x' or '< x', not {holds!r}") from None

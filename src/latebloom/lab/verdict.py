@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from latebloom.lab.study import Claim, Traces
+from latebloom.lab.study import Claim, Traces, bound
 
 Outcome = Literal["holds", "contradicted", "undecided", "not run"]
 
@@ -76,8 +76,8 @@ def judge(claim: Claim, traces: Traces) -> Verdict:
             *fixed, "undecided", None, None, None, claim.holds, claim.unit, 0, listed
         )  # fmt: skip
     low, high = interval(said)
-    sign = 1 if claim.above else -1
-    beyond = sorted([sign * (low - claim.threshold), sign * (high - claim.threshold)])
+    sign, limit = bound(claim.holds)
+    beyond = sorted([sign * (low - limit), sign * (high - limit)])
     outcome: Outcome = (
         "holds" if beyond[0] > 0 else "contradicted" if beyond[1] < 0 else "undecided"
     )

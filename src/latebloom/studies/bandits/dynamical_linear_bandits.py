@@ -19,7 +19,8 @@ from matplotlib.ticker import NullFormatter
 
 from latebloom.core.interaction import Interaction, Policy
 from latebloom.core.process import HostProcess, Process, Quantity, log_steps
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.bandits.dynamical_linear import (
     Bounds,

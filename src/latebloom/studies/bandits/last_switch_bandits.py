@@ -21,7 +21,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction, Policy
 from latebloom.core.process import HostProcess, Process, Quantity
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.lab.verdict import interval
 from latebloom.methods.bandits.last_switch import (

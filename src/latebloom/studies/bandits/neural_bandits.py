@@ -21,7 +21,8 @@ from matplotlib.ticker import NullFormatter
 from latebloom.core.interaction import Interaction
 from latebloom.core.process import HostProcess, Process, Quantity
 from latebloom.data import load, load_table
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.bandits.neural import (
     ArmNetwork,

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess, Quantity
 from latebloom.data import load_table
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.bandits.sparse_misspecified import baselines, nets, problem, recovery
 from latebloom.methods.bandits.sparse_misspecified.design import Design, g_optimal_design

@@ -25,7 +25,8 @@ from scipy import stats
 
 from latebloom.core.process import Process, log_steps
 from latebloom.data import load
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.critical_periods import (
     Deficit,

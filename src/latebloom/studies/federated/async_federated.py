@@ -20,7 +20,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.data import load, load_table
 from latebloom.data.images import image_names
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.pictures import gantt
 from latebloom.lab.study import Traces
 from latebloom.methods.federated import clock

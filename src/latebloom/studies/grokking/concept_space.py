@@ -19,7 +19,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
 from latebloom.core.process import Process
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.grokking.concept_space import (
     ConceptClassifier,

@@ -27,7 +27,8 @@ from scipy import stats
 from latebloom.core.process import Process, log_steps
 from latebloom.core.training import Snapshot, Supervised
 from latebloom.data import Dataset, ModularArithmetic, load
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.losses import mean_squared_error
 from latebloom.methods.grokking.lazy_rich import ClosedDynamics, ScaledMLP

@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 from latebloom.core.process import Quantity, log_steps
 from latebloom.core.training import Supervised, SupervisedState
 from latebloom.data import Dataset, load
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.losses import mean_squared_error
 from latebloom.methods.grokking.local_complexity_phases import (

@@ -16,7 +16,8 @@ import optax
 from latebloom import data, log_steps, losses, nn, optim, probes
 from latebloom.core.process import Quantity
 from latebloom.core.training import Dataset, Snapshot, Supervised, trainable
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.grokking.interventions import without_true_class_gradient
 

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import Process, Quantity
 from latebloom.data import load_table
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.hypernetworks.conditional_tasks import ShiftingCosts, Waves
 from latebloom.methods.hypernetworks.conditional_training import (

@@ -18,7 +18,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.learning_curves import (
     Frame,

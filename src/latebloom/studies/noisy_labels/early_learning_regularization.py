@@ -21,7 +21,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import Process
 from latebloom.data import Images, load
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.noisy_labels import (
     MNIST_PAIRS,

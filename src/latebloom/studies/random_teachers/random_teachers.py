@@ -23,7 +23,8 @@ from scipy import stats
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process
 from latebloom.data import load
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.compression.lottery import MaskedTraining, StepSchedule
 from latebloom.methods.compression.student_tickets import Classifier, StudentTicket

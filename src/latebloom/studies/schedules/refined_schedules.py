@@ -25,7 +25,8 @@ from scipy import ndimage, stats
 
 from latebloom.core.process import Process
 from latebloom.data import load, load_table
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, style
+from latebloom.lab import Budget, Figure, Paper, Study, style
+from latebloom.lab import legacy_claim as Claim
 from latebloom.lab.study import Traces
 from latebloom.methods.schedules.refinement import Refinement, fit_template, refine
 from latebloom.methods.schedules.schedule_sweep import Problem
