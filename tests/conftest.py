@@ -60,11 +60,11 @@ def few_programs_are_loaded():
     yield
     import jax
 
-    from latebloom.core import unfold as unfolding
+    from latebloom.core.runs import program as programs
 
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
-        unfolding._compiled.clear()
+        programs._compiled.clear()
         jax.clear_caches()
         gc.collect()
 

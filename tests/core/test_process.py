@@ -98,11 +98,11 @@ def test_hyperparameters_are_arguments_not_constants():
     np.testing.assert_allclose(
         trace.x.sel(seed=1).values[-1], by_hand(Walk(0.0), 1, 5)["x"][-1], rtol=1e-6
     )
-    from latebloom.core import unfold as unfolding
+    from latebloom.core.runs import program as programs
 
-    before = len(unfolding._compiled)
+    before = len(programs._compiled)
     unfold(Walk(rate=0.7), seeds=2, steps=5)
-    assert len(unfolding._compiled) == before
+    assert len(programs._compiled) == before
 
 
 @given(st.integers(1, 10**7), st.integers(1, 40))

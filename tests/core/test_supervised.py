@@ -142,7 +142,7 @@ def test_bad_arguments_are_refused_in_a_sentence():
 
 
 def test_hyperparameters_share_one_program():
-    from latebloom.core import unfold as core
+    from latebloom.core.runs import program as core
 
     unfold(process(), seeds=2, steps=4)
     before = len(core._compiled)

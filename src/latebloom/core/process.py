@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -17,6 +17,9 @@ class Quantity:
 
     `gaps=True` says that NaN is a legitimate value of it ("not defined here"), so that it does not
     count as divergence.
+
+    `over` is for what a step tells (see `Stepped`): how it is gathered over the steps since the
+    observation before: the last value, their mean, sum or largest.
     """
 
     units: str = "1"
@@ -24,6 +27,19 @@ class Quantity:
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     about: str = ""
     gaps: bool = False
+    over: Literal["last", "mean", "sum", "max"] = "last"
+
+
+class Stepped(NamedTuple):
+    """What a step may return: the state, and by name what the step saw on its way.
+
+    Norms of gradients, returns, events: they are recorded beside what `observe` returns, gathered as
+    `Quantity.over` says, and need no place in the state. Where no step has been made since the last
+    observation, a float is NaN (a sum is 0). They do not count as divergence.
+    """
+
+    state: Any
+    info: dict[str, Array]
 
 
 class Process(eqx.Module):
@@ -42,8 +58,26 @@ class Process(eqx.Module):
         raise NotImplementedError(f"{type(self).__name__} has no init")
 
     def step(self, state: Any) -> Any:
-        """The state one unit of learning time later, of the same structure."""
+        """The state one unit of learning time later, of the same structure, or a `Stepped`."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def turns(self) -> Sequence[int]:
+        """Steps after which `turn` is run, once, after the observation there, if there is one.
+
+        For what happens at some steps only: task borders, a pruning, a Fisher matrix.
+        """
+        return ()
+
+    def turn(self, state: Any) -> Any:
+        """The state across a turn, of the same structure. It costs nothing at other steps."""
+        return state
+
+    def searched(self, state: Any) -> Any:
+        """The part of the state that is searched for NaN at observations: all of it.
+
+        Override it to leave out a large buffer.
+        """
+        return state
 
     def observe(self, state: Any) -> dict[str, Array]:
         """What is recorded at the observation steps: arrays of fixed shapes."""
