@@ -275,18 +275,6 @@ def test_numbers_of_numpy_may_stand_on_either_side():
     assert isinstance(np.float64(2) / final("test"), Measure)
 
 
-def test_a_term_lists_the_functions_that_it_was_written_with():
-    @m.measure("first")
-    def first(trace):
-        return trace.test.values[:, 0]
-
-    assert final("test").own == () and (final("test")["a"] - 1).own == ()
-    assert (first["a"] - first["b"]).own == (first.of,)
-    assert at("test", first).own == (first.of,)
-    double = m.combined("double", twice := lambda v: 2 * v, first["a"])
-    assert double.own == (first.of, twice)
-
-
 def test_settings_of_a_trace():
     assert m.setting(trace(config={"rate": 0.5}, x=[[0] * 4]), "rate") == 0.5
 

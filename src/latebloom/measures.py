@@ -32,7 +32,6 @@ class _Term:
 
     __array_ufunc__ = None  # NumPy's numbers leave arithmetic to the term
     text: str
-    own: tuple[Callable[..., Any], ...] | None
 
     def __call__(self, source: Any) -> Any:
         raise NotImplementedError
@@ -72,17 +71,12 @@ class _Term:
 class Curve(_Term):
     """One number a seed and observation of one trace, as a `DataArray` [seed, step].
 
-    `of` may return an array [seed, step] over all observations too. `own` are the functions that
-    the term was written with, beyond the words of this module: `of` itself, unless it is given.
-    Raises `ValueError` where `of` gives another shape.
+    `of` may return an array [seed, step] over all observations too. Raises `ValueError` where it
+    gives another shape.
     """
 
     text: str
     of: Callable[[xr.Dataset], Any]
-    own: tuple[Callable[..., Any], ...] | None = None
-
-    def __post_init__(self) -> None:
-        _owns(self)
 
     def __call__(self, trace: xr.Dataset) -> xr.DataArray:
         values = self.of(trace)
@@ -100,47 +94,39 @@ class Curve(_Term):
 
     def __getitem__(self, part: slice) -> Curve:
         """Some of the observations, by position: `curve("value")[1:-1]`."""
-        inner = ":".join("" if i is None else str(i) for i in (part.start, part.stop))
-        text = f"{self.text}[{inner}]"
-        return Curve(text, lambda trace: self(trace).isel(step=part), self.own)
+        first, last = part.start, part.stop
+        text = f"{self.text}[{'' if first is None else first}:{'' if last is None else last}]"
+        return Curve(text, lambda trace: self(trace).isel(step=slice(first, last)))
 
 
 @dataclass(frozen=True)
 class Measure(_Term):
     """One number a seed of one trace, [seed]; `measure[arm]` is the effect of that arm.
 
-    `own`: as for a `Curve`. Raises `ValueError` where `of` gives another shape.
+    Raises `ValueError` where `of` gives another shape.
     """
 
     text: str
     of: Callable[[xr.Dataset], Any]
-    own: tuple[Callable[..., Any], ...] | None = None
-
-    def __post_init__(self) -> None:
-        _owns(self)
 
     def __call__(self, trace: xr.Dataset) -> np.ndarray:
         return _a_seed(self.text, self.of(trace))
 
     def __getitem__(self, arm: str) -> Effect:
-        return Effect((arm,), f"{self.text} of {arm}", lambda traces: self(traces[arm]), self.own)
+        return Effect((arm,), f"{self.text} of {arm}", lambda traces: self(traces[arm]))
 
 
 @dataclass(frozen=True)
 class Effect(_Term):
     """One number a seed of the traces of `arms`, [seed].
 
-    `own`: as for a `Curve`. Raises `ValueError` where `of` gives another shape, and `KeyError` for
-    an arm that is not among the traces.
+    Raises `ValueError` where `of` gives another shape, and `KeyError` for an arm that is not among
+    the traces.
     """
 
     arms: tuple[str, ...]
     text: str
     of: Callable[[Traces], Any]
-    own: tuple[Callable[..., Any], ...] | None = None
-
-    def __post_init__(self) -> None:
-        _owns(self)
 
     def __call__(self, traces: Traces) -> np.ndarray:
         return _a_seed(self.text, self.of(traces))
@@ -150,11 +136,6 @@ T = TypeVar("T", Curve, Measure, Effect)
 Observable = str | Curve  # the name of an observable, or a curve made of some
 
 
-def _owns(term: Any) -> None:
-    if term.own is None:
-        object.__setattr__(term, "own", (term.of,))
-
-
 def _a_seed(text: str, values: Any) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1:
@@ -162,21 +143,20 @@ def _a_seed(text: str, values: Any) -> np.ndarray:
     return values
 
 
-def _joined(text: str, function: Callable[..., Any], terms: Sequence[Any], *own: Any) -> Any:
+def _joined(text: str, function: Callable[..., Any], terms: Sequence[Any]) -> Any:
     """A term of the kind of `terms`; effects put their arms together, in order."""
     made: list[Any] = [t for t in terms if isinstance(t, _Term)]
     if len(kinds := {type(t) for t in made}) != 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "no term"
         raise TypeError(f"{text}: terms must be of one kind, not {names}")
-    own = tuple(dict.fromkeys([*(f for t in made for f in t.own or ()), *own]))
 
     def of(source: Any) -> Any:
         return function(*(t(source) if isinstance(t, _Term) else t for t in terms))
 
     if isinstance(made[0], Effect):
         arms = tuple(dict.fromkeys(arm for effect in made for arm in effect.arms))
-        return Effect(arms, text, of, own)
-    return type(made[0])(text, of, own)
+        return Effect(arms, text, of)
+    return type(made[0])(text, of)
 
 
 def _infix(sign: str, function: Callable[..., Any], one: Any, other: Any) -> Any:
@@ -215,7 +195,7 @@ def effect(text: str, *arms: str) -> Callable[[Callable[[Traces], Any]], Effect]
 
 def combined(word: str, function: Callable[..., Any], *terms: T | float) -> T:
     """`function` of the values of terms of one kind (and of numbers), named `word`."""
-    return _joined(_listed(word, terms), function, terms, function)
+    return _joined(_listed(word, terms), function, terms)
 
 
 def setting(trace: xr.Dataset, name: str) -> Any:
@@ -247,7 +227,7 @@ def curve(name: str, **where: Any) -> Curve:
                 raise ValueError(f"{name} has no {dim} {label!r}; there are: {there}") from None
         return found
 
-    return Curve(name + (f"[{chosen}]" if chosen else ""), of, ())
+    return Curve(name + (f"[{chosen}]" if chosen else ""), of)
 
 
 def _labels(values: xr.DataArray, dim: str) -> list[Any]:
@@ -268,7 +248,7 @@ def _curve(name: Observable, where: Mapping[str, Any]) -> Curve:
 def final(name: Observable, **where: Any) -> Measure:
     """At the last observation."""
     line = _curve(name, where)
-    return Measure(f"final {line.text}", lambda t: line(t).values[:, -1], line.own)
+    return Measure(f"final {line.text}", lambda t: line(t).values[:, -1])
 
 
 def at(name: Observable, step: float | Measure, **where: Any) -> Measure:
@@ -291,14 +271,13 @@ def at(name: Observable, step: float | Measure, **where: Any) -> Measure:
         found = values[np.arange(len(values)), np.maximum(rows, 0)]
         return np.where((rows < 0) | np.isnan(wanted), np.nan, found)
 
-    own = (line.own or ()) + ((step.own or ()) if isinstance(step, Measure) else ())
-    return Measure(f"{line.text} at step {_text(step)}", of, own)
+    return Measure(f"{line.text} at step {_text(step)}", of)
 
 
 def average(name: Observable, **where: Any) -> Measure:
     """Mean over all observations."""
     line = _curve(name, where)
-    return Measure(f"mean {line.text}", lambda t: line(t).values.mean(axis=1), line.own)
+    return Measure(f"mean {line.text}", lambda t: line(t).values.mean(axis=1))
 
 
 def tail(name: Observable, share: float = 0.1, **where: Any) -> Measure:
@@ -310,19 +289,19 @@ def tail(name: Observable, share: float = 0.1, **where: Any) -> Measure:
         count = int(values.shape[1] * share + 1e-9)  # 0.3 of 10 is 3
         return values[:, -max(count, 1) :].mean(axis=1)
 
-    return Measure(f"mean {line.text} over the last {share:.0%}", of, line.own)
+    return Measure(f"mean {line.text} over the last {share:.0%}", of)
 
 
 def peak(name: Observable, **where: Any) -> Measure:
     """The highest over all observations."""
     line = _curve(name, where)
-    return Measure(f"highest {line.text}", lambda t: line(t).values.max(axis=1), line.own)
+    return Measure(f"highest {line.text}", lambda t: line(t).values.max(axis=1))
 
 
 def trough(name: Observable, **where: Any) -> Measure:
     """The lowest over all observations."""
     line = _curve(name, where)
-    return Measure(f"lowest {line.text}", lambda t: line(t).values.min(axis=1), line.own)
+    return Measure(f"lowest {line.text}", lambda t: line(t).values.min(axis=1))
 
 
 def peak_step(name: Observable, **where: Any) -> Measure:
@@ -337,7 +316,7 @@ def peak_step(name: Observable, **where: Any) -> Measure:
         found = seen.step.values[seen.values.argmax(axis=1)].astype(float)
         return np.where(np.isnan(seen.values).any(axis=1), np.nan, found)
 
-    return Measure(f"step of the highest {line.text}", of, line.own)
+    return Measure(f"step of the highest {line.text}", of)
 
 
 def first_step(
@@ -360,7 +339,7 @@ def first_step(
         return found if never == "end" else np.where(reached.any(axis=1), found, np.nan)
 
     text = f"first step with {line.text} {'<=' if below else '>='} {level:g}"
-    return Measure(text + (", if ever" if never == "nan" else ""), of, line.own)
+    return Measure(text + (", if ever" if never == "nan" else ""), of)
 
 
 def growth(name: Observable, *, against: Observable = "step", since: float = 0.1) -> Measure:
@@ -390,8 +369,7 @@ def growth(name: Observable, *, against: Observable = "step", since: float = 0.1
                 found[seed] = _slope(np.log(x[seed, row]), np.log(y[seed, row]))
         return found
 
-    own = (line.own or ()) + ((base.own or ()) if base else ())
-    return Measure(f"exponent of {line.text} in {_text(base) if base else 'step'}", of, own)
+    return Measure(f"exponent of {line.text} in {_text(base) if base else 'step'}", of)
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Any:
