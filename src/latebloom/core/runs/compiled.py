@@ -139,7 +139,6 @@ class CompiledRun(Run):
 
         advance = each(self._advance, (None, 0, 0))
         look = each(self._look, (None, None, 0, 0))
-        over_turn = each(self.traced.turn, (None, 0))
         choose = each(_choose, (0, 0, 0))
         row_of = jnp.cumsum(record) - 1
 
@@ -153,8 +152,9 @@ class CompiledRun(Run):
             seen = jax.lax.cond(
                 record[i], lambda: look(row_of[i], arrays, carry.state, new), lambda: new
             )
-            if not self.traced.turns:
+            if self.traced.turn is None:
                 return seen
+            over_turn = each(self.traced.turn, (None, 0))
 
             def turned() -> Any:
                 return choose(seen.died_row == -1, over_turn(arrays, seen.state), seen.state)

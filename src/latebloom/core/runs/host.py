@@ -11,7 +11,7 @@ import numpy as np
 
 from latebloom.core.checkpoint import save_arrays
 from latebloom.core.process import HostProcess, Quantity
-from latebloom.core.runs.recording import Run
+from latebloom.core.runs.recording import Run, check_names
 
 
 class HostRun(Run):
@@ -24,6 +24,7 @@ class HostRun(Run):
         identity = pickle.dumps((type(process).__qualname__, process, seeds, at.tolist()))
         self.fingerprint = hashlib.sha256(identity).hexdigest()
         self.states = [process.init(seed) for seed in seeds]
+        check_names(process, process.observe(self.states[0]))
 
     def advance(self) -> None:
         start = time.perf_counter()

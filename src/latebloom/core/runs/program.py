@@ -14,13 +14,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import platformdirs
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, PRNGKeyArray
 
 from latebloom.core.checkpoint import is_key
 from latebloom.core.process import Process, Quantity, Stepped
+from latebloom.core.runs.recording import check_names
 
 # Raised when the loop around a process changes the bits of a trace; tests hold some fixed.
 LOOP_VERSION = 2
+
+
+class Traced:
+    """A function of pytrees of arrays, traced once and callable within other traces.
+
+    `result`: the shapes of what it returns; `jaxpr`: what was traced.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        self.jaxpr, self.result = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self._tree = jax.tree.structure(self.result)
+        self._evaluate = jaxpr_as_fun(self.jaxpr)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return jax.tree.unflatten(self._tree, self._evaluate(*jax.tree.leaves(arguments)))
 
 
 class Program:
@@ -42,25 +59,29 @@ class Program:
         self.process = jax.tree.map(_as_array, process)
         self.quantities: dict[str, Quantity] = process.quantities()
         self.turns = frozenset(int(step) for step in process.turns())
+        if self.turns and min(self.turns) < 1:
+            raise ValueError(
+                f"{type(process).__name__} turns at step {min(self.turns)}: turns are steps from 1 on"
+            )
         arrays, self._static = eqx.partition(self.process, eqx.is_array)
         # Flat tuples go in and out of the program, so that processes which differ only in names
         # or static values that leave no mark on it can share it.
         leaves, self._tree = jax.tree.flatten(arrays)
         self.arrays = tuple(leaves)
-        self.init, self.step, self.observe, self.turn = (
-            jax.jit(f, inline=True) for f in (self._init, self._step, self._observe, self._turn)
-        )
-        self.state = jax.eval_shape(self.init, self.arrays, jax.random.key(0))
-        _, self.info = jax.eval_shape(self.step, self.arrays, self.state)
+        self.init = Traced(self._init, self.arrays, jax.random.key(0))
+        self.state = self.init.result
+        self.step = Traced(self._step, self.arrays, self.state)
         self._same_structure("step")
-        if self.turns:
-            jax.eval_shape(self.turn, self.arrays, self.state)
-            self._same_structure("turn")
-        self.observed = jax.eval_shape(self.observe, self.arrays, self.state)
+        self.info = self.step.result[1]
+        self.observe = Traced(self._observe, self.arrays, self.state)
+        self.observed = self.observe.result
+        self.turn = Traced(self._turn, self.arrays, self.state) if self.turns else None
+        self._same_structure("turn" if self.turns else "step")
         if twice := sorted(set(self.observed) & set(self.info)):
             raise ValueError(
                 f"{type(process).__name__}: {twice[0]!r} is both observed and told by step()"
             )
+        check_names(process, [*self.observed, *self.info])
         self._finite = [
             name for name, value in self.observed.items()
             if jnp.issubdtype(value.dtype, jnp.inexact)
@@ -126,14 +147,12 @@ class Program:
         array leaves, seeds, observation steps, the observables' names and meaning, and the version
         of the loop; not JAX's version, devices and compile options, which stand beside it.
         """
-        found = hashlib.sha256()
-        key = jax.random.key(0)
-        _take(found, jax.make_jaxpr(self.init)(self.arrays, key))
-        _take(found, jax.make_jaxpr(self.step)(self.arrays, self.state))
-        _take(found, jax.make_jaxpr(self.observe)(self.arrays, self.state))
-        if self.turns:
-            _take(found, jax.make_jaxpr(self.turn)(self.arrays, self.state))
-            found.update(repr(sorted(self.turns)).encode())
+        found = hashlib.sha256(repr(sorted(self.turns)).encode())
+        for traced in (self.init, self.step, self.observe, self.turn):
+            if traced is not None:
+                found.update(
+                    _text(traced.jaxpr).encode() + b"".join(map(bits, traced.jaxpr.consts))
+                )
         for leaf in self.arrays:
             found.update(f"{leaf.dtype}{leaf.shape}".encode() + bits(leaf))
         process = self.process
@@ -157,12 +176,6 @@ def digest(process: Process, seeds: Sequence[int], at: np.ndarray) -> str:
 
 def _text(jaxpr: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
-
-
-def _take(found: Any, jaxpr: Any) -> None:
-    found.update(_text(jaxpr).encode())
-    for constant in jaxpr.consts:
-        found.update(bits(constant))
 
 
 _compiled: dict[str, Callable[..., Any]] = {}

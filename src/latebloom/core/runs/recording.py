@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,17 @@ from latebloom.core.process import Quantity
 from latebloom.core.progress import Tick
 
 PREFIX = 3  # observations by which a run is recognised without running it to its end
+
+OWN = ("seed", "step", "diverged_at", "diverged_in")  # coordinates of every trace
+
+
+def check_names(process: Any, names: Iterable[str]) -> None:
+    """Raise `ValueError` for an observable that bears the name of a coordinate of every trace."""
+    if taken := sorted(set(names) & set(OWN)):
+        raise ValueError(
+            f"{type(process).__name__} records {taken[0]!r}, a name that every trace has for "
+            "itself: choose another"
+        )
 
 
 class Run:
