@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.transforms import ScaledTranslation
 
 from latebloom.lab import style
 from latebloom.measures import Curve, Effect, Observable, Traces, curve
@@ -80,27 +81,28 @@ def curves(
 
 
 def observables(
-    names: Mapping[str, Observable], arms: Arms, *, log_steps: bool = False,
-    each: Callable[[Axes, xr.Dataset], None] | None = None, own: Own | None = None, **axes: Any,
+    names: Mapping[str, Observable] | Callable[[xr.Dataset], Mapping[str, Observable]], arms: Arms, *,
+    each: Callable[[Axes, xr.Dataset], None] | None = None, log_steps: bool = False,
+    own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A panel for each arm (arm -> title), a line for each observable (label -> observable).
 
-    `each(ax, trace)` draws more on every panel.
+    `names` may depend on the trace, as on its layers. `each(ax, trace)` draws more on every panel.
     """
-    lines = {label: _curve(name) for label, name in names.items()}
 
     def draw(traces: Traces) -> MatplotlibFigure:
         shown = _labelled(arms, traces)
+        lines = {arm: names(traces[arm]) if callable(names) else names for arm in shown}
         figure, places = panels(len(shown), sharey=True)
-        looks, _ = _looks([lines])
+        looks, together = _looks(list(lines.values()))
         for ax, (arm, title) in zip(places, shown.items(), strict=False):
-            for label, line in lines.items():
-                _band(ax, traces[arm], line, label, looks[label])
+            for label, line in lines[arm].items():
+                _band(ax, traces[arm], _curve(line), label, looks[label])
             if each:
                 each(ax, traces[arm])
             _finish(ax, {"title": title, "xlabel": "step"}, axes, own, (title, arm), log_steps)
         _outer(places, columns=True)
-        _legends(figure, places, True)
+        _legends(figure, places, together)
         return figure
 
     return draw
@@ -230,10 +232,11 @@ def horizontal(ax: Axes, place: float, label: str = "") -> None:
 
 
 def legend_below(figure: MatplotlibFigure) -> None:
-    """One legend for all panels below them, an entry for each label."""
+    """One legend for all panels below them, an entry for each label; the figure grows for it."""
     found = _entries(figure.axes)
     if found:
-        columns = _fit(found, figure.get_figwidth())
+        columns, rows = _fit(found, figure.get_figwidth())
+        figure.set_figheight(figure.get_figheight() + 0.22 * rows)
         figure.legend(found.values(), found, loc="outside lower center", ncols=columns)
 
 
@@ -245,22 +248,28 @@ def _entries(axes: Iterable[Axes]) -> dict[str, Any]:
     return found
 
 
-def _fit(labels: Iterable[str], width: float) -> int:
-    """How many columns of a legend fit into a width in inches."""
-    longest = max(map(len, labels))
-    return max(1, min(len(list(labels)), int(width / (0.075 * longest + 0.6))))
+def _fit(labels: Sequence[str] | Mapping[str, Any], width: float) -> tuple[int, int]:
+    """Columns and rows of a legend in a width in inches."""
+    columns = max(1, int(width / (0.075 * max(map(len, labels), default=0) + 0.6)))
+    columns = min(columns, max(len(labels), 1))
+    return columns, -(-len(labels) // columns)
 
 
 def _legends(figure: MatplotlibFigure, places: Sequence[Axes], together: bool) -> None:
+    """One legend, or one below each panel."""
     if together:
         legend_below(figure)
         return
+    rows = 0
     for ax in places:
-        found = _entries([ax])
-        place = ax.get_subplotspec()
+        place, found = ax.get_subplotspec(), _entries([ax])
         width = figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
-        ax.legend(found.values(), found, loc="upper center", bbox_to_anchor=(0.5, -0.2),
-                  ncols=_fit(found, width))  # fmt: skip
+        columns, own_rows = _fit(found, width)
+        rows = max(rows, own_rows)
+        below = ax.transAxes + ScaledTranslation(0, -0.5, figure.dpi_scale_trans)
+        ax.legend(found.values(), found, loc="upper center", ncols=columns, borderaxespad=0,
+                  bbox_to_anchor=(0.5, 0), bbox_transform=below)  # fmt: skip
+    figure.set_figheight(figure.get_figheight() + 0.22 * rows)
 
 
 def _looks(panels: Sequence[Iterable[str]]) -> tuple[dict[str, dict[str, Any]], bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -12,13 +11,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
 from latebloom import data, log_steps, losses, nn, optim, probes
 from latebloom.core.process import Quantity
 from latebloom.core.training import Dataset, Snapshot, Supervised, trainable
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.measures import (
+    Curve,
+    Effect,
+    Measure,
+    Traces,
+    at,
+    at_least,
+    curve,
+    derived,
+    effect,
+    final,
+    first_step,
+    highest,
+    log1p,
+    log10,
+    lowest,
+    measure,
+    peak,
+    pearson,
+    setting,
+    tail,
+)
 from latebloom.methods.grokking.interventions import without_true_class_gradient
 
 
@@ -202,7 +222,6 @@ PARITY |= {"learning_rate": 0.01, "beta2": 0.999, "eps": 1e-18}
 TRANSFORMER = {"network": "transformer", "operation": "-", "learning_rate": 1e-3, "steps": 5000}
 SGD = {"optimiser": "sgd", "learning_rate": 10.0, "loss": "stablemax", "steps": 500}
 SGD |= {"weights": "float64", "softmax_precision": "float64"}
-PRECISIONS = ("float16", "float32", "float64")
 
 ARMS = {
     "perp-adamw": Config(perp="tensor", steps=500),
@@ -239,321 +258,222 @@ ARMS = {
 }
 
 
-def last(traces: Traces, arm: str, name: str = "test_accuracy") -> np.ndarray:
-    return traces[arm][name].values[:, -1]
-
-
-def first_step(traces: Traces, arm: str, name: str, level: float) -> np.ndarray:
-    """First step at which each seed's observable reaches `level`; the run's end if it never does."""
-    values, steps = traces[arm][name].values, traces[arm].step.values
-    reached = values >= level
-    return np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], steps[-1])
-
-
-def at_step(traces: Traces, arm: str, name: str, steps: np.ndarray) -> np.ndarray:
-    """Each seed's value at the last observation up to its step."""
-    rows = np.searchsorted(traces[arm].step.values, steps, side="right") - 1
-    values = traces[arm][name].values
-    return values[np.arange(len(values)), rows]
-
-
-def gain(better: str, worse: str, traces: Traces) -> np.ndarray:
-    return last(traces, better) - last(traces, worse)
-
-
-def best_test(arms: tuple[str, ...], traces: Traces) -> np.ndarray:
-    return np.max([last(traces, arm) for arm in arms], axis=0)
-
-
-def stop_follows_collapse(traces: Traces) -> np.ndarray:
-    """Correlation over precisions of log collapse onset and log step at which test stops rising."""
-    onsets, stops = [], []
-    for precision in ("f16", "f32", "f64"):
-        arm = f"softmax-{precision}"
-        onsets.append(first_step(traces, arm, "collapsed_fraction", 0.01))
-        test, steps = traces[arm].test_accuracy.values, traces[arm].step.values
-        best = np.maximum.accumulate(test, axis=1)
-        stops.append(steps[(best >= best[:, -1:] - 0.01).argmax(axis=1)])
-    x, y = (np.log1p(np.array(v, float)) for v in (onsets, stops))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    return np.where(size > 0, (x * y).sum(axis=0) / np.where(size > 0, size, 1), np.nan)
-
-
-def highest_of_three(traces: Traces) -> np.ndarray:
-    return best_test(("softmax-f16-40", "softmax-f32-40", "softmax-f64-40"), traces)
-
-
-def stablemax_gain(traces: Traces) -> np.ndarray:
-    stablemax = best_test(("stablemax", "stablemax-fig2"), traces)
-    return stablemax - best_test(("softmax-f32", "softmax-fig4"), traces)
-
-
-def norm_growth(traces: Traces) -> np.ndarray:
-    fitted = first_step(traces, "stablemax", "train_accuracy", 1.0)
-    return last(traces, "stablemax", "weight_norm") / at_step(
-        traces, "stablemax", "weight_norm", fitted
-    )
-
-
-def output_alignment(arm: str, traces: Traces) -> tuple[np.ndarray, np.ndarray]:
-    """cos(w, -gradient) of the output layer's weights: (mean while fitting, largest afterwards)."""
-    trace = traces[arm]
-    tensors = [i for i, t in enumerate(trace.tensor.values) if str(t).endswith("weight")]
-    cosine = trace.logit_scaling.values[:, :, tensors[-1]]
-    fitted = first_step(traces, arm, "train_accuracy", 1.0)[:, None]
-    before = np.where(trace.step.values < fitted, cosine, np.nan)
-    after = np.where(trace.step.values >= fitted, cosine, np.nan)
-    return np.nanmean(before, axis=1), np.nanmax(after, axis=1)
-
-
-def alignment_after(arm: str, traces: Traces) -> np.ndarray:
-    return output_alignment(arm, traces)[1]
-
-
-def alignment_ratio(arm: str, traces: Traces) -> np.ndarray:
-    before, after = output_alignment(arm, traces)
-    return after / np.maximum(before, 1e-3)
-
-
-def test_by(arm: str, step: int, traces: Traces) -> np.ndarray:
-    seeds = len(traces[arm].seed)
-    return at_step(traces, arm, "test_accuracy", np.full(seeds, step))
-
-
-def delay(arm: str, traces: Traces) -> np.ndarray:
-    test = first_step(traces, arm, "test_accuracy", 0.95)
-    return test - first_step(traces, arm, "train_accuracy", 0.95)
-
-
-def step_of_test(arm: str, level: float, traces: Traces) -> np.ndarray:
-    return first_step(traces, arm, "test_accuracy", level).astype(float)
-
-
-def perp_speedup(traces: Traces) -> np.ndarray:
-    decay = first_step(traces, "transformer-decay", "test_accuracy", 0.95)
-    perp = first_step(traces, "transformer-perp", "test_accuracy", 0.95)
-    return np.log10(decay / perp)
-
-
-def largest_gap(arm: str, traces: Traces) -> np.ndarray:
-    return (traces[arm].train_accuracy - traces[arm].test_accuracy).values.max(axis=1)
-
-
-def change_after_freezing(traces: Traces) -> np.ndarray:
-    frozen = traces["frozen-true-class"]
-    at = json.loads(frozen.attrs["config"])["freeze_true_class_at"]
-    rows = frozen.step.values >= at
-    start = test_by("frozen-true-class", at, traces)
-    return np.abs(frozen.test_accuracy.values[:, rows] - start[:, None]).max(axis=1)
-
-
-def rise_without_freezing(traces: Traces) -> np.ndarray:
-    at = json.loads(traces["frozen-true-class"].attrs["config"])["freeze_true_class_at"]
-    return last(traces, "stablemax") - test_by("stablemax", at, traces)
-
-
 SOFTMAX = ("softmax-f16", "softmax-f32", "softmax-f64")
 SOFTMAX_40 = tuple(f"{arm}-40" for arm in SOFTMAX)
+STABLEMAX = ("stablemax", "stablemax-fig2")
 
+test, untrained, norm = final("test_accuracy"), at("test_accuracy", 0), final("weight_norm")
+fits = final("train_accuracy")
+fitted = first_step("train_accuracy", 1.0)
+generalised = first_step("test_accuracy", 0.95)
+all_but_all = first_step("test_accuracy", 0.99)
+delay = generalised - first_step("train_accuracy", 0.95)
+gap = curve("train_accuracy") - curve("test_accuracy")
+onset = first_step("collapsed_fraction", 0.01)
+collapsed = first_step("collapsed_fraction", 0.01, never="nan")
+
+
+@measure("step at which test accuracy stops rising")
+def stop(trace: xr.Dataset) -> np.ndarray:
+    best = np.maximum.accumulate(trace.test_accuracy.values, axis=1)
+    return trace.step.values[(best >= best[:, -1:] - 0.01).argmax(axis=1)]
+
+
+@derived("cos(w, -gradient) of the output layer")
+def alignment(trace: xr.Dataset) -> xr.DataArray:
+    weights = [t for t in trace.tensor.values if str(t).endswith("weight")]
+    return trace.logit_scaling.sel(tensor=weights[-1])
+
+
+@measure("mean cos(w, -gradient) of the output layer while fitting")
+def aligned_before(trace: xr.Dataset) -> np.ndarray:
+    before = trace.step.values < fitted(trace)[:, None]
+    return np.nanmean(np.where(before, alignment(trace), np.nan), axis=1)
+
+
+@measure("largest cos(w, -gradient) of the output layer after fitting")
+def aligned_after(trace: xr.Dataset) -> np.ndarray:
+    after = trace.step.values >= fitted(trace)[:, None]
+    return np.nanmax(np.where(after, alignment(trace), np.nan), axis=1)
+
+
+@effect("rise of StableMax's test accuracy after softmax collapsed", "softmax-f32", "stablemax")
+def rise_without_collapse(traces: Traces) -> np.ndarray:
+    onset = Measure("softmax's collapse", lambda _: collapsed(traces["softmax-f32"]))
+    return (test - at("test_accuracy", onset))(traces["stablemax"])
+
+
+@measure("largest change of test accuracy after the cut")
+def change_after_freezing(trace: xr.Dataset) -> np.ndarray:
+    cut = setting(trace, "freeze_true_class_at")
+    later = trace.test_accuracy.values[:, trace.step.values >= cut]
+    return np.abs(later - at("test_accuracy", cut)(trace)[:, None]).max(axis=1)
+
+
+@effect("rise of test accuracy after the step of the cut", "stablemax", "frozen-true-class")
+def rise_without_freezing(traces: Traces) -> np.ndarray:
+    cut = setting(traces["frozen-true-class"], "freeze_true_class_at")
+    return (test - at("test_accuracy", cut))(traces["stablemax"])
+
+
+def best_of(of: Measure, *arms: str) -> Effect:
+    return highest(of[arm] for arm in arms)
+
+
+def gain(of: Measure) -> Effect:
+    """StableMax over softmax, each at its better Adam setting."""
+    return best_of(of, *STABLEMAX) - best_of(of, "softmax-f32", "softmax-fig4")
+
+
+def overfits(*arms: str) -> tuple[Need]:
+    return (Need(lowest(fits[arm] for arm in arms), "> 0.99", "the training data are not fitted"),)
+
+
+stop_with_onset = pearson([log1p(onset[a]) for a in SOFTMAX], [log1p(stop[a]) for a in SOFTMAX])
+LATER, TOP = "later collapse, higher test accuracy (Fig. 2)", "about 100 % (Fig. 4)"
+ACC, COS, GAP = "test accuracy", "cos(w, -gradient)", "largest train - test gap"
 CLAIMS = (
+    Claim("C1.collapse", "softmax cross-entropy in float32 collapses on training examples once they are fitted",
+          "share collapsed rises (Fig. 2)", tail("collapsed_fraction")["softmax-f32"], "> 0.1", "share collapsed",
+          null=tail("collapsed_fraction")["stablemax"], added="after results"),
+    Claim("C1.stops", "and from then on it learns no more", "learning stops (Figs. 1, 2)",
+          (test - at("test_accuracy", collapsed))["softmax-f32"], "< 0.05", "rise of test accuracy",
+          null=rise_without_collapse, added="after results"),
     Claim("C1.40", "with 40 % of the pairs no precision of softmax cross-entropy generalises",
-          "test accuracy stays near chance", SOFTMAX_40, highest_of_three, "< 0.15", "test accuracy"),
-    Claim("C1.16-32", "with more data float32 softmax ends with a higher test accuracy than float16",
-          "later collapse, higher test accuracy (Fig. 2)", SOFTMAX[:2],
-          partial(gain, "softmax-f32", "softmax-f16"), "> 0.05", "test accuracy"),
-    Claim("C1.32-64", "with more data float64 softmax ends with a higher test accuracy than float32",
-          "later collapse, higher test accuracy (Fig. 2)", SOFTMAX[1:],
-          partial(gain, "softmax-f64", "softmax-f32"), "> 0.05", "test accuracy"),
-    Claim("C1.onset", "test accuracy stops rising when softmax collapse sets in",
-          "stops at the onset (Fig. 2)", SOFTMAX, stop_follows_collapse, "> 0.8",
-          "correlation over precisions"),
+          "test accuracy stays near chance", best_of(test, *SOFTMAX_40), "< 0.15", ACC, budget="full",
+          needs=overfits(*SOFTMAX_40)),
+    Claim("C1.16-32", "with more data float32 softmax ends with a higher test accuracy than float16", LATER,
+          test["softmax-f32"] - test["softmax-f16"], "> 0.05", ACC, budget="thorough",
+          null=untrained["softmax-f32"] - untrained["softmax-f16"]),
+    Claim("C1.32-64", "with more data float64 softmax ends with a higher test accuracy than float32", LATER,
+          test["softmax-f64"] - test["softmax-f32"], "> 0.05", ACC,
+          null=untrained["softmax-f64"] - untrained["softmax-f32"]),
+    Claim("C1.onset", "test accuracy stops rising when softmax collapse sets in", "stops at the onset (Fig. 2)",
+          stop_with_onset, "> 0.8", "correlation over precisions", budget="thorough", null=0.0),  # independent steps
     Claim("C2.gain", "StableMax generalises where softmax does not, each at its better Adam setting",
-          "about 100 % against chance (Fig. 4)",
-          ("stablemax", "stablemax-fig2", "softmax-f32", "softmax-fig4"), stablemax_gain, "> 0.4",
-          "test accuracy"),
-    Claim("C2.level", "StableMax without regularisation reaches high test accuracy",
-          "about 100 % (Fig. 4)", ("stablemax", "stablemax-fig2"),
-          partial(best_test, ("stablemax", "stablemax-fig2")), "> 0.9", "test accuracy"),
+          "about 100 % against chance (Fig. 4)", gain(test), "> 0.4", ACC, null=gain(untrained)),
+    Claim("C2.level", "StableMax without regularisation reaches high test accuracy", TOP,
+          best_of(test, *STABLEMAX), "> 0.9", ACC, null=best_of(untrained, *STABLEMAX)),
     Claim("C2.norm", "it does so while the weight norm grows", "grows severalfold (Fig. 4)",
-          ("stablemax",), norm_growth, "> 2", "norm at the end / norm when fitted"),
-    Claim("C2.parity", "StableMax generalises on sparse parity", "about 100 % (Fig. 4)",
-          ("parity-stablemax",), partial(best_test, ("parity-stablemax",)), "> 0.95",
-          "test accuracy"),
+          (norm / at("weight_norm", fitted))["stablemax"], "> 2", "norm at the end / norm when fitted",
+          null=1.0),  # weights at rest
+    Claim("C2.parity", "StableMax generalises on sparse parity", TOP, test["parity-stablemax"], "> 0.95", ACC,
+          budget="thorough", null=untrained["parity-stablemax"]),
     Claim("C3.level", "after fitting, the output layer's gradient mostly scales the logits",
-          "up to about 0.9 (Fig. 5)", ("softmax-f64",), partial(alignment_after, "softmax-f64"),
-          "> 0.7", "cos(w, -gradient)"),
+          "up to about 0.9 (Fig. 5)", aligned_after["softmax-f64"], "> 0.7", COS,
+          null=at(alignment, 0)["softmax-f64"]),
     Claim("C3.rise", "it does so far more than while fitting", "rises after overfitting (Fig. 5)",
-          ("softmax-f64",), partial(alignment_ratio, "softmax-f64"), "> 3", "ratio of cosines"),
-    Claim("C3.bias", "the same holds with biases", "up to about 0.9 (Fig. 5)", ("softmax-bias",),
-          partial(alignment_after, "softmax-bias"), "> 0.7", "cos(w, -gradient)"),
+          aligned_after["softmax-f64"] / at_least(aligned_before["softmax-f64"], 1e-3), "> 3", "ratio of cosines",
+          null=1.0),  # no rise
+    Claim("C3.bias", "the same holds with biases", "up to about 0.9 (Fig. 5)", aligned_after["softmax-bias"], "> 0.7",
+          COS, budget="full", null=at(alignment, 0)["softmax-bias"]),
     Claim("C4.perp", "perpAdamW generalises within 500 full-batch steps", "within 300 (Fig. 1)",
-          ("perp-adamw",), partial(test_by, "perp-adamw", 500), "> 0.95", "test accuracy"),
-    Claim("C4.plain", "AdamW without weight decay does not", "near chance (Fig. 6)", ("adamw",),
-          partial(test_by, "adamw", 500), "< 0.3", "test accuracy"),
-    Claim("C4.delay", "perpAdamW has no phase of overfitting", "none seen (Fig. 6)",
-          ("perp-adamw",), partial(delay, "perp-adamw"), "< 100", "steps from train to test 95 %"),
-    Claim("C4.sgd", "perpSGD generalises too", "100 % within 400 steps (Fig. 6)", ("perp-sgd",),
-          partial(step_of_test, "perp-sgd", 0.99), "< 400", "steps to 99 %"),
-    Claim("C4.transformer", "in a transformer perpAdamW beats strong weight decay",
-          "sooner (Fig. 6)", ("transformer-perp", "transformer-decay"), perp_speedup, "> 0",
-          "log10 of the ratio of steps to 95 %"),
-    Claim("C4.transformer-plain", "AdamW without weight decay never generalises there",
-          "never (Fig. 6)", ("transformer",), partial(best_test, ("transformer",)), "< 0.3",
-          "test accuracy"),
+          at("test_accuracy", 500)["perp-adamw"], "> 0.95", ACC, null=untrained["perp-adamw"]),
+    Claim("C4.plain", "AdamW without weight decay does not", "near chance (Fig. 6)",
+          at("test_accuracy", 500)["adamw"], "< 0.3", ACC, needs=overfits("adamw")),
+    Claim("C4.delay", "perpAdamW has no phase of overfitting", "none seen (Fig. 6)", delay["perp-adamw"], "< 100",
+          "steps from train to test 95 %", null=delay["adamw"]),
+    Claim("C4.sgd", "perpSGD generalises too", "100 % within 400 steps (Fig. 6)", all_but_all["perp-sgd"], "< 400",
+          "steps to 99 %", budget="thorough", null=all_but_all["sgd"]),
+    Claim("C4.transformer", "in a transformer perpAdamW beats strong weight decay", "sooner (Fig. 6)",
+          log10(generalised["transformer-decay"] / generalised["transformer-perp"]), "> 0",
+          "log10 of the ratio of steps to 95 %", budget="full"),
+    Claim("C4.transformer-plain", "AdamW without weight decay never generalises there", "never (Fig. 6)",
+          test["transformer"], "< 0.3", ACC, budget="full", needs=overfits("transformer")),
     Claim("C5.codes", "with random binary codes training and test rise together", "no grokking",
-          ("codes",), partial(largest_gap, "codes"), "< 0.2", "largest train - test gap"),
-    Claim("C5.one-hot", "with one-hot inputs they do not", "grokking", ("adamw",),
-          partial(largest_gap, "adamw"), "> 0.8", "largest train - test gap"),
+          peak(gap)["codes"], "< 0.2", GAP, budget="thorough", null=peak(gap)["adamw"]),
+    Claim("C5.one-hot", "with one-hot inputs they do not", "grokking", peak(gap)["adamw"], "> 0.8", GAP,
+          null=at(gap, 0)["adamw"]),
     Claim("I.frozen", "cutting the true class's gradient stops generalisation as collapse does",
-          "stops (App. B)", ("frozen-true-class",), change_after_freezing, "< 0.03",
-          "largest change of test accuracy"),
-    Claim("I.control", "without the cut it would have gone on", "goes on (App. B)",
-          ("stablemax", "frozen-true-class"), rise_without_freezing, "> 0.03", "rise of test accuracy"),
+          "stops (App. B)", change_after_freezing["frozen-true-class"], "< 0.03", "largest change of test accuracy",
+          budget="thorough", null=rise_without_freezing),
+    Claim("I.control", "without the cut it would have gone on", "goes on (App. B)", rise_without_freezing, "> 0.03",
+          "rise of test accuracy", budget="thorough", null=0.0),  # settled before the cut
 )  # fmt: skip
 
 
-def curves(ax: Any, traces: Traces, arm: str, title: str) -> None:
-    """Training and test accuracy, and the share of collapsed examples as shading."""
-    trace = traces[arm]
-    style.band(ax, trace, "train_accuracy", label="training", colour=style.colours[0])
-    style.band(ax, trace, "test_accuracy", label="test", colour=style.colours[1])
-    share = trace.collapsed_fraction.values.mean(axis=0)
-    ax.fill_between(trace.step.values, 0, share, color=style.colours[6], alpha=0.35, linewidth=0,
-                    label="softmax collapsed", step="post")  # fmt: skip
-    ax.set_title(title)
-    ax.set_ylim(-0.02, 1.05)
-    style.log_steps_axis(ax, "full-batch step")
+def shaded(arms: dict[str, str]) -> pictures.Picture:
+    """Training and test accuracy of each arm, and the share of collapsed examples as shading."""
+
+    def shade(ax: Any, trace: xr.Dataset) -> None:
+        share = trace.collapsed_fraction.values.mean(axis=0)
+        ax.fill_between(trace.step.values, 0, share, color=style.colours[6], alpha=0.35, linewidth=0,
+                        label="softmax collapsed", step="post")  # fmt: skip
+        if (cut := setting(trace, "freeze_true_class_at")) >= 0:
+            pictures.vertical(ax, cut, "cut")
+
+    return pictures.observables(
+        {"training": "train_accuracy", "test": "test_accuracy"}, arms, each=shade, log_steps=True,
+        ylim=(-0.02, 1.05), xlabel="full-batch step", ylabel="accuracy, share collapsed",
+    )  # fmt: skip
 
 
-def draw_overview(traces: Traces) -> Any:
-    figure, axes = style.figure(1, 3, width=11.5, height=3.4, sharey=True)
-    panels = (("softmax-f32", "softmax cross-entropy"), ("stablemax", "StableMax cross-entropy"),
-              ("perp-adamw", "softmax with perpAdamW"))  # fmt: skip
-    for ax, (arm, title) in zip(axes, panels, strict=True):
-        curves(ax, traces, arm, title)
-    axes[0].set_ylabel("accuracy, share collapsed")
-    axes[0].legend(loc="center left")
-    return figure
+def by_tensor(trace: xr.Dataset) -> dict[str, Curve]:
+    tensors = [t for t in map(str, trace.tensor.values) if "weight" in t or "embedding" in t]
+    return {t.removesuffix(".weight"): curve("logit_scaling", tensor=t) for t in tensors}
 
 
-def draw_precisions(traces: Traces) -> Any:
-    rows = [arms for arms in (SOFTMAX_40, SOFTMAX) if all(a in traces for a in arms)]
-    figure, axes = style.figure(
-        len(rows), 3, width=11.5, height=3.2 * len(rows), sharey=True, squeeze=False
-    )
-    for row, arms in zip(axes, rows, strict=True):
-        fraction = json.loads(traces[arms[0]].attrs["config"])["train_fraction"]
-        for ax, arm, precision in zip(row, arms, PRECISIONS, strict=True):
-            curves(ax, traces, arm, f"{precision} softmax, {fraction:.0%} of the pairs")
-        row[0].set_ylabel("accuracy, share collapsed")
-    axes[0][0].legend(loc="center left")
-    return figure
+def mark_fitted(ax: Any, trace: xr.Dataset) -> None:
+    pictures.vertical(ax, fitted(trace).mean(), "training fitted")
 
 
-def draw_alignment(traces: Traces) -> Any:
-    arms = [a for a in ("softmax-f64", "softmax-bias", "transformer") if a in traces]
-    names = {"softmax-f64": "MLP without biases", "softmax-bias": "MLP with biases",
-             "transformer": "transformer"}  # fmt: skip
-    figure, axes = style.figure(1, len(arms), sharey=True, squeeze=False)
-    for ax, arm in zip(axes[0], arms, strict=True):
-        trace = traces[arm]
-        weights = [t for t in trace.tensor.values if "weight" in str(t) or "embedding" in str(t)]
-        for i, tensor in enumerate(weights):
-            one = trace.sel(tensor=tensor)
-            label = str(tensor).removesuffix(".weight")
-            style.band(ax, one, "logit_scaling", label=label, colour=style.colours[i % 7])
-        fitted = first_step(traces, arm, "train_accuracy", 1.0).mean()
-        ax.axvline(fitted, color=style.INK, linestyle=":", linewidth=1)
-        ax.annotate("training fitted", (fitted, 0.99), xycoords=("data", "axes fraction"),
-                    rotation=90, ha="right", va="top", fontsize=8)  # fmt: skip
-        ax.set_title(names[arm])
-        style.log_steps_axis(ax, "full-batch step")
-        ax.legend(fontsize=8, loc="lower left")
-    axes[0][0].set_ylabel("cos(weights, -gradient)")
-    return figure
+STEP = "full-batch step"
+PRECISION = "{softmax_precision} softmax, {train_fraction:.0%} of the pairs"
+MARGINS = {"float16 collapses": 7.6, "float32 collapses": 16.6, "float64 collapses": 36.7}
+FIGURES = (
+    Figure("overview", "Training and test accuracy under softmax, StableMax and perpAdamW (compare Fig. 1 of the "
+           "paper). Bands span the seeds.",
+           shaded({"softmax-f32": "softmax cross-entropy", "stablemax": "StableMax cross-entropy",
+                   "perp-adamw": "softmax with perpAdamW"}),
+           ("softmax-f32", "stablemax", "perp-adamw")),
+    Figure("precisions", "The same network with the softmax computed in three precisions; shading is the share of "
+           "training examples whose softmax has collapsed (compare Fig. 2).",
+           shaded(dict.fromkeys((*SOFTMAX_40, *SOFTMAX), PRECISION)), SOFTMAX),
+    Figure("alignment", "Cosine between each layer's weights and the direction of descent (compare Fig. 5).",
+           pictures.observables(
+               by_tensor, {"softmax-f64": "MLP without biases", "softmax-bias": "MLP with biases",
+                           "transformer": "transformer"},
+               each=mark_fitted, log_steps=True, xlabel=STEP, ylabel="cos(weights, -gradient)"),
+           ("softmax-f64",)),
+    Figure("perp", "Test accuracy with gradients made perpendicular to the weights, its ablations, and the baselines "
+           "(compare Fig. 6).",
+           pictures.curves(
+               "test_accuracy",
+               ("addition, MLP", {"perp-adamw": "perpAdamW", "perp-unscaled": "perpAdamW, norm not restored",
+                                  "perp-network": "perpAdamW, whole network at once",
+                                  "perp-default-adam": "perpAdamW, β₂ .999, ε 1e-8", "adamw": "AdamW"}),
+               ("addition, SGD with StableMax", {"perp-sgd": "perpSGD", "sgd": "SGD"}),
+               ("subtraction, transformer", {"transformer-perp": "perpAdamW", "transformer": "AdamW",
+                                             "transformer-decay": "AdamW, weight decay 1.5"}),
+               xlabel=STEP, ylabel="test accuracy", ylim=(-0.02, 1.05)),
+           ("perp-adamw", "adamw")),
+    Figure("norms", "Weights keep growing while StableMax generalises; margins meet the limit of each precision "
+           "(compare Fig. 4).",
+           pictures.curves(
+               {"norm of all weights": "weight_norm", "largest margin (nats)": "largest_margin"},
+               ("", {arm: arm for arm in ("stablemax", "softmax-f32", "perp-adamw")}),
+               levels={"largest margin (nats)": MARGINS}, own={"largest margin (nats)": {"yscale": "symlog"}},
+               log_steps=True, xlabel=STEP),
+           ("stablemax", "softmax-f32")),
+    Figure("controls", "Controls: low-dimensional inputs, one-hot inputs, the intervention on gradients, sparse "
+           "parity, digits.",
+           shaded({"codes": "random binary codes", "binary": "binary digits", "adamw": "one-hot inputs",
+                   "frozen-true-class": "true class's gradient cut", "parity-stablemax": "parity, StableMax",
+                   "parity-softmax": "parity, softmax", "mnist-large-init": "MNIST-200, large init"}),
+           ("codes", "adamw")),
+)  # fmt: skip
 
-
-def draw_perp(traces: Traces) -> Any:
-    groups = [
-        ("addition, MLP", ("perp-adamw", "perp-unscaled", "perp-network", "perp-default-adam",
-                           "adamw")),
-        ("addition, SGD with StableMax", ("perp-sgd", "sgd")),
-        ("subtraction, transformer", ("transformer-perp", "transformer-decay", "transformer")),
-    ]  # fmt: skip
-    labels = {"perp-adamw": "perpAdamW", "perp-unscaled": "perpAdamW, norm not restored",
-              "perp-network": "perpAdamW, whole network at once", "adamw": "AdamW",
-              "perp-default-adam": "perpAdamW, β₂ .999, ε 1e-8", "perp-sgd": "perpSGD",
-              "sgd": "SGD", "transformer-perp": "perpAdamW", "transformer": "AdamW",
-              "transformer-decay": "AdamW, weight decay 1.5"}  # fmt: skip
-    groups = [(title, [a for a in arms if a in traces]) for title, arms in groups]
-    groups = [(title, arms) for title, arms in groups if arms]
-    figure, axes = style.figure(1, len(groups), sharey=True, squeeze=False)
-    for ax, (title, arms) in zip(axes[0], groups, strict=True):
-        for i, arm in enumerate(arms):
-            style.band(ax, traces[arm], "test_accuracy", label=labels[arm], colour=style.colours[i])
-        ax.set_title(title)
-        ax.set_xlabel("full-batch step")
-        ax.set_ylim(-0.02, 1.05)
-        ax.legend(fontsize=8)
-    axes[0][0].set_ylabel("test accuracy")
-    return figure
-
-
-def draw_controls(traces: Traces) -> Any:
-    panels = [("codes", "random binary codes"), ("binary", "binary digits"), ("adamw", "one-hot inputs"),
-              ("frozen-true-class", "true class's gradient cut"), ("parity-stablemax", "parity, StableMax"),
-              ("parity-softmax", "parity, softmax"), ("mnist-large-init", "MNIST-200, large init")]  # fmt: skip
-    panels = [(arm, title) for arm, title in panels if arm in traces]
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = style.figure(rows, columns, height=3.1 * rows, sharey=True, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    for ax, (arm, title) in zip(axes.flat, panels, strict=False):
-        curves(ax, traces, arm, title)
-        at = json.loads(traces[arm].attrs["config"])["freeze_true_class_at"]
-        if at >= 0:
-            ax.axvline(at, color=style.INK, linestyle=":", linewidth=1)
-    for row in axes:
-        row[0].set_ylabel("accuracy, share collapsed")
-    axes[0][0].legend(loc="center left")
-    return figure
-
-
-def draw_norms(traces: Traces) -> Any:
-    figure, (left, right) = style.figure(1, 2)
-    for i, arm in enumerate(a for a in ("stablemax", "softmax-f32", "perp-adamw") if a in traces):
-        style.band(left, traces[arm], "weight_norm", label=arm, colour=style.colours[i])
-        style.band(right, traces[arm], "largest_margin", label=arm, colour=style.colours[i])
-    for limit, name in ((7.6, "float16"), (16.6, "float32"), (36.7, "float64")):
-        right.axhline(limit, color=style.colours[6], linestyle=":", linewidth=1)
-        right.annotate(f"{name} collapses", (0.02, limit), xycoords=("axes fraction", "data"),
-                       va="bottom", fontsize=8)  # fmt: skip
-    right.set_yscale("symlog", linthresh=1)
-    left.set_ylabel("norm of all weights")
-    right.set_ylabel("largest margin (nats)")
-    for ax in (left, right):
-        style.log_steps_axis(ax, "full-batch step")
-    left.legend(loc="upper left")
-    return figure
-
-
-# Smaller moduli, more of the pairs and smaller networks, chosen on other seeds (100 and up) so that
-# StableMax generalises at all and each budget fits in minutes.
+# Smaller moduli, more of the pairs and smaller networks, chosen on other seeds (100 and up): the
+# smallest setting in which StableMax generalises at all.
 SMALL = {"p": 31, "train_fraction": 0.9, "width": 100, "steps": 12_000}
-QUICK = {
+SETTINGS = {
     "perp-adamw": {"steps": 250},
     "adamw": {"steps": 250},
-    **{arm: SMALL for arm in ("stablemax", "softmax-f32")},
-}
-PRECISIONS = {arm: SMALL for arm in SOFTMAX}
-ABLATIONS = {
-    "adamw": QUICK["adamw"],
-    **{arm: SMALL for arm in ("stablemax", "stablemax-fig2", "softmax-f32", "softmax-fig4")},
+    **dict.fromkeys((*SOFTMAX, *STABLEMAX, "softmax-fig4"), SMALL),
     "frozen-true-class": SMALL | {"freeze_true_class_at": 8000, "steps": 10_000},
     "parity-stablemax": {"width": 100, "steps": 10_000},
     "perp-sgd": {"p": 59, "train_fraction": 0.5, "steps": 400},
+    "sgd": {"p": 59, "train_fraction": 0.5, "steps": 400},
     "codes": {"p": 59, "train_fraction": 0.5, "steps": 500},
 }
 
@@ -586,54 +506,15 @@ study = Study(
             ("perp-adamw", "softmax-f16", "transformer", "parity-stablemax"),
             {"p": 13, "width": 32, "hidden": 32, "steps": 20},
         ),
-        "quick": Budget(4, tuple(QUICK), {"observations_per_decade": 15}, QUICK),
-        "precisions": Budget(4, tuple(PRECISIONS), {"observations_per_decade": 15}, PRECISIONS),
-        "ablations": Budget(4, tuple(ABLATIONS), {"observations_per_decade": 15}, ABLATIONS),
+        "quick": Budget(5, None, {"observations_per_decade": 15}, SETTINGS),
+        "thorough": Budget(5, None, {"observations_per_decade": 15}, SETTINGS),
         "full": Budget(5),
     },
     claims=CLAIMS,
-    figures=(
-        Figure(
-            "overview",
-            "Training and test accuracy under softmax, StableMax and perpAdamW (compare Fig. 1 of the paper). Bands span the seeds.",
-            draw_overview,
-            ("softmax-f32", "stablemax", "perp-adamw"),
-        ),
-        Figure(
-            "precisions",
-            "The same network with the softmax computed in three precisions; shading is the share of training examples whose softmax has collapsed (compare Fig. 2).",
-            draw_precisions,
-            SOFTMAX,
-        ),
-        Figure(
-            "alignment",
-            "Cosine between each layer's weights and the direction of descent (compare Fig. 5).",
-            draw_alignment,
-            ("softmax-f64",),
-        ),
-        Figure(
-            "perp",
-            "Test accuracy with gradients made perpendicular to the weights, its ablations, and the baselines (compare Fig. 6).",
-            draw_perp,
-            ("perp-adamw", "adamw"),
-        ),
-        Figure(
-            "norms",
-            "Weights keep growing while StableMax generalises; margins meet the limit of each precision (compare Fig. 4).",
-            draw_norms,
-            ("stablemax", "softmax-f32"),
-        ),
-        Figure(
-            "controls",
-            "Controls: low-dimensional inputs, one-hot inputs, the intervention on gradients, sparse parity, digits.",
-            draw_controls,
-            ("codes", "adamw"),
-        ),
-    ),
+    figures=FIGURES,
     data="modular arithmetic and sparse parity (generated)",
-    notes="The quick budget trains addition mod 113 for 250 steps as the paper does for perpAdamW; the long "
-    "runs (C1, C2, C3, I; also in precisions and ablations) use addition mod 31 with 90 % of the pairs, "
-    "width 100 and 12,000 steps, the smallest setting found on other seeds in which StableMax "
-    "generalises. The transformer, the 40 % splits and the large-initialisation digits belong to the "
-    "full budget.",
+    notes="Below the full budget perpAdamW and AdamW train on addition mod 113 for 250 steps as in the paper; "
+    "the long runs (C1, C2, C3, I) use addition mod 31 with 90 % of the pairs, width 100 and 12,000 steps, the "
+    "smallest setting found on other seeds in which StableMax generalises. The transformer, the networks with "
+    "biases, the 40 % splits and the large-initialisation digits belong to the full budget.",
 )
