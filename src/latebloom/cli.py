@@ -36,7 +36,8 @@ data_app = typer.Typer(help="Real data: what there is, where it is, how to get i
 app.add_typer(data_app, name="data")
 
 out, err = Console(), Console(stderr=True)
-STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow", "not run": "dim"}
+STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow",
+          "out of reach": "blue", "no evidence": "magenta"}  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 StoreFolder = Annotated[
@@ -143,9 +144,13 @@ def show(study: StudyName, as_json: Json = False) -> None:
         "data": s.data,
         "notes": s.notes,
         "arms": {a: json.loads(json.dumps(dataclasses.asdict(c), default=str)) for a, c in s.arms.items()},
-        "budgets": {b: {"seeds": v.seeds, "arms": list(v.arms or s.arms)} for b, v in s.budgets.items()},
+        "budgets": {b: {"seeds": v.seeds, "arms": list(s.arms_of(b)), "claims": len(s.claims_of(b))}
+                    for b, v in s.budgets.items()},
         "claims": [{"claim": c.id, "text": c.text, "paper": c.paper, "threshold": c.holds,
-                    "unit": c.unit, "arms": list(c.arms)} for c in s.claims],
+                    "unit": c.unit, "effect": c.effect.text, "budget": c.budget,
+                    "null": getattr(c.null, "text", c.null), "added": c.added,
+                    "needs": [{"effect": n.effect.text, "threshold": n.holds} for n in c.needs],
+                    "arms": list(c.arms)} for c in s.claims],
         "apply": None if own is None else {
             "about": own.about, "files": own.files,
             "options": {f.name: f.default for f in dataclasses.fields(own.options)}},
@@ -156,7 +161,10 @@ def show(study: StudyName, as_json: Json = False) -> None:
         out.print("[dim]for someone who sees:[/] " + "; ".join(s.symptoms))
         out.print(f"[dim]data:[/] {s.data}")
         for name, budget in row["budgets"].items():
-            out.print(f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms")
+            out.print(
+                f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms, "
+                f"{budget['claims']} claims"
+            )
         out.print(f"[dim]arms:[/] {', '.join(s.arms)}\n")
         if how := row["apply"]:
             options = " ".join(f"{name}={value}" for name, value in how["options"].items())
@@ -164,10 +172,10 @@ def show(study: StudyName, as_json: Json = False) -> None:
             about, files, options = map(escape, (how["about"], how["files"], options))
             out.print(f"    {about}\n    {files}\n    [dim]options:[/] {options}\n")
         table = Table(box=None, pad_edge=False)
-        for name in ("claim", "", "holds if", "the paper reports"):
+        for name in ("claim", "", "holds if", "budget", "the paper reports"):
             table.add_column(name, overflow="fold")
         for c in s.claims:
-            table.add_row(f"[bold]{c.id}", c.text, f"{c.holds} {c.unit}", c.paper)
+            table.add_row(f"[bold]{c.id}", c.text, f"{c.holds} {c.unit}", c.budget, c.paper)
         out.print(table)
 
     say(row, as_json, draw)
@@ -176,8 +184,8 @@ def show(study: StudyName, as_json: Json = False) -> None:
 @app.command()
 def run(
     study: StudyName,
-    budget: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds.", show_default="the budget's")] = None,
+    budget: Annotated[str, typer.Option(help="smoke, quick, thorough or full.")] = "quick",
+    seeds: Annotated[str | None, typer.Option(help="How many seeds, or which: 20:25.", show_default="the budget's")] = None,
     arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.", show_default="the budget's")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for all arms; may be repeated.")] = None,
     store: StoreFolder = None,
@@ -198,6 +206,8 @@ def run(
         from latebloom.lab.store import Store
 
         where, chosen = Store(store), find(study)
+        if record:
+            ledger.check_writable(results)
         chosen_arms = tuple(a.strip() for a in arms.split(",")) if arms else None
         if jobs is None:
             jobs = CORES if chosen.side_by_side else 1
@@ -206,23 +216,32 @@ def run(
             warnings.simplefilter("always")
             warnings.showwarning = _show_warning
             done = run_study(
-                chosen, budget, seeds=seeds, arms=chosen_arms, overrides=overrides, store=where,
+                chosen, budget, seeds=_seeds(seeds), arms=chosen_arms, overrides=overrides, store=where,
                 resume=resume, jobs=jobs, watch=Curves(err) if watching else Silent(),
             )  # fmt: skip
-        written = report.write_page(done, where.folder / "reports") if page else None
+        larger = ledger.beyond(done, results)
+        more = _more(larger)
+        written = report.write_page(done, where.folder / "reports", more) if page else None
         if page:
             report.write_index(where, where.folder / "reports")
         recorded = ledger.record(done, results) if record else None
-    verdicts = _verdict_rows(done.record())
+    verdicts = ledger.rows(ledger.as_entry(done.record()))
     rows = {
         "study": chosen.slug,
         "traces": [str(path) for path in done.paths],
         "verdicts": verdicts,
+        "unjudged": [claim.id for claim in done.unjudged],
+        "larger": [dict(zip(("budget", "claims", "seconds"), b, strict=True)) for b in larger],
         "seconds": round(done.waited, 2),
     }
 
     def draw() -> None:
         _draw_verdicts(verdicts, f"{chosen.slug} · {budget} · {len(done.seeds)} seeds")
+        if done.unjudged:
+            left = ", ".join(claim.id for claim in done.unjudged)
+            out.print(f"[dim]these need other arms: {left}[/]", soft_wrap=True)
+        if more:
+            out.print(f"[dim]{more}[/]", soft_wrap=True)
         took = f"{done.waited:.0f} s" + (
             f" ({done.seconds:.0f} s of work found in the store)" if done.waited < 0.5 * done.seconds else "")  # fmt: skip
         out.print(f"[dim]took {took}[/]")
@@ -295,32 +314,57 @@ def _overrides(settings: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _verdict_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    from latebloom.lab.ledger import rows
+def _seeds(text: str | None) -> int | range | None:
+    """A count, or a range "20:25"."""
+    if text is None:
+        return None
+    start, colon, stop = text.partition(":")
+    try:
+        return range(int(start), int(stop)) if colon else int(start)
+    except ValueError:
+        raise ValueError(f"--seeds takes a count or a range such as 20:25, not {text!r}") from None
 
-    return rows(record)
+
+def _more(larger: list[tuple[str, int, float | None]]) -> str:
+    """One line about what larger budgets would judge besides."""
+    from latebloom.core.progress import duration
+
+    if not larger:
+        return ""
+    each = [
+        f"--budget {budget} judges {count} more"
+        + (f", in about {duration(seconds)} on this machine" if seconds else "")
+        for budget, count, seconds in larger
+    ]
+    return "; ".join(each)
 
 
 def _draw_verdicts(rows: list[dict[str, Any]], title: str) -> None:
-    from latebloom.lab.report import number
+    from latebloom.lab.report import null_of, seeds, spread
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    table.add_column("claim", overflow="fold", ratio=1)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("effect [95 %]", no_wrap=True)
+    table.add_column("claim", overflow="fold", ratio=1, min_width=30)
+    table.add_column("verdict", min_width=12)
+    table.add_column("effect [95 %]", min_width=16)
     table.add_column("holds if", no_wrap=True)
-    ran = [r for r in rows if r["verdict"] != "not run"]
-    for r in ran:
+    budgets = {r["budget"] for r in rows}
+    if len(budgets) > 1:
+        table.add_column("budget", no_wrap=True)
+    for r in rows:
         verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
         if r["stale"]:
             verdict.append(" (stale)", style="magenta")
-        low = "-∞" if r["low"] is None else number(r["low"])
-        effect = f"{number(r['estimate'])} [{low}, {number(r['high'])}]"
+        effect = spread(r) if r["seeds"] == r["of"] else f"{spread(r)}\n{seeds(r)}"
+        if r["null"]:
+            effect += f"\nnull: {null_of(r)}"
         claim = Text.assemble((f"{r['claim']} ", "bold"), r["text"])
-        table.add_row(claim, verdict, "–" if r["estimate"] is None else effect, r["threshold"])
+        if r["added"]:
+            claim.append(f" (added {r['added']})", style="dim")
+        if r["reason"]:
+            claim.append(f"\n{r['reason']}", style="dim")
+        own = (r["budget"],) if len(budgets) > 1 else ()
+        table.add_row(claim, verdict, effect, r["threshold"], *own)
     out.print(table)
-    if skipped := [r["claim"] for r in rows if r["verdict"] == "not run"]:
-        out.print(f"[dim]not in this budget: {', '.join(skipped)}[/]", soft_wrap=True)
 
 
 @app.command()
@@ -332,6 +376,8 @@ def verdicts(
 ) -> None:  # fmt: skip
     """What a study came to when it was last run here."""
     with clear_errors():
+        from latebloom.lab.ledger import as_entry
+        from latebloom.lab.ledger import rows as rows_of
         from latebloom.lab.registry import find
         from latebloom.lab.report import latest
         from latebloom.lab.store import Store
@@ -339,35 +385,72 @@ def verdicts(
         chosen = find(study)
         if budget:
             chosen.budget(budget)
-        record = latest(Store(store), chosen, budget)
+        record = latest(Store(store), chosen.slug, budget or "*")
         if record is None:
             raise ValueError(f"{study} has not been run here yet: latebloom run {study}")
-    rows = _verdict_rows(record)
+    rows = rows_of(as_entry(record))
     say(rows, as_json, lambda: _draw_verdicts(rows, f"{study} · {record['budget']}"))
 
 
 @app.command("ledger")
 def show_ledger(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies whose claims to list.", show_default="a row for each study", autocompletion=complete_study)] = None,
     results: Results = RESULTS,
     as_json: Json = False,
-) -> None:
-    """The recorded verdicts of all studies."""
+) -> None:  # fmt: skip
+    """The recorded verdicts: one row a study, or the claims of those that are named."""
     with clear_errors():
-        from latebloom.lab.ledger import entries
-        from latebloom.lab.ledger import rows as rows_of
+        from latebloom.lab import ledger
+        from latebloom.lab.naming import nearest
 
         if not results.is_dir():
             raise ValueError(f"there is no ledger in {results}: give its folder with --results")
-        found = entries(results)
-    rows = [row for entry in found for row in rows_of(entry)]
+        found = {entry["study"]: entry for entry in ledger.entries(results)}
+        for slug in studies or ():
+            if slug not in found:
+                raise ValueError(f"the ledger has no study {slug!r}{nearest(slug, found)}")
+    if studies:
+        listed = {slug: ledger.rows(found[slug]) for slug in studies}
+        rows = [row for claims in listed.values() for row in claims]
+        say(rows, as_json, lambda: _draw_claims(listed, found))
+    else:
+        rows = [ledger.summary(entry) for entry in found.values()]
+        say(rows, as_json, lambda: _draw_summaries(rows))
 
-    def draw() -> None:
-        for entry in found:
-            title = f"{entry['study']} · {entry['budget']} · {entry['date'][:10]} · {entry['seconds']:.0f} s"
-            _draw_verdicts(rows_of(entry), title)
-            out.print()
 
-    say(rows, as_json, draw)
+def _draw_claims(listed: dict[str, list[dict[str, Any]]], found: dict[str, Any]) -> None:
+    for slug, claims in listed.items():
+        passes = [
+            f"{budget}: {len(made['seeds'])} seeds, {made['date'][:10]}, {made['seconds']:.0f} s"
+            for budget, made in found[slug]["passes"].items()
+        ]
+        _draw_verdicts(claims, f"{slug} · {' · '.join(passes)}")
+        out.print()
+
+
+def _draw_summaries(rows: list[dict[str, Any]]) -> None:
+    from latebloom.lab.verdict import OUTCOMES
+
+    table = Table(box=None, pad_edge=False)
+    shown = [
+        n
+        for n in OUTCOMES
+        if n in ("holds", "contradicted", "undecided") or any(r[n] for r in rows)
+    ]
+    table.add_column("study", no_wrap=True)
+    for name in shown:
+        broken = name.replace("contradicted", "contra-\ndicted").replace(
+            "undecided", "unde-\ncided"
+        )
+        table.add_column(broken, justify="right", style=STYLES[name])
+    for name in ("seeds", "date", ""):
+        table.add_column(name, no_wrap=name == "date")
+    for r in rows:
+        counts = [str(r[name]) if r[name] else "–" for name in shown]
+        seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
+        state = Text("stale", style="magenta") if r["stale"] else Text("fresh", style="dim")
+        table.add_row(f"[bold]{r['study']}", *counts, seeds, r["date"][:10], state)
+    out.print(table)
 
 
 @app.command()

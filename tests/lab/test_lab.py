@@ -4,83 +4,19 @@ import json
 import multiprocessing
 import sys
 import textwrap
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from lines import Config, Line, claim, make_study, study
 
-from latebloom.core.process import HostProcess
 from latebloom.data import DataError
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, judge, ledger, report, source, style
+from latebloom.lab import source
 from latebloom.lab.registry import studies
 from latebloom.lab.runner import run
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store
-from latebloom.lab.verdict import interval
-
-
-@dataclass(frozen=True)
-class Config:
-    slope: float = 1.0
-    steps: int = 4
-    tag: str | None = None
-
-
-class Line(HostProcess):
-    """Observes seed + slope * step."""
-
-    def __init__(self, slope):
-        self.slope = slope
-
-    def init(self, seed):
-        return (seed, 0)
-
-    def step(self, state):
-        return (state[0], state[1] + 1)
-
-    def observe(self, state):
-        return {"height": float(state[0] + self.slope * state[1])}
-
-
-def make_process(config):
-    return Line(config.slope)
-
-
-def schedule(config):
-    return np.arange(config.steps + 1)
-
-
-def lead(traces):
-    return (traces["steep"].height - traces["flat"].height).values[:, -1]
-
-
-def draw(traces):
-    figure, ax = style.figure()
-    style.band(ax, traces["steep"], "height", label="steep")
-    ax.set_xlabel("step")
-    return figure
-
-
-def claim(holds, arms=("steep", "flat"), effect=lead):
-    return Claim("C1", "steep ends above flat", "by 8", arms, effect, holds, "m")
-
-
-def make_study(*claims, **changes):
-    options = dict(
-        paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
-        family="geometry", question="Which line ends higher?", symptoms=("my line is flat",),
-        arms={"steep": Config(2.0), "flat": Config(0.0)}, process=make_process, schedule=schedule,
-        budgets={"quick": Budget(3), "one": Budget(2, ("steep",), {"steps": 2})},
-        claims=claims or (claim("> 5"),), watch="height",
-        figures=(Figure("lines", "Heights.", draw, ("steep",)),),
-    )  # fmt: skip
-    return Study(**(options | changes))
-
-
-study = make_study()
+from latebloom.lab.study import BUDGETS
 
 
 @pytest.mark.parametrize(
@@ -92,46 +28,17 @@ def test_verdicts_by_hand(tmp_path, holds, verdict):
     assert (v.verdict, v.estimate, v.low, v.high, v.seeds) == (verdict, 8, 8, 8, 3)
 
 
-def traces_of(effects):
-    return {"steep": None, "flat": None}, lambda traces: np.array(effects)
-
-
-@pytest.mark.parametrize(
-    ("effects", "verdict", "seeds"),
-    [
-        ([1.0, 1.1, 0.9, 1.05], "holds", 4),
-        ([0.4, 0.6, 0.45, 0.55], "undecided", 4),
-        ([0.1, 0.2, 0.1, 0.15], "contradicted", 4),
-        ([np.nan, 1.0, 1.1, np.inf], "holds", 2),
-        ([2.0], "undecided", 1),
-        ([np.nan, np.nan], "undecided", 0),
-    ],
-)
-def test_intervals_decide(effects, verdict, seeds):
-    traces, effect = traces_of(effects)
-    found = judge(claim("> 0.5", effect=effect), traces)
-    assert (found.verdict, found.seeds) == (verdict, seeds)
-
-
-def test_the_interval_covers_the_mean_of_normal_samples_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    covered = sum(
-        low <= 0 <= high for low, high in (interval(rng.normal(size=25)) for _ in range(120))
-    )
-    assert 0.86 <= covered / 120 <= 1
-
-
-@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8))
-@settings(max_examples=15, deadline=None)
-def test_the_interval_lies_within_the_range_of_the_effects(effects):
-    low, high = interval(np.array(effects))
-    assert min(effects) - 1e-9 <= low <= high <= max(effects) + 1e-9
-
-
-def test_a_claim_whose_arms_were_not_run_says_so(tmp_path):
-    done = run(study, "one", store=Store(tmp_path))
-    assert done.verdicts[0].verdict == "not run"
+def test_a_claim_whose_arms_were_not_run_is_not_judged(tmp_path):
+    done = run(study, "smoke", store=Store(tmp_path))
+    assert not done.verdicts and [c.id for c in done.unjudged] == ["C1"]
     assert list(done.traces["steep"].step) == [0, 1, 2]
+
+
+def test_seeds_are_a_count_or_those_that_are_named(tmp_path):
+    done = run(study, seeds=range(20, 30), store=Store(tmp_path))
+    assert done.seeds == tuple(range(20, 30)) and done.changed
+    assert list(done.traces["flat"].seed) == list(range(20, 30))
+    assert list(done.traces["flat"].height[:, 0]) == list(range(20, 30))
 
 
 def test_what_is_known_is_not_run_again(tmp_path, monkeypatch):
@@ -189,6 +96,9 @@ def test_two_runs_at_once_do_no_harm(tmp_path):
         (lambda s, st: run(s, overrides={"slop": "1"}, store=st), "did you mean 'slope'"),
         (lambda s, st: run(s, overrides={"slope": "up"}, store=st), "slope takes a value of type float"),
         (lambda s, st: run(s, seeds=0, store=st), "seeds must be at least 1"),
+        (lambda s, st: run(s, seeds=(3, 3), store=st), r"seeds must be different .* not \[3, 3\]"),
+        (lambda s, st: run(s, seeds=(-1, 2), store=st), "seeds must be different numbers from 0"),
+        (lambda s, st: run(s, seeds=range(5, 5), store=st), "seeds must be different numbers"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_the_nearest_name(tmp_path, call, message):
@@ -200,17 +110,6 @@ def test_settings_are_parsed_by_their_types(tmp_path):
     done = run(study, overrides={"slope": "3", "tag": "none"}, store=Store(tmp_path))
     assert done.configs["flat"] == Config(3.0, 4, None)
     assert done.verdicts[0].estimate == 0
-
-
-@pytest.mark.parametrize("holds", ["5", "> five", ">= 5", "= 3"])
-def test_a_threshold_that_says_nothing_is_refused(holds):
-    with pytest.raises(ValueError, match="holds must read"):
-        claim(holds)
-
-
-def test_a_study_that_names_an_arm_it_lacks_is_refused():
-    with pytest.raises(ValueError, match="there is no arm 'round'"):
-        make_study(claim("> 1", arms=("round",)))
 
 
 def test_source_hashes_see_code_and_nothing_else(tmp_path, monkeypatch):
@@ -228,81 +127,35 @@ def test_source_hashes_see_code_and_nothing_else(tmp_path, monkeypatch):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_the_ledger_holds_what_the_lab_wrote_and_knows_when_it_is_stale(tmp_path, monkeypatch):
-    done = run(study, store=Store(tmp_path / "store"))
-    earlier = tmp_path / "results" / "lines" / "drawn-no-more.png"
-    earlier.parent.mkdir(parents=True)
-    earlier.touch()
-    ledger.record(done, tmp_path / "results")
-    assert not earlier.exists()
-    (entry,) = ledger.entries(tmp_path / "results")
-    assert (tmp_path / "results" / "lines" / "lines.png").read_bytes()[:4] == b"\x89PNG"
-    monkeypatch.setattr(ledger, "known", {"lines": study}.get)
-    (row,) = ledger.rows(entry)
-    wanted = {
-        "study",
-        "claim",
-        "verdict",
-        "estimate",
-        "low",
-        "high",
-        "threshold",
-        "seeds",
-        "budget",
-        "stale",
-    }
-    assert wanted <= set(row)
-    assert (row["verdict"], row["estimate"], row["stale"]) == ("holds", 8, False)
-    monkeypatch.setattr(ledger, "known", {"lines": make_study(claim("> 7"))}.get)
-    assert ledger.rows(entry)[0]["stale"]
-    other = make_study(arms={"steep": Config(3.0), "flat": Config(0.0)})
-    monkeypatch.setattr(ledger, "known", {"lines": other}.get)
-    assert ledger.rows(entry)[0]["stale"]
-
-
-def test_a_changed_pass_does_not_enter_the_ledger(tmp_path):
-    done = run(study, seeds=2, store=Store(tmp_path))
-    with pytest.raises(ValueError, match="only a budget as it stands"):
-        ledger.record(done, tmp_path)
-
-
-def test_a_damaged_ledger_file_is_named(tmp_path):
-    (tmp_path / "lines.json").write_text("{")
-    with pytest.raises(ValueError, match=r"lines.json is not JSON"):
-        ledger.entries(tmp_path)
-
-
-def test_the_report_is_self_contained_and_says_what_the_store_says(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    done = run(study, store=store)
-    page = report.write_page(done, tmp_path / "reports").read_text()
-    assert "On Lines" in page and "<svg" in page and ">8</span> [8, 8]" in page
-    assert "<script" not in page and "<link" not in page and "src=" not in page
-    assert "currentColor" in page and style.INK not in page
-    monkeypatch.setattr(report, "known", {"lines": study}.get)
-    index = report.write_index(store, tmp_path / "reports").read_text()
-    assert 'href="lines.html"' in index and "1 holds" in index
-
-
-@pytest.mark.parametrize("value, text", [(0.1234, "0.123"), (0, "0"), (12345.6, "12,346"), (1e-9, "1.00e-09"), (None, "∞")])  # fmt: skip
-def test_numbers_are_written_for_people(value, text):
-    assert report.number(value) == text
-
-
 def test_every_study_is_whole():
     for slug, s in studies().items():
         assert s.slug == slug and s.symptoms and s.question.endswith("?") and s.claims and s.figures
         assert {"smoke", "quick", "full"} <= set(s.budgets)
-        assert s.budgets["quick"].seeds >= 4
         assert len({c.id for c in s.claims}) == len(s.claims)
-        for name, budget in s.budgets.items():
-            for config in s.configs(budget).values():
+        for name in s.budgets:
+            for config in s.configs(name).values():
                 try:
                     steps = np.asarray(s.schedule(config))
                 except DataError:  # a schedule may depend on the length of a table to be fetched
                     assert name != "smoke"
                     continue
                 assert (np.diff(steps) > 0).all() and steps[0] >= 0
+
+
+UNCONVERTED = {
+    "async-federated", "concept-space", "critical-periods", "dynamical-linear-bandits",
+    "early-learning-regularization", "grokking-lazy-rich", "grokking-local-complexity",
+    "information-bottleneck", "last-switch-bandits",
+    "learning-curves", "lottery-rewinding", "magnitude-invariant-hypernets", "neural-bandits",
+    "payment-bandits", "random-teachers", "refined-schedules", "sparse-misspecified-bandits",
+}  # fmt: skip
+
+
+def test_studies_speak_the_vocabulary_of_effects_and_have_seeds_enough():
+    for slug, s in studies().items():
+        assert s.legacy == (slug in UNCONVERTED), slug
+        for name in BUDGETS:
+            assert s.legacy or name not in s.budgets or s.budgets[name].seeds >= 5, (slug, name)
 
 
 def test_a_study_in_a_file_of_the_users_own(tmp_path):
@@ -316,6 +169,7 @@ def test_a_study_in_a_file_of_the_users_own(tmp_path):
         from dataclasses import dataclass
         import numpy as np
         from latebloom.lab import Budget, Claim, Paper, Study
+        from latebloom.measures import final
         from latebloom.core.process import HostProcess
 
         @dataclass(frozen=True)
@@ -329,13 +183,11 @@ def test_a_study_in_a_file_of_the_users_own(tmp_path):
 
         def make(config): return Count()
         def schedule(config): return np.arange(config.steps + 1)
-        def end(traces): return traces["a"].n.values[:, -1]
-
         study = Study(paper=Paper("mine", "Mine", "Me", "here", 2026, ""), family="own",
                       question="Does it count?", symptoms=("it does not count",),
                       arms={{"a": Config()}}, process=make, schedule=schedule,
                       budgets={{"quick": Budget(2)}},
-                      claims=(Claim("C1", "it counts", "yes", ("a",), end, "> 2"),))
+                      claims=(Claim("C1", "it counts", "yes", final("n")["a"], "> 2"),))
     """)
     )
     done = run(find(str(path)), store=Store(tmp_path / "store"))

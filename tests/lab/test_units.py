@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from latebloom.lab import Budget, Claim, Paper, Study
 from latebloom.core.process import HostProcess
+from latebloom.lab import Budget, Claim, Paper, Study
+from latebloom.measures import final
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ def schedule(config):
     return np.arange(5)
 
 
-def lead(traces):
-    return (traces["steep"].height - traces["flat"].height).values[:, -1]
-
+height = final("height")
 
 study = Study(
     paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
@@ -74,9 +73,8 @@ study = Study(
     arms={"steep": Config(2.0), "flat": Config(0.0), "same": Config(0.0), "warns": Config(1.0, "warn"),
           "fails": Config(1.0, "fail"), "kills": Config(1.0, "kill")},
     process=make_process, schedule=schedule,
-    budgets={"quick": Budget(9, ("steep", "flat", "same", "warns")), "fails": Budget(2, ("steep", "fails")),
-             "kills": Budget(2, ("steep", "kills"))},
-    claims=(Claim("C1", "steep ends above flat", "by 8", ("steep", "flat"), lead, "> 5", "m"),),
+    budgets={"quick": Budget(9, also=("same", "warns"))},
+    claims=(Claim("C1", "steep ends above flat", "by 8", height["steep"] - height["flat"], "> 5", "m"),),
     watch="height",
 )
 '''  # fmt: skip
@@ -122,15 +120,15 @@ def test_two_processes_find_what_one_finds(tmp_path, study):
 def test_an_arm_that_fails_is_named_and_the_others_are_kept(tmp_path, study):
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="lines, arm fails: the line is not straight"):
-        run(study, "fails", store=store, jobs=2)
-    run(study, "fails", arms=["steep"], store=store)
+        run(study, arms=["steep", "fails"], seeds=2, store=store, jobs=2)
+    run(study, arms=["steep"], seeds=2, store=store)
     assert len(list(tmp_path.rglob("*.nc"))) == 1
     assert not multiprocessing.active_children()
 
 
 def test_a_process_that_was_killed_is_told(tmp_path, study):
     with pytest.raises(ChildProcessError, match="killed, most likely for want of memory"):
-        run(study, "kills", store=Store(tmp_path), jobs=2)
+        run(study, arms=["steep", "kills"], seeds=2, store=Store(tmp_path), jobs=2)
 
 
 def test_jobs_are_counted_from_one(tmp_path, study):

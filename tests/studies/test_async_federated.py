@@ -66,11 +66,11 @@ def test_processes_take_the_weights_of_the_theory():
 
 
 def test_quick_and_networks_run_every_claim_but_those_of_many_clients():
-    budgets = [set(study.configs(study.budget(name))) for name in ("quick", "networks")]
+    budgets = [set(study.configs(name)) for name in ("quick", "networks")]
     missing = {c.id for c in CLAIMS if not any(set(c.arms) <= arms for arms in budgets)}
     assert missing == {"M50.f0", "M50.f80", "M50.fedfix"}
     assert all(any(set(f.arms) <= arms for arms in budgets) for f in study.figures)
-    assert set(study.configs(study.budget("full"))) == set(ARMS)
+    assert set(study.configs("full")) == set(ARMS)
 
 
 def test_study_turns_at_smoke(store_folder):

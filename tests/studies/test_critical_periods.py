@@ -128,9 +128,9 @@ def test_nonlinear_effects():
 
 
 def test_budgets():
-    quick = study.configs(study.budget("quick")) | study.configs(study.budget("nonlinear"))
+    quick = study.configs("quick") | study.configs("nonlinear")
     assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
-    assert set(study.configs(study.budget("full"))) == set(ARMS)
+    assert set(study.configs("full")) == set(ARMS)
     for config in quick.values():
         if config.experiment == "completion":  # the same gradient flow as the paper's steps
             assert config.rate == 0.2 and config.post == 30_000

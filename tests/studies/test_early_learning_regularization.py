@@ -106,10 +106,10 @@ def test_linear_effects():
 
 
 def test_budgets_and_settings():
-    quick = study.configs(study.budget("quick")) | study.configs(study.budget("parts"))
+    quick = study.configs("quick") | study.configs("parts")
     assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
-    assert set(study.configs(study.budget("full"))) == set(ARMS)
-    for arm, config in study.configs(study.budget("full")).items():
+    assert set(study.configs("full")) == set(ARMS)
+    for arm, config in study.configs("full").items():
         assert config.rate_of_step == (
             ARMS[arm].rate_of_step if config.method == "linear" else 0.02
         )

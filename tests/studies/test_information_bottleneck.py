@@ -107,7 +107,7 @@ def test_budgets():
     names = ("quick", "layers", "sizes", "digits", "clothes")
     short = [arm for name in names for arm in study.budget(name).arms]
     assert {arm for claim in study.claims for arm in claim.arms} <= set(short)
-    full = study.configs(study.budget("full"))
+    full = study.configs("full")
     grid = [c for arm, c in full.items() if arm in CLUSTERS]
     assert len(grid) * grid[0].instances * grid[0].members == 216
     assert sum(c.network == "deterministic" for c in full.values()) * 9 == 162

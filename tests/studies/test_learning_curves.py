@@ -152,7 +152,7 @@ def test_win_rates_by_hand():
 
 
 def test_quick_and_full_run_what_they_should():
-    quick, full = (study.configs(study.budget(b)) for b in ("quick", "full"))
+    quick, full = (study.configs(b) for b in ("quick", "full"))
     assert set(full) == set(ARMS) and set(quick) == set(ARMS) - set(BY_GENRE[2:])
     assert np.diff(module.sizes(full["ending"])).tolist() == [5000] * 159
     assert full["ending"].runs == full["ending"].folds == 10 and full["ending"].test_words is None

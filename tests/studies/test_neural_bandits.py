@@ -88,11 +88,11 @@ def test_every_method_is_tuned_for_every_table_of_the_quick_budget():
 
 
 def test_quick_and_tables_run_every_claim_and_full_every_arm():
-    quick, tables = (set(study.configs(study.budget(name))) for name in ("quick", "tables"))
+    quick, tables = (set(study.configs(name)) for name in ("quick", "tables"))
     for part in (*CLAIMS, *study.figures):
         assert set(part.arms) <= quick or set(part.arms) <= tables
-    assert set(study.configs(study.budget("full"))) == set(ARMS)
-    dimension = study.configs(study.budget("quick"))["dimension-random"]
+    assert set(study.configs("full")) == set(ARMS)
+    dimension = study.configs("quick")["dimension-random"]
     assert (dimension.rounds, dimension.hidden) == (800, 1024)
 
 

@@ -1,90 +1,297 @@
-"""The ledger: the verdicts of the last recorded pass of every study, with figures."""
+"""The ledger: one record a study, each claim once with the pass that judged it, and figures.
+
+A record holds `study`, `title`, `citation`, `data`, `file` (of a study outside the package);
+`passes`, by budget: seeds, date, seconds, source, versions, and each arm's config and program;
+`claims`: rows of verdicts, each with the `budget` of its pass and the hash of its `effect`;
+`figures`: file and caption.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
-from latebloom.lab.registry import known
-from latebloom.lab.runner import Pass, source_of_verdicts
+from latebloom.lab.effects import effect_hash
+from latebloom.lab.registry import find, known
+from latebloom.lab.runner import Pass, source_of_units
 from latebloom.lab.store import config_dict
+from latebloom.lab.study import BUDGETS, Claim, Study
+from latebloom.lab.verdict import OUTCOMES, rejudged
+
+ABOUT_STUDY = ("study", "title", "citation", "data", "file")
+ABOUT_PASS = ("seeds", "date", "seconds", "source", "versions", "arms", "changed")
+
+
+def as_entry(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of one pass as one of the ledger, without figures."""
+    made = {k: record[k] for k in ABOUT_PASS}
+    claims = [row | {"budget": record["budget"]} for row in record["verdicts"]]
+    about = {k: record[k] for k in ABOUT_STUDY}
+    return about | {"passes": {record["budget"]: made}, "claims": claims, "figures": []}
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `ValueError` for a folder that a ledger cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the ledger {folder} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"the ledger {folder} cannot be written to; give another folder with --results"
+        )
 
 
 def record(done: Pass, folder: Path) -> Path:
-    """Write a pass into the ledger: `<slug>.json` and `<slug>/<figure>.png`, in place of the last one's.
+    """Bring the study's record up to date with a pass: `<slug>.json` and `<slug>/<figure>.png`.
 
-    Passes of other budgets than quick stand beside it, as `<slug>-<budget>`.
+    What the pass judged takes the place of earlier verdicts; the others stay while their claim does.
 
-    Raises `ValueError` for a pass whose seeds, arms or settings are not the budget's own.
+    Raises `ValueError` for a pass whose seeds, arms or settings are not the budget's own, or a
+    folder that cannot be written.
     """
     if done.changed:
         raise ValueError(
             "only a budget as it stands is recorded: leave out --seeds, --arms and --set"
         )
-    slug = done.study.slug if done.budget == "quick" else f"{done.study.slug}-{done.budget}"
-    figures = []
+    check_writable(folder)
+    slug = done.study.slug
+    made = as_entry(done.record())
     for figure, drawn in done.figures:
         write_atomically(folder / slug / f"{figure.name}.png", style.png(drawn))
-        figures.append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
-    entry = {k: v for k, v in done.record().items() if k not in ("traces", "changed")}
-    entry["figures"] = figures
-    path = folder / f"{slug}.json"
-    write_atomically(path, (json.dumps(entry, indent=1) + "\n").encode())
-    for picture in (folder / slug).glob("*.png"):
-        if f"{slug}/{picture.name}" not in {figure["file"] for figure in figures}:
-            picture.unlink()
+        made["figures"].append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
+    before = entry_of(folder, slug)
+    path = _write(merged(before, made, done.study) if before else made, folder)
+    _clear(folder, json.loads(path.read_text()), before)
     return path
 
 
+def merged(before: Mapping[str, Any], made: Mapping[str, Any], study: Study) -> dict[str, Any]:
+    """Two records of a study as one; what the second has judged and drawn counts."""
+    judged = {row["claim"] for row in made["claims"]}
+    now = {claim.id: claim for claim in study.claims}
+    kept = [r for r in before["claims"] if r["claim"] not in judged and _same(r, now)]
+    drawn = {Path(figure["file"]).stem for figure in made["figures"]}
+    wanted = {figure.name for figure in study.figures} - drawn
+    figures = [f for f in before["figures"] if Path(f["file"]).stem in wanted]
+    return _whole(made, before["passes"] | made["passes"], [*kept, *made["claims"]],
+                  [*made["figures"], *figures], list(now))  # fmt: skip
+
+
+def _same(row: Mapping[str, Any], now: Mapping[str, Claim]) -> bool:
+    claim = now.get(row["claim"])
+    said = (row["text"], row["threshold"], row["arms"])
+    return claim is not None and said == (claim.text, claim.holds, list(claim.arms))
+
+
+def _whole(
+    about: Mapping[str, Any], passes: Mapping[str, Any], claims: list[dict[str, Any]],
+    figures: list[dict[str, Any]], order: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """A record with its claims in order, and those passes that a claim refers to."""
+    place = {claim: i for i, claim in enumerate(order)}
+    claims = sorted(claims, key=lambda row: place.get(row["claim"], len(place)))
+    used = sorted({row["budget"] for row in claims}, key=_rank)
+    return {k: about[k] for k in ABOUT_STUDY} | {
+        "passes": {budget: passes[budget] for budget in used},
+        "claims": claims,
+        "figures": figures,
+    }
+
+
+def _rank(budget: str) -> tuple[int, str]:
+    return (BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS)), budget
+
+
+def _write(entry: Mapping[str, Any], folder: Path) -> Path:
+    path = folder / f"{entry['study']}.json"
+    write_atomically(path, (json.dumps(entry, indent=1) + "\n").encode())
+    return path
+
+
+def _clear(folder: Path, entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Remove pictures that the record lists no more, and files of single passes."""
+    listed = {folder / figure["file"] for figure in entry["figures"]}
+    seen = {folder / f["file"] for f in before["figures"]} if before else set()
+    for picture in (seen | {*(folder / entry["study"]).glob("*.png")}) - listed:
+        picture.unlink(missing_ok=True)
+        if not any(picture.parent.iterdir()):
+            picture.parent.rmdir()
+    for path, found in _files(folder, entry["study"]):
+        if "passes" not in found:
+            path.unlink()
+
+
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """What the ledger holds, one entry a study; a file that cannot be read is named.
+    """What the ledger holds, one record a study, also where a file holds a single pass.
 
     Raises `ValueError` for a damaged file.
     """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _, entry in _files(folder):
+        found.setdefault(entry["study"], []).append(entry)
+    return [_combined(parts) for _, parts in sorted(found.items())]
+
+
+def entry_of(folder: Path, slug: str) -> dict[str, Any] | None:
+    """What the ledger holds of one study, or None. Raises `ValueError` for a damaged file."""
+    parts = [entry for _, entry in _files(folder, slug)]
+    return _combined(parts) if parts else None
+
+
+def _files(folder: Path, slug: str = "") -> list[tuple[Path, dict[str, Any]]]:
+    """The ledger's files (of one study), quick passes first."""
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(f"{slug}*.json"), key=lambda path: (len(path.stem), path.stem)):
         try:
-            found.append(json.loads(path.read_text()))
-        except ValueError:
-            raise ValueError(f"{path} is not JSON: remove it and record the study again") from None
+            entry = json.loads(path.read_text())
+            if slug in ("", entry["study"]):
+                found.append((path, entry))
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} is no record of a study: remove it and record the study again"
+            ) from None
     return found
 
 
-def is_stale(entry: dict[str, Any]) -> bool:
-    """Whether sources, or the settings of the budget's arms, have changed since the verdicts were
-    made."""
-    study = known(entry["study"])
-    if study is None or source_of_verdicts(study) != entry["source"]:
-        return True
-    if entry["budget"] not in study.budgets or entry.get("changed"):
-        return entry["budget"] not in study.budgets
-    now = study.configs(study.budget(entry["budget"]))
-    return {arm: config_dict(config) for arm, config in now.items()} != entry["configs"]
+def _combined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Records of one study as one; of a claim that several have judged, the first counts."""
+    if len(parts) == 1 and "passes" in parts[0]:
+        return parts[0]
+    study = known(parts[0]["study"])
+    order = [claim.id for claim in study.claims] if study else []
+    parts = [part if "passes" in part else _of_single_pass(part, study) for part in parts]
+    passes = {budget: made for part in parts[::-1] for budget, made in part["passes"].items()}
+    claims = {row["claim"]: row for part in parts[::-1] for row in part["claims"]}
+    figures = [figure for part in parts for figure in part["figures"]]
+    return _whole(parts[0], passes, list(claims.values()), figures, order)
 
 
-def rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a claim: study, claim, verdict, estimate, interval, threshold, seeds, budget, stale."""
-    stale = is_stale(entry)
+def _of_single_pass(old: Mapping[str, Any], study: Study | None) -> dict[str, Any]:
+    """The file of one pass, as they were written once, judged again by today's interval."""
+    arms = {claim.id: list(claim.arms) for claim in study.claims} if study else {}
+    more = {"null": None, "needs": (), "added": "", "reason": "", "effect": None}
+    claims = [
+        rejudged(row | more | {"arms": arms.get(row["claim"], [])})
+        for row in old["verdicts"] if row["verdict"] != "not run"
+    ]  # fmt: skip
+    configs = {
+        arm: {"config": config, "program": None, "prefix": None}
+        for arm, config in old["configs"].items()
+    }
+    made = dict(old) | {"verdicts": claims, "arms": configs, "file": None, "changed": False}
+    return as_entry(made) | {"figures": old["figures"]}
+
+
+def migrate(folder: Path) -> None:
+    """Rewrite files of single passes as one record a study."""
+    for entry in entries(folder):
+        _write(entry, folder)
+        _clear(folder, entry, None)
+
+
+@contextlib.contextmanager
+def _study_of(entry: Mapping[str, Any]) -> Iterator[Study | None]:
+    """The study of a record, also where it is in a file of its own; None where that has gone."""
+    if not entry["file"]:
+        yield known(entry["study"])
+        return
+    name = Path(entry["file"]).stem
+    before = sys.modules.get(name)
+    try:
+        study = find(entry["file"])
+    except Exception:  # a file of the user's own that has gone, or is being written
+        study = None
+    try:
+        yield study
+    finally:  # what was loaded before goes on being itself
+        if before is not None:
+            sys.modules[name] = before
+
+
+def stale_claims(entry: Mapping[str, Any]) -> set[str]:
+    """The claims whose check, or the source or settings of whose arms, have changed since.
+
+    Of a study whose own file has gone, or cannot be loaded, there are none.
+    """
+    with _study_of(entry) as study:
+        if study is None:
+            return set() if entry["file"] else {row["claim"] for row in entry["claims"]}
+        now, source = {claim.id: claim for claim in study.claims}, source_of_units(study)
+        return {
+            row["claim"] for row in entry["claims"]
+            if (claim := now.get(row["claim"])) is None
+            or entry["passes"][row["budget"]]["source"] != source
+            or row["effect"] != effect_hash(study, claim)
+            or not _same_configs(study, claim, row["budget"], entry["passes"][row["budget"]])
+        }  # fmt: skip
+
+
+def _same_configs(study: Study, claim: Claim, budget: str, made: Mapping[str, Any]) -> bool:
+    if budget not in study.budgets:
+        return False
+    now = study.configs(budget, claim.arms) if claim.arms else {}
+    recorded = {arm: made["arms"].get(arm, {}).get("config") for arm in now}
+    return made["changed"] or recorded == {a: config_dict(c) for a, c in now.items()}
+
+
+def rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a claim: study, claim, verdict, estimate, interval, threshold, null, needs, seeds,
+    budget, date, stale."""
+    stale = stale_claims(entry)
+    left_out = ("effects", "effect", "arms")
     return [
-        {
-            "study": entry["study"],
-            "claim": v["claim"],
-            "text": v["text"],
-            "verdict": v["verdict"],
-            "estimate": v["estimate"],
-            "low": v["low"],
-            "high": v["high"],
-            "threshold": v["threshold"],
-            "unit": v["unit"],
-            "paper": v["paper"],
-            "seeds": v["seeds"],
-            "budget": entry["budget"],
-            "date": entry["date"],
-            "data": entry["data"],
-            "stale": stale,
-        }
-        for v in entry["verdicts"]
+        {"study": entry["study"]}
+        | {k: v for k, v in row.items() if k not in left_out}
+        | {"date": entry["passes"][row["budget"]]["date"], "data": entry["data"]}
+        | {"stale": row["claim"] in stale}
+        for row in entry["claims"]
     ]
+
+
+def tallies(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many claims came to each outcome."""
+    counts = Counter(row["verdict"] for row in claims)
+    return {name: counts[name] for name in OUTCOMES}
+
+
+def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A study in one row: its outcomes, the seeds of each budget, the newest date, stale."""
+    passes = entry["passes"]
+    return {
+        "study": entry["study"],
+        "title": entry["title"],
+        **tallies(entry["claims"]),
+        "seeds": {budget: len(made["seeds"]) for budget, made in passes.items()},
+        "date": max((made["date"] for made in passes.values()), default=""),
+        "stale": bool(stale_claims(entry)),
+    }
+
+
+def beyond(done: Pass, folder: Path) -> list[tuple[str, int, float | None]]:
+    """What larger budgets would judge besides: (budget, claims, seconds here if it is known).
+
+    The seconds are those recorded, by the ratio of this pass's to those recorded of its budget.
+    """
+    study, found = done.study, []
+    if study.legacy or done.budget not in BUDGETS:
+        return []
+    entry = entry_of(folder, study.slug) or {"passes": {}}
+    seconds = {budget: made["seconds"] for budget, made in entry["passes"].items()}
+    judged = len(study.claims_of(done.budget))
+    for budget in BUDGETS[BUDGETS.index(done.budget) + 1 :]:
+        if budget in study.budgets and (count := len(study.claims_of(budget))) > judged:
+            here = None
+            if budget in seconds and seconds.get(done.budget) and not done.changed:
+                here = seconds[budget] * done.seconds / seconds[done.budget]
+            found.append((budget, count - judged, here))
+            judged = count
+    return found

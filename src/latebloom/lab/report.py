@@ -14,11 +14,9 @@ import xarray as xr
 
 from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
-from latebloom.lab.ledger import is_stale
-from latebloom.lab.registry import known
+from latebloom.lab.ledger import as_entry, stale_claims, tallies
 from latebloom.lab.runner import Pass
 from latebloom.lab.store import Store
-from latebloom.lab.study import Study
 
 
 def number(value: float | None) -> str:
@@ -30,14 +28,42 @@ def number(value: float | None) -> str:
     return f"{value:.2e}"
 
 
+def spread(found: Mapping[str, Any]) -> str:
+    """An estimate with its interval: "0.999 [0.998, 1]"; "–" where there is none."""
+    return "–" if found["estimate"] is None else f"{number(found['estimate'])} {reach(found)}"
+
+
+def reach(found: Mapping[str, Any]) -> str:
+    """The interval: "[0.998, 1]"."""
+    low = "-∞" if found["low"] is None else number(found["low"])
+    return f"[{low}, {number(found['high'])}]"
+
+
+def seeds(found: Mapping[str, Any]) -> str:
+    """How many seeds said something: "8 seeds", "7 of 8 seeds"."""
+    said, asked = found["seeds"], found["of"]
+    count = f"{said} of {asked}" if said < asked else f"{asked}"
+    return f"{count} seed{'' if asked == 1 else 's'}"
+
+
+def null_of(verdict: Mapping[str, Any]) -> str:
+    """What the null scored: "0.03 [0.01, 0.05]", a plain number where that is given, or ""."""
+    null = verdict["null"]
+    if not null:
+        return ""
+    return spread(null) if null["text"] else number(null["estimate"])
+
+
 def interval(verdict: Mapping[str, Any]) -> markupsafe.Markup:
-    """A small picture of the interval against the threshold; the side that holds is shaded."""
+    """A small picture of the interval against the threshold; the side that holds is shaded, the
+    null is a hollow mark."""
     low, high, estimate = verdict["low"], verdict["high"], verdict["estimate"]
     if estimate is None or low is None or high is None:
         return markupsafe.Markup("")
     sign, threshold = verdict["threshold"].split()
-    limit = float(threshold)
-    seen = [low, high, estimate, limit, *(e for e in verdict["effects"] if e is not None)]
+    limit, null = float(threshold), (verdict["null"] or {}).get("estimate")
+    effects = [e for e in verdict["effects"] if e is not None]
+    seen = [low, high, estimate, limit, *effects, *([] if null is None else [null])]
     span = max(seen) - min(seen) or 1.0
     left, scale = min(seen) - 0.12 * span, 140 / (1.24 * span)
 
@@ -46,38 +72,46 @@ def interval(verdict: Mapping[str, Any]) -> markupsafe.Markup:
 
     start, stop = (x(limit), 148.0) if sign == ">" else (4.0, x(limit))
     dots = "".join(
-        f'<circle cx="{x(e)}" cy="12" r="2.2" fill="currentColor" opacity=".45"/>'
-        for e in verdict["effects"] if e is not None
-    )  # fmt: skip
+        f'<circle cx="{x(e)}" cy="12" r="2.2" fill="currentColor" opacity=".45"/>' for e in effects
+    )
     label = f"effect {number(estimate)}, interval {number(low)} to {number(high)}, threshold {threshold}"
+    hollow = ""
+    if null is not None:
+        label += f", null {number(null)}"
+        at = x(null)
+        hollow = (
+            f'<path class="null" d="M{at - 4:.1f} 12 L{at} 7 L{at + 4:.1f} 12 L{at} 17 Z" '
+            'fill="var(--page)" stroke="var(--ink)" stroke-width="1.5"/>'
+        )
     return markupsafe.Markup(
-        f'<svg class="interval {verdict["verdict"]}" viewBox="0 0 152 24" role="img" '
+        f'<svg class="interval {_class(verdict["verdict"])}" viewBox="0 0 152 24" role="img" '
         f'aria-label="{label}">'
         f'<rect x="{start}" y="2" width="{max(stop - start, 0):.1f}" height="20" fill="currentColor" '
         'opacity=".12"/>'
         f'<line x1="{x(limit)}" x2="{x(limit)}" y1="2" y2="22" stroke="currentColor" '
         'stroke-dasharray="3 2"/>'
         f'<line x1="{x(low)}" x2="{x(high)}" y1="12" y2="12" stroke="currentColor" stroke-width="2.5"/>'
-        f'{dots}<circle cx="{x(estimate)}" cy="12" r="4" fill="currentColor"/></svg>'
+        f'{dots}<circle cx="{x(estimate)}" cy="12" r="4" fill="currentColor"/>{hollow}</svg>'
     )
+
+
+def _class(outcome: str) -> str:
+    return outcome.replace(" ", "-")
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("latebloom.lab"), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"number": number, "interval": interval}
+    environment.filters |= {
+        "number": number, "reach": reach, "seeds": seeds, "null_of": null_of,
+        "interval": interval, "class_of": _class,
+    }  # fmt: skip
     return environment
 
 
-def _tallies(verdicts: list[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    counts = Counter(v["verdict"] for v in verdicts)
-    order = ("holds", "contradicted", "undecided", "not run")
-    return [(name, counts[name]) for name in order if counts[name]]
-
-
 def _settings(record: Mapping[str, Any], traces: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    configs = record["configs"]
+    configs = {arm: made["config"] for arm, made in record["arms"].items()}
     names = list(next(iter(configs.values())))
     usual = {n: Counter(str(c[n]) for c in configs.values()).most_common(1)[0][0] for n in names}
     arms = [
@@ -92,15 +126,17 @@ def _settings(record: Mapping[str, Any], traces: Mapping[str, xr.Dataset]) -> di
     return {"shared": list(usual.items()), "arms": arms}
 
 
-def write_page(done: Pass, folder: Path) -> Path:
-    """Write the page of a pass, self-contained, and bring the index up to date."""
+def write_page(done: Pass, folder: Path, more: str = "") -> Path:
+    """Write the page of a pass, self-contained; `more` says what larger budgets would add."""
     study, record = done.study, done.record()
     figures = [
         {"name": f.name, "caption": f.caption, "svg": markupsafe.Markup(style.svg(drawn))}
         for f, drawn in done.figures
     ]
     page = _environment().get_template("study.html").render(
-        study=study, record=record, figures=figures, tallies=_tallies(record["verdicts"]),
+        study=study, record=record, figures=figures, tallies=tallies(record["verdicts"]),
+        more=more, unjudged=[claim.id for claim in done.unjudged],
+        budgets={claim.id: claim.budget for claim in study.claims_of(done.budget)},
         **_settings(record, done.traces),
     )  # fmt: skip
     path = folder / f"{study.slug}.html"
@@ -110,29 +146,21 @@ def write_page(done: Pass, folder: Path) -> Path:
 
 def write_index(store: Store, folder: Path) -> Path:
     """Write the index of all pages in the folder, from the records in the store."""
-    shown = [study for page in folder.glob("*.html") if (study := known(page.stem))]
-    shown.sort(key=lambda study: (study.family, study.slug))
-    rows = [_index_row(s, record) for s in shown if (record := latest(store, s))]
+    shown = [r for page in folder.glob("*.html") if (r := latest(store, page.stem))]
+    shown.sort(key=lambda record: (record["family"], record["study"]))
+    rows = [
+        record
+        | {"tallies": tallies(record["verdicts"]), "stale": bool(stale_claims(as_entry(record)))}
+        for record in shown
+    ]
     path = folder / "index.html"
     write_atomically(path, _environment().get_template("index.html").render(rows=rows).encode())
     return path
 
 
-def _index_row(study: Study, record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "slug": study.slug,
-        "title": study.paper.title,
-        "family": study.family,
-        "question": study.question,
-        "tallies": _tallies(record["verdicts"]),
-        "stale": is_stale(dict(record)),
-        "budget": record["budget"],
-        "date": record["date"],
-    }
-
-
-def latest(store: Store, study: Study, budget: str | None = None) -> dict[str, Any] | None:
+def latest(store: Store, slug: str, budget: str = "*") -> dict[str, Any] | None:
     """The newest record of a study in the store (of one budget, if given), or None."""
-    names = [budget] if budget else list(study.budgets)
-    found = [store.read_record(study.slug, f"pass-{name}") for name in names]
-    return max((r for r in found if r), key=lambda r: r["date"], default=None)
+    paths = (store.folder / slug).glob(f"pass-{budget}.json")
+    found = [store.read_record(slug, path.stem) for path in paths]
+    # Records from before arms had programs are passed over.
+    return max((r for r in found if r and "arms" in r), key=lambda r: r["date"], default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from latebloom.lab.effects import effect_hash
 from latebloom.lab.live import Silent, Watcher
 from latebloom.lab.registry import module_of
-from latebloom.lab.source import source_hash
+from latebloom.lab.source import PACKAGE, source_hash
 from latebloom.lab.store import Store, Unit, config_dict
-from latebloom.lab.study import Figure, Study
+from latebloom.lab.study import Claim, Figure, Study
 from latebloom.lab.units import compute, compute_side_by_side
 from latebloom.lab.verdict import Verdict, judge
 
@@ -37,7 +37,7 @@ class Pass:
     changed: bool  # whether seeds, arms or settings differ from the budget's
     traces: Mapping[str, xr.Dataset]
     paths: tuple[Path, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...]  # of the budget's claims whose arms were run
     seconds: float  # building, compiling and running all units, also those found in the store
     waited: float  # seconds that this call took
     source: str
@@ -49,31 +49,62 @@ class Pass:
         ran = [f for f in self.study.figures if all(arm in self.traces for arm in f.arms)]
         return tuple((figure, figure.draw(self.traces)) for figure in ran)
 
+    @property
+    def unjudged(self) -> tuple[Claim, ...]:
+        """Claims of the budget that need arms which were not run."""
+        judged = {verdict.claim for verdict in self.verdicts}
+        return tuple(c for c in self.study.claims_of(self.budget) if c.id not in judged)
+
     def record(self) -> dict[str, Any]:
         """The pass as JSON-able values, without the traces."""
+        study, claims = self.study, {claim.id: claim for claim in self.study.claims}
         return {
-            "study": self.study.slug,
-            "title": self.study.paper.title,
-            "citation": self.study.paper.citation(),
+            "study": study.slug,
+            "title": study.paper.title,
+            "citation": study.paper.citation(),
+            "family": study.family,
+            "question": study.question,
+            "file": file_of(study),
+            "data": study.data,
             "budget": self.budget,
             "changed": self.changed,
             "seeds": list(self.seeds),
             "date": self.date,
             "seconds": round(self.seconds, 1),
             "source": self.source,
-            "data": self.study.data,
             "versions": {
                 k: _first(self.traces).attrs.get(k, "mixed")
                 for k in ("latebloom", "jax", "backend")
             },
-            "configs": {arm: config_dict(config) for arm, config in self.configs.items()},
+            "arms": {
+                arm: {
+                    "config": config_dict(config),
+                    "program": self.traces[arm].attrs.get("program"),
+                    "prefix": self.traces[arm].attrs.get("prefix"),
+                }
+                for arm, config in self.configs.items()
+            },
             "traces": [str(path) for path in self.paths],
-            "verdicts": [verdict.row() for verdict in self.verdicts],
+            "verdicts": [
+                verdict.row()
+                | {
+                    "arms": list(claims[verdict.claim].arms),
+                    "effect": effect_hash(study, claims[verdict.claim]),
+                }
+                for verdict in self.verdicts
+            ],
         }
 
 
 def _first(traces: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return next(iter(traces.values()))
+
+
+def file_of(study: Study) -> str | None:
+    """The file of a study of the user's own; None for one of the package's."""
+    module = module_of(study)
+    own = module.__name__.split(".")[0] != PACKAGE and module.__file__
+    return str(Path(own).resolve()) if own else None
 
 
 def source_of_units(study: Study) -> str:
@@ -82,20 +113,11 @@ def source_of_units(study: Study) -> str:
     return source_hash(module_of(study), [study.process, study.schedule, *configs])
 
 
-def source_of_verdicts(study: Study) -> str:
-    """Hash of what its verdicts depend on: the traces and the checks."""
-    checks = [c.effect for c in study.claims]
-    fixed = [f"{c.id} {c.holds}" for c in study.claims]
-    own = source_hash(module_of(study), checks)
-    text = repr((source_of_units(study), fixed, own))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def run(
     study: Study,
     budget: str = "quick",
     *,
-    seeds: int | None = None,
+    seeds: int | Sequence[int] | None = None,
     arms: Sequence[str] | None = None,
     overrides: Mapping[str, str] | None = None,
     store: Store | None = None,
@@ -105,28 +127,24 @@ def run(
 ) -> Pass:
     """Run what is missing of a study at a budget, judge its claims, keep a record in the store.
 
-    - `seeds`, `arms`, `overrides` (setting -> text) replace the budget's own.
+    - `seeds` (how many, from 0 on, or which), `arms`, `overrides` (setting -> text) replace the
+      budget's own.
     - `resume=False` starts units afresh that were under way; finished ones are kept.
     - `jobs`: processes that compute arms side by side. A script that asks for more than one keeps
       its own work under `if __name__ == "__main__":`, as for any `multiprocessing`.
     - `watch` is told of progress.
 
-    Raises `ValueError` for a budget, arm or setting that does not exist, and `ChildProcessError` if
+    Raises `ValueError` for a budget, arm or setting that does not exist or seeds that cannot be, and `ChildProcessError` if
     one of several processes was killed.
     """
     started = time.perf_counter()
     store, watch = store or Store(), watch or Silent()
-    chosen = study.budget(budget)
-    count = chosen.seeds if seeds is None else seeds
-    if count < 1:
-        raise ValueError(f"seeds must be at least 1, not {count}")
+    each = _seeds(study.budget(budget).seeds if seeds is None else seeds)
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
-    configs = study.configs(chosen, tuple(arms) if arms else None, overrides)
+    configs = study.configs(budget, tuple(arms) if arms else None, overrides)
     source = source_of_units(study)
-    chunks = [
-        tuple(range(i, min(i + SEEDS_PER_UNIT, count))) for i in range(0, count, SEEDS_PER_UNIT)
-    ]
+    chunks = [each[i : i + SEEDS_PER_UNIT] for i in range(0, len(each), SEEDS_PER_UNIT)]
     units = {
         arm: [
             Unit(study.slug, arm, config, chunk, _steps(study, config), source) for chunk in chunks
@@ -151,17 +169,28 @@ def run(
             )
             paths += [store.path(unit) for unit in units[arm]]
         watch.judging()
-        verdicts = tuple(judge(claim, traces) for claim in study.claims)
+        verdicts = [judge(claim, traces) for claim in study.claims_of(budget)]
     finally:
         watch.stop()
     done = Pass(
-        study, budget, tuple(range(count)), configs, bool(arms or overrides or seeds is not None),
-        traces, tuple(paths), verdicts, sum(t.attrs["seconds"] for t in traces.values()),
-        time.perf_counter() - started, source_of_verdicts(study),
+        study, budget, each, configs, bool(arms or overrides or seeds is not None), traces,
+        tuple(paths), tuple(v for v in verdicts if v.verdict != "not run"),
+        sum(t.attrs["seconds"] for t in traces.values()), time.perf_counter() - started, source,
         datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     store.write_record(study.slug, f"pass-{budget}", done.record())
     return done
+
+
+def _seeds(asked: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(asked, int):
+        if asked < 1:
+            raise ValueError(f"seeds must be at least 1, not {asked}")
+        return tuple(range(asked))
+    each = tuple(int(seed) for seed in asked)
+    if not each or min(each) < 0 or len(set(each)) < len(each):
+        raise ValueError(f"seeds must be different numbers from 0 on, not {list(each)}")
+    return each
 
 
 def _steps(study: Study, config: Any) -> tuple[int, ...]:

@@ -167,10 +167,25 @@ class Study:
             for arm in claim.arms:
                 if arm not in self.arms:
                     raise ValueError(f"{self.slug}, claim {claim.id}: there is no arm {arm!r}")
+            if not self.legacy and claim.budget not in self.budgets:
+                raise ValueError(
+                    f"{self.slug}, claim {claim.id}: there is no budget {claim.budget!r}"
+                )
         for name, budget in self.budgets.items():
-            for arm in (*(budget.arms or ()), *budget.arm_settings):
+            for arm in (*(budget.arms or ()), *budget.also, *budget.arm_settings):
                 if arm not in self.arms:
                     raise ValueError(f"{self.slug}, budget {name}: there is no arm {arm!r}")
+            if not self.legacy and name in BUDGETS and budget.arms is not None:
+                raise ValueError(
+                    f"{self.slug}, budget {name}: its arms are those that its claims read; "
+                    "name what else figures need as `also`"
+                )
+
+    @property
+    def legacy(self) -> bool:
+        """Whether budgets name their arms themselves. To be removed with `legacy_claim`."""
+        named = set(self.budgets) - {"smoke", *BUDGETS}
+        return bool(named) or any(isinstance(claim, legacy_claim) for claim in self.claims)
 
     @property
     def slug(self) -> str:
@@ -182,8 +197,25 @@ class Study:
             raise ValueError(f"{self.slug} has no budget {name!r}{nearest(name, self.budgets)}")
         return self.budgets[name]
 
+    def claims_of(self, budget: str) -> tuple[Claim, ...]:
+        """The claims that a budget judges: its own and those of smaller ones; smoke tries all."""
+        if self.legacy or budget not in BUDGETS:
+            return self.claims
+        judged = BUDGETS[: BUDGETS.index(budget) + 1]
+        return tuple(claim for claim in self.claims if claim.budget in judged)
+
+    def arms_of(self, budget: str) -> tuple[str, ...]:
+        """The arms that a budget runs, in the study's order."""
+        asked = self.budget(budget)
+        if asked.arms is not None:
+            return asked.arms
+        if self.legacy or budget in ("smoke", "full"):
+            return tuple(self.arms)
+        read = {arm for claim in self.claims_of(budget) for arm in claim.arms} | {*asked.also}
+        return tuple(arm for arm in self.arms if arm in read)
+
     def configs(
-        self, budget: Budget, arms: tuple[str, ...] | None = None,
+        self, budget: str, arms: tuple[str, ...] | None = None,
         overrides: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """The config of each arm to run, with the budget's settings and the user's overrides.
@@ -191,13 +223,12 @@ class Study:
         Raises `ValueError` for an arm or a setting that does not exist, or a value of the wrong
         type.
         """
-        chosen = arms or budget.arms or tuple(self.arms)
-        configs = {}
-        for arm in chosen:
+        asked, configs = self.budget(budget), {}
+        for arm in arms or self.arms_of(budget):
             if arm not in self.arms:
                 raise ValueError(f"{self.slug} has no arm {arm!r}{nearest(arm, self.arms)}")
-            config = dataclasses.replace(self.arms[arm], **budget.settings)
-            config = dataclasses.replace(config, **budget.arm_settings.get(arm, {}))
+            config = dataclasses.replace(self.arms[arm], **asked.settings)
+            config = dataclasses.replace(config, **asked.arm_settings.get(arm, {}))
             for name, text in (overrides or {}).items():
                 config = override(config, name, text)
             configs[arm] = config

@@ -1,0 +1,80 @@
+"""Hashes of what claims compute from traces, so that it is known when a check has changed."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from latebloom.lab import source
+from latebloom.lab.registry import module_of
+from latebloom.lab.study import Claim, Study
+
+
+def effect_hash(study: Study, claim: Claim) -> str:
+    """Hash of a claim's check: the arms, functions and values of its effect, null and needs.
+
+    Blind to comments, docstrings, layout and the claim's words. It follows names through the
+    study's module and this package, as the hash of a study's traces does.
+    """
+    terms = [claim.effect, claim.null, *((n.effect, n.holds) for n in claim.needs)]
+    own = module_of(study)
+    parts = [repr(part) for term in terms for part in _parts(term, own)]
+    return hashlib.sha256(repr((claim.holds, parts)).encode()).hexdigest()
+
+
+def _parts(value: Any, own: ModuleType) -> Iterator[Any]:
+    """Arms, plain values, and the source of functions that a term holds, however deep."""
+    if isinstance(value, str | int | float | None):
+        yield value
+    elif isinstance(value, np.ndarray | np.generic):
+        yield value.tolist()
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _parts(item, own)
+    elif isinstance(value, dict):
+        yield from _parts(list(value.items()), own)
+    elif isinstance(value, functools.partial):
+        yield from _parts([value.func, value.args, value.keywords], own)
+    elif hasattr(value, "of") and hasattr(value, "text"):  # a term of the vocabulary
+        yield from _parts([getattr(value, "arms", ()), value.of], own)
+    elif callable(value):
+        yield from _source(value, own)
+        cells = getattr(value, "__closure__", None) or ()
+        given = [getattr(value, name, None) for name in ("__defaults__", "__kwdefaults__")]
+        yield from _parts([cell.cell_contents for cell in cells] + given, own)
+
+
+def _source(function: Callable[..., Any], own: ModuleType) -> list[Any]:
+    place = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    if place != own.__name__ and place.split(".")[0] != source.PACKAGE:
+        return [place, name]
+    code = getattr(function, "__code__", None)
+    return _reached(sys.modules[place], name.split(".")[0], code.co_firstlineno if code else 0)
+
+
+@functools.cache
+def _reached(module: ModuleType, name: str, line: int) -> list[Any]:
+    """The definitions that one of a module reaches, without those of the loop that runs studies."""
+    text = inspect.getsource(module)
+    parsed = source._parse(text)
+    if name == "<lambda>":  # of no name: those that begin on its line stand for it
+        here = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Lambda)]
+        body = ast.Expr(ast.Tuple([n for n in here if n.lineno == line], ast.Load()))
+        parsed = dataclasses.replace(parsed, definitions=parsed.definitions | {name: body})
+    found = source._reach(module.__name__, parsed, [name] if name in parsed.definitions else [])
+    return sorted((place[1], code) for place, code in found.items() if place not in _loop())
+
+
+@functools.cache
+def _loop() -> set[source.Place]:
+    return set(source._reach("", source._Module({}, {}), []))
