@@ -63,13 +63,17 @@ def test_search_finds_the_study_for_a_symptom():
 
 def test_show_says_what_a_study_is():
     row = json.loads(latebloom("show", "grokking-numerical-stability", "--json").stdout)
-    assert row["claims"][0]["threshold"] == "< 0.15"
+    claim = next(c for c in row["claims"] if c["claim"] == "C4.perp")
+    assert (claim["threshold"], claim["budget"]) == ("> 0.95", "quick")
+    assert "perp-adamw" in claim["arms"] and "perp-adamw" in claim["effect"]
     assert "softmax-f16" in row["arms"]
+    counts = [row["budgets"][name]["claims"] for name in ("quick", "thorough", "full")]
+    assert counts == sorted(counts) and counts[-1] == len(row["claims"])
 
 
 def test_run_prints_only_json_and_leaves_traces_and_a_report(smoke):
     store, answer = smoke
-    assert set(answer) == {"study", "traces", "verdicts", "seconds"}
+    assert set(answer) == {"study", "traces", "verdicts", "unjudged", "larger", "seconds"}
     for path in answer["traces"]:
         with xr.open_dataset(path, engine="h5netcdf") as trace:
             assert trace.sizes["seed"] == 2
@@ -84,9 +88,12 @@ def test_run_prints_only_json_and_leaves_traces_and_a_report(smoke):
         "threshold",
         "seeds",
         "budget",
+        "null",
+        "needs",
         "stale",
     }
-    assert keys <= set(answer["verdicts"][0])
+    assert answer["verdicts"] and all(keys <= set(row) for row in answer["verdicts"])
+    assert "not run" not in {row["verdict"] for row in answer["verdicts"]}
 
 
 def test_verdicts_and_report_read_what_was_run(smoke):
@@ -99,14 +106,26 @@ def test_verdicts_and_report_read_what_was_run(smoke):
     assert "grokking-numerical-stability.html" in index.read_text()
 
 
+def test_the_ledger_has_a_row_a_study_and_the_claims_of_those_that_are_named(tmp_path):
+    rows = json.loads(latebloom("ledger", "--json", folder=tmp_path).stdout)
+    assert len({row["study"] for row in rows}) == len(rows)
+    chosen = next(row for row in rows if row["study"] == "concept-space")
+    claims = json.loads(latebloom("ledger", "concept-space", "--json").stdout)
+    for outcome in ("holds", "contradicted", "undecided", "out of reach", "no evidence"):
+        assert chosen[outcome] == sum(claim["verdict"] == outcome for claim in claims)
+    assert {claim["budget"] for claim in claims} == set(chosen["seeds"])
+    assert "concept-space" in latebloom("ledger").stdout
+
+
 def test_settings_and_arms_can_be_changed(tmp_path):
     done = latebloom(
         "run", "grokking-numerical-stability", "--budget", "smoke", "--arms", "perp-adamw",
-        "--set", "steps=3", "--seeds", "1", "--store", tmp_path, "--json", "--no-report",
+        "--set", "steps=3", "--seeds", "20:22", "--store", tmp_path, "--json", "--no-report",
     )  # fmt: skip
     (path,) = json.loads(done.stdout)["traces"]
     with xr.open_dataset(path, engine="h5netcdf") as trace:
         assert int(trace.step[-1]) == 3
+        assert list(trace.seed) == [20, 21]
 
 
 @pytest.mark.parametrize(
@@ -135,11 +154,27 @@ def test_a_study_that_gains_by_it_takes_a_process_for_each_core(
         (["run", "grokking-lazy-rich", "--budget", "ful"], "did you mean 'full'?"),
         (["run", "grokking-lazy-rich", "--set", "steps"], "--set takes key=value"),
         (["run", "grokking-lazy-rich", "--jobs", "0"], "jobs must be at least 1, not 0"),
+        (
+            ["run", "grokking-lazy-rich", "--seeds", "2:"],
+            "a count or a range such as 20:25, not '2:'",
+        ),
+        (
+            ["run", "grokking-lazy-rich", "--seeds", "9:9"],
+            "seeds must be different numbers from 0 on",
+        ),
+        (
+            ["run", "concept-space", "--record", "--results", "/proc/nothing"],
+            "the ledger /proc/nothing cannot be made",
+        ),
         (["show", "nothing-like-it"], "there is no study"),
         (["search", " "], "say what you see"),
         (["data", "path", "mnits"], "there is no data set 'mnits'"),
         (["data", "path", "digits"], "comes with an installed package"),
         (["ledger", "--results", "nowhere"], "there is no ledger in nowhere"),
+        (
+            ["ledger", "concept-spcae"],
+            "the ledger has no study 'concept-spcae'; did you mean 'concept-space'?",
+        ),
         (["verdicts", "grokking-lazy-rich", "--store", "{tmp}"], "has not been run here yet"),
         (["run", "concept-space", "--store", "/proc/nothing"], "cannot be used"),
     ],
