@@ -1,34 +1,46 @@
-"""Puts each study's verdicts and figures, as the ledger has them, into its page."""
+"""Puts each study's verdicts, numbers and figures, as the ledger has them, into its page.
 
-import json
+In the text of a study's page `{{ C4.perp }}` stands for the effect of that claim with its interval,
+`{{ C4.perp.estimate }}`, `.verdict`, `.seeds` and `.null` for one thing about it.
+"""
+
+import re
 from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+
+from latebloom.lab.ledger import entries, tallies
+from latebloom.lab.report import null_of, number, seeds, spread
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "src" / "latebloom" / "results"
 BAR = r"\|"  # inside a cell of a table
+FIELDS = {
+    "estimate": lambda row: number(row["estimate"]),
+    "verdict": lambda row: row["verdict"],
+    "seeds": seeds,
+    "null": null_of,
+}
 
 
-def _number(value):
-    return "∞" if value is None else f"{value:.3g}"
-
-
-def _table(entry, elsewhere):
-    """The verdicts; claims that were not run are left out where another budget ran them."""
-    lines = ["| claim | verdict | effect, mean over seeds [95 %] | holds if | the paper reports |",
-             "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    for v in entry["verdicts"]:
-        if v["verdict"] == "not run" and (entry["budget"] != "quick" or v["claim"] in elsewhere):
-            continue
-        effect = "–"
-        if v["estimate"] is not None:
-            effect = (
-                f"{_number(v['estimate'])} [{_number(v['low'])}, {_number(v['high'])}] {v['unit']}"
-            )
-        cells = (f"**{v['claim']}** {v['text']}", v["verdict"], effect, v["threshold"], v["paper"])
+def _table(entry):
+    lines = ["| claim | verdict | effect, mean over seeds [95 %] | holds if | the paper reports | budget |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for row in entry["claims"]:
+        about = f"**{row['claim']}** {row['text']}" + (
+            f" (added {row['added']})" if row["added"] else ""
+        )
+        verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
+        effect = f"{spread(row)} {row['unit']}"
+        if row["seeds"] < row["of"]:
+            effect += f", {seeds(row)}"
+        if row["null"]:
+            effect += f"; null: {null_of(row)}"
+        cells = (about, verdict, effect, row["threshold"], row["paper"], row["budget"])
         lines.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
-    made = (f"{entry['budget']} budget, {len(entry['seeds'])} seeds, {entry['seconds']:.0f} s of work, "
-            f"{entry['date'][:10]}. Data: {entry['data']}.")  # fmt: skip
-    return "\n".join([*lines, "", f"*{made}*"])
+    made = [f"{budget}: {len(m['seeds'])} seeds, {m['seconds']:.0f} s of work, {m['date'][:10]}"
+            for budget, m in entry["passes"].items()]  # fmt: skip
+    return "\n".join([*lines, "", f"*{'; '.join(made)}. Data: {entry['data']}.*"])
 
 
 def _figures(entry):
@@ -37,22 +49,18 @@ def _figures(entry):
     )
 
 
-def _quick_first(path):
-    return len(path.stem), path.stem
-
-
-def _ledger():
-    lines = [
-        "| study | holds | contradicted | undecided | not run | seeds |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for path in sorted(RESULTS.glob("*.json")):
-        entry = json.loads(path.read_text())
-        counts = [sum(v["verdict"] == o for v in entry["verdicts"])
-                  for o in ("holds", "contradicted", "undecided", "not run")]  # fmt: skip
-        cells = " | ".join(map(str, [*counts, len(entry["seeds"])]))
-        budget = "" if entry["budget"] == "quick" else f", {entry['budget']}"
-        lines.append(f"| [{entry['title']}]({entry['study']}.md){budget} | {cells} |")
+def _ledger(found):
+    lines = []
+    for entry in found.values():
+        counts = tallies(entry["claims"])
+        if not lines:
+            lines = [
+                f"| study | {' | '.join(counts)} | seeds |",
+                "| --- " * (len(counts) + 2) + "|",
+            ]
+        made = ", ".join(f"{b} {len(m['seeds'])}" for b, m in entry["passes"].items())
+        cells = " | ".join(str(count or "–") for count in counts.values())
+        lines.append(f"| [{entry['title']}]({entry['study']}.md) | {cells} | {made} |")
     return "\n".join(lines)
 
 
@@ -67,15 +75,44 @@ def _applications():
     )
 
 
+def filled(markdown, entry, page):
+    """The text with its numbers from a study's record; what stands in code is left alone.
+
+    Raises `PluginError`, which ends the build, for a claim or field that the record lacks.
+    """
+    claims = {row["claim"]: row for row in entry["claims"]} if entry else {}
+
+    def value(match):
+        if match["code"]:
+            return match["code"]
+        name, _, field = match["name"].rpartition(".")
+        if match["name"] in claims:
+            return spread(claims[match["name"]])
+        said = FIELDS[field](claims[name]) if name in claims and field in FIELDS else ""
+        if not said:
+            raise PluginError(f"{page}: the ledger has nothing for {{{{ {match['name']} }}}}")
+        return said
+
+    return re.sub(
+        r"(?P<code>```.*?```|`[^`\n]*`)|\{\{ *(?P<name>[^{}]+?) *\}\}",
+        value,
+        markdown,
+        flags=re.DOTALL,
+    )
+
+
+def on_config(config):
+    config["ledger"] = {entry["study"]: entry for entry in entries(RESULTS)}
+    return config
+
+
 def on_page_markdown(markdown, page, config, files):
-    slug = Path(page.file.src_path).stem
-    entries = [e for path in sorted(RESULTS.glob(f"{slug}*.json"), key=_quick_first)
-               if (e := json.loads(path.read_text()))["study"] == slug]  # fmt: skip
-    ran = {v["claim"] for e in entries for v in e["verdicts"] if v["verdict"] != "not run"}
-    shown = "\n\n".join(f"{_table(e, ran)}\n\n{_figures(e)}" for e in entries)
+    entry = config["ledger"].get(Path(page.file.src_path).stem)
+    markdown = filled(markdown, entry, page.file.src_path)
+    shown = f"{_table(entry)}\n\n{_figures(entry)}" if entry else ""
     markdown = markdown.replace("<!-- verdicts -->", shown)
     markdown = markdown.replace("<!-- applications -->", _applications())
-    return markdown.replace("<!-- ledger -->", _ledger())
+    return markdown.replace("<!-- ledger -->", _ledger(config["ledger"]))
 
 
 def on_files(files, config):
