@@ -81,7 +81,7 @@ def interval(verdict: Mapping[str, Any]) -> markupsafe.Markup:
         at = x(null)
         hollow = (
             f'<path class="null" d="M{at - 4:.1f} 12 L{at} 7 L{at + 4:.1f} 12 L{at} 17 Z" '
-            'fill="var(--page)" stroke="var(--ink)" stroke-width="1.5"/>'
+            'fill="none" stroke="var(--ink)" stroke-width="1.5"/>'
         )
     return markupsafe.Markup(
         f'<svg class="interval {_class(verdict["verdict"])}" viewBox="0 0 152 24" role="img" '
