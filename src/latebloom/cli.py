@@ -332,7 +332,7 @@ def _more(larger: list[tuple[str, int, float | None]]) -> str:
     if not larger:
         return ""
     each = [
-        f"--budget {budget} judges {count} more"
+        f"--budget {budget} judges {count} more claim{'' if count == 1 else 's'}"
         + (f", in about {duration(seconds)} on this machine" if seconds else "")
         for budget, count, seconds in larger
     ]
