@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -105,25 +106,37 @@ def _entry_row(entry: Any) -> dict[str, Any]:
 @app.command()
 def search(
     text: Annotated[str, typer.Argument(help="A symptom, in your own words.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="All that fit, not only the best five.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Studies ranked by symptom: latebloom search "test accuracy stays at chance"."""
-    from latebloom.lab.index import search as rank
+    """Studies that fit, best first: latebloom search "test accuracy stays at chance"."""
+    from latebloom.lab.search import search as rank
+    from latebloom.lab.search import shortlist
 
     with clear_errors():
         if not text.strip():
             raise ValueError(
                 "say what you see, for example: latebloom search 'loss is exactly zero'"
             )
-        found = rank(text)
-    rows = [_entry_row(e) | {"score": round(score, 3)} for e, score in found]
+        fitting = rank(text)
+    found = fitting if every else shortlist(fitting)
+    rows = [_entry_row(f.entry) | {"built": f.built, "score": round(f.score, 3)} for f in found]
 
     def show() -> None:
         if not rows:
-            out.print("nothing matches; `latebloom list` shows all studies")
-        for e, _ in found:
-            out.print(f"[bold]{e.slug}[/]  {e.question}")
-            out.print(f"    [dim]{'; '.join(e.symptoms)}[/]")
+            out.print("nothing here fits; `latebloom list` shows all studies")
+        for f in found:
+            e = f.entry
+            mark = "" if f.built else f" [dim](not built yet, arXiv {e.arxiv})[/]"
+            style = "bold" if f.built else "default"
+            out.print(f"[{style}]{e.slug}[/]{mark}  {escape(e.question)}")
+            out.print(
+                Padding(f"[dim]{escape('; '.join(e.symptoms))}[/]", (0, 0, 0, 4), expand=False)
+            )
+        if more := len(fitting) - len(found):
+            out.print(f"[dim]{more} more that fit less well: --all shows them[/]")
 
     say(rows, as_json, show)
 

@@ -74,12 +74,6 @@ def test_what_was_listed_once_is_listed_without_jax(tmp_path):
     assert [done.stdout.strip() for done in loaded] == ["1", "0"], loaded
 
 
-def test_search_ranks_by_symptom():
-    found = index.search("test accuracy at chance although training accuracy is 100%")
-    assert found[0][0].slug == "grokking-numerical-stability"
-    assert index.search("zzzz qqqq") == []
-
-
 def test_parts_are_imported_when_asked_for():
     code = (
         "import sys, latebloom; assert 'jax' not in sys.modules;"

@@ -86,25 +86,3 @@ def _hash() -> str:
         for path in sorted(folder.rglob("*.py")):
             found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
-
-
-def search(text: str) -> list[tuple[Entry, float]]:
-    """Studies ranked by how well symptoms, question, title and claims match `text` (BM25).
-
-    Those that share no word with it are left out.
-    """
-    import bm25s
-
-    found = entries()
-    documents = [
-        # Symptoms are what people type: they count threefold.
-        " ".join([*(e.symptoms * 3), e.question, e.title, e.slug.replace("-", " "), e.family, *e.claims])
-        for e in found
-    ]  # fmt: skip
-    ranker = bm25s.BM25()
-    ranker.index(bm25s.tokenize(documents, show_progress=False), show_progress=False)
-    words = bm25s.tokenize([text], show_progress=False, return_ids=False)
-    if not words or not words[0]:
-        return []
-    rows, scores = ranker.retrieve(words, k=len(found), show_progress=False)
-    return [(found[i], float(s)) for i, s in zip(rows[0], scores[0], strict=True) if s > 0]
