@@ -143,7 +143,7 @@ def test_every_study_is_whole():
 
 
 UNCONVERTED = {
-    "async-federated", "concept-space", "critical-periods", "dynamical-linear-bandits",
+    "concept-space", "critical-periods", "dynamical-linear-bandits",
     "early-learning-regularization", "grokking-lazy-rich", "grokking-local-complexity",
     "information-bottleneck", "last-switch-bandits",
     "learning-curves", "lottery-rewinding", "magnitude-invariant-hypernets", "neural-bandits",

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -277,3 +279,21 @@ def test_a_study_in_a_file_of_its_own_is_not_stale_until_it_changes(tmp_path):
     assert ledger.stale_claims(entry) == set()
     path.unlink()
     assert ledger.stale_claims(entry) == set() and ledger.rows(entry)[0]["stale"] is False
+    assert ledger.stale_claims(entry | {"file": None}) == {"C1"}  # the package knows no such study
+
+
+def test_a_script_is_not_run_again_to_see_whether_it_changed(tmp_path):
+    path = tmp_path / "script.py"
+    text = textwrap.dedent(OWN).format(folder=os.path.dirname(__file__))
+    path.write_text(text + textwrap.dedent("""
+        from pathlib import Path
+        from latebloom.lab import ledger
+        from latebloom.lab.runner import run
+        from latebloom.lab.store import Store
+        import sys
+        folder = Path(sys.argv[1])
+        ledger.record(run(study, store=Store(folder / "store")), folder / "results")
+    """))  # fmt: skip
+    subprocess.run([sys.executable, path, tmp_path], check=True)
+    (entry,) = ledger.entries(tmp_path / "results")
+    assert entry["file"] == "" and ledger.stale_claims(entry) == set()

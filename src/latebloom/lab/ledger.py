@@ -201,8 +201,8 @@ def migrate(folder: Path) -> None:
 @contextlib.contextmanager
 def _study_of(entry: Mapping[str, Any]) -> Iterator[Study | None]:
     """The study of a record, also where it is in a file of its own; None where that has gone."""
-    if not entry["file"]:
-        yield known(entry["study"])
+    if not entry["file"]:  # of the package, or a script, which is not run for this
+        yield known(entry["study"]) if entry["file"] is None else None
         return
     name = Path(entry["file"]).stem
     before = sys.modules.get(name)
@@ -224,7 +224,7 @@ def stale_claims(entry: Mapping[str, Any]) -> set[str]:
     """
     with _study_of(entry) as study:
         if study is None:
-            return set() if entry["file"] else {row["claim"] for row in entry["claims"]}
+            return {row["claim"] for row in entry["claims"]} if entry["file"] is None else set()
         now, source = {claim.id: claim for claim in study.claims}, source_of_units(study)
         return {
             row["claim"] for row in entry["claims"]

@@ -101,10 +101,12 @@ def _first(traces: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def file_of(study: Study) -> str | None:
-    """The file of a study of the user's own; None for one of the package's."""
+    """The file of a study of the user's own, "" where that is a script under way; None for one of
+    the package's."""
     module = module_of(study)
-    own = module.__name__.split(".")[0] != PACKAGE and module.__file__
-    return str(Path(own).resolve()) if own else None
+    if module.__name__.split(".")[0] == PACKAGE:
+        return None
+    return str(Path(module.__file__ or "").resolve()) if module.__name__ != "__main__" else ""
 
 
 def source_of_units(study: Study) -> str:
