@@ -89,9 +89,15 @@ def test_more_labels_than_colours_are_told_apart_by_dashes():
     assert len(looks(shown(figure)[0])) == 12
     assert len({colour for colour, _ in looks(shown(figure)[0])}) == 7
     assert entries(figure) == [list(ALL.values())]
-    assert len({tuple(p.look(i).values()) for i in range(28)}) == 28
+    assert len({tuple(p.nth_look(i).values()) for i in range(28)}) == 28
     with pytest.raises(ValueError, match="28 lines"):
-        p.look(28)
+        p.nth_look(28)
+
+
+def test_a_line_that_lies_on_another_may_look_otherwise():
+    draw = p.curves("loss", ("", part(0, 2)), look={"method 1": {"linestyle": ":"}})
+    (ax,) = shown(check(draw(TRACES)))
+    assert [dashes for _, dashes in looks(ax)] == ["-", ":"]
 
 
 def test_two_lines_of_one_name_are_refused():

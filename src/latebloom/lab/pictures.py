@@ -30,7 +30,7 @@ Own = Mapping[str, Mapping[str, Any]]
 _DASHES = ("-", "--", "-.", ":")
 
 
-def look(place: int) -> dict[str, Any]:
+def nth_look(place: int) -> dict[str, Any]:
     """Colour and dashes of a panel's n-th line: seven colours, and again with other dashes.
 
     Raises `ValueError` beyond 28 lines.
@@ -44,7 +44,8 @@ def look(place: int) -> dict[str, Any]:
 def curves(
     names: Observable | Mapping[str, Observable], *groups: tuple[str, Arms], log_steps: bool = False,
     as_drawn: Callable[[xr.Dataset], xr.Dataset] | None = None,
-    levels: Mapping[str, Mapping[str, float]] | None = None, own: Own | None = None, **axes: Any,
+    levels: Mapping[str, Mapping[str, float]] | None = None, look: Own | None = None,
+    own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A line for each arm: mean over seeds against the step, a band from lowest to highest seed.
 
@@ -53,7 +54,8 @@ def curves(
     - Several of several groups: a row for each observable, a column for each group.
 
     `as_drawn` changes a trace before it is drawn, as from steps to hours. `levels`: named
-    horizontal lines, by the label of an observable. `log_steps`: steps on a logarithmic axis.
+    horizontal lines, by the label of an observable. `look`: what a line looks like instead, by its
+    label, as in {"linestyle": ":"}. `log_steps`: steps on a logarithmic axis.
     """
     lines = {label: _curve(name) for label, name in names.items()} if isinstance(names, Mapping) else {"": _curve(names)}  # fmt: skip
 
@@ -68,7 +70,7 @@ def curves(
         for ax, ((what, line), (title, arms)) in zip(places, cells, strict=False):
             for arm, label in arms.items():
                 trace = as_drawn(traces[arm]) if as_drawn else traces[arm]
-                _band(ax, trace, line, label, looks[label])
+                _band(ax, trace, line, label, looks[label] | dict((look or {}).get(label, {})))
             for name, height in (levels or {}).get(what, {}).items():
                 horizontal(ax, height, name)
             _finish(ax, {"title": title if many else "", "ylabel": what, "xlabel": "step"}, axes,
@@ -127,7 +129,9 @@ def dots(
         names = list(dict.fromkeys(row for rows in shown.values() for row in rows))
         labels = list(dict.fromkeys(label for rows in shown.values() for row in rows.values() for label in row))  # fmt: skip
         looks, _ = _looks([labels])
-        figure, places = panels(len(shown), sharey=True, height=1.3 + 0.28 * max(len(names), 3))
+        width = 3.9 * min(max(len(shown), 1), 3) + 0.08 * max(map(len, names), default=0)
+        height = 1.3 + 0.28 * max(len(names), 3)
+        figure, places = panels(len(shown), sharey=True, width=width, height=height)
         for ax, (title, rows) in zip(places, shown.items(), strict=False):
             for row, effects in rows.items():
                 for label, effect in effects.items():
@@ -290,7 +294,7 @@ def _looks(panels: Sequence[Iterable[str]]) -> tuple[dict[str, dict[str, Any]], 
         near = every if together else itertools.chain(*(p for p in listed if label in p))
         taken = {places[other] for other in near if other in places}
         places[label] = next(i for i in itertools.count() if i not in taken)
-    return {label: look(place) for label, place in places.items()}, together
+    return {label: nth_look(place) for label, place in places.items()}, together
 
 
 def _curve(name: Observable) -> Curve:
