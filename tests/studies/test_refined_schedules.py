@@ -1,4 +1,4 @@
-"""The study at smoke, and its checks on traces worked by hand."""
+"""Effects on traces worked by hand, the budgets, and a contest at smoke."""
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from latebloom.lab.store import Store
 from latebloom.studies.schedules import refined_schedules as module
 from latebloom.studies.schedules.refined_schedules import ARMS, CLAIMS, FLOOR, SUITE, WORST, study
 
+BY_ID = {claim.id: claim for claim in CLAIMS}
 CELLS = ["linear", "linear+warm-up", "cosine", "cosine+warm-up", "refined", "linear-2x"]
 
 
@@ -50,28 +51,29 @@ def test_a_family_is_represented_by_what_tuned_better():
 
 def test_differences_are_logs_of_the_last_losses():
     traces = suite()
-    np.testing.assert_allclose(module.pooled("linear", "cosine", traces), np.log(0.8 / 0.4))
-    np.testing.assert_allclose(module.pooled("refined", "linear", traces), np.log(0.6 / 0.8))
-    np.testing.assert_allclose(module.pooled("refined", "linear-2x", traces), np.log(3))
-    np.testing.assert_allclose(module.error_difference(traces), -2.0)
     traces |= {"mlp": traces["iris"], "dna": traces["iris"]}
-    np.testing.assert_allclose(module.deep_without_warmup(traces), np.log(0.6))
-    np.testing.assert_allclose(module.collapsed(traces), np.log(0.6 / 0.8))
+    for claim, effect in (
+        ("C1.cosine", np.log(0.8 / 0.4)), ("C1.deep", np.log(0.8 / 0.4)), ("C2", np.log(0.6 / 0.8)),
+        ("C2.cost", np.log(3)), ("C2.error", -2.0), ("C2.deep-plain", np.log(0.6)),
+        ("C2.separable", np.log(0.6 / 0.8)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(BY_ID[claim].effect(traces), [effect] * 2)
 
 
 def test_shapes_of_refined_schedules():
     flat = suite()
-    np.testing.assert_allclose(module.warmup_share(flat), 0.0)
-    np.testing.assert_allclose(module.late_height(flat), 1.0)
-    norms = np.repeat([3.0, 1.0], 50)
-    stepped = suite(norms=norms)
-    np.testing.assert_allclose(module.warmup_share(stepped), 0.5, atol=0.02)
-    np.testing.assert_allclose(module.late_height(stepped), 2.0, rtol=0.03)
+    np.testing.assert_allclose(BY_ID["C3.warm-up"].effect(flat), 0.0)
+    np.testing.assert_allclose(BY_ID["C3.annealing"].effect(flat), 1.0)
+    stepped = suite(norms=np.repeat([3.0, 1.0], 50))
+    np.testing.assert_allclose(BY_ID["C3.warm-up"].effect(stepped), 0.5, atol=0.02)
+    np.testing.assert_allclose(BY_ID["C3.annealing"].effect(stepped), 2.0, rtol=0.03)
+    assert BY_ID["C3.warm-up"].null(stepped).max() < 0.3  # in any order
+    np.testing.assert_allclose(BY_ID["C3.shuffled"].null(stepped), module.distance(stepped["iris"]))
     mixed = {name: trace(np.ones(6), norms=np.repeat([h, 1.0], [10 + 4 * i, 90 - 4 * i]))
              for i, (name, h) in enumerate(zip(SUITE, range(2, 11), strict=True))}  # fmt: skip
-    np.testing.assert_allclose(module.early_excess(mixed), 1.0)
+    np.testing.assert_allclose(BY_ID["C3.early"].effect(mixed), 1.0)
     rng = np.random.default_rng(0)
-    assert module.shuffled_distance(suite(norms=rng.uniform(0.8, 1.2, 100)))[0] < 0.1
+    assert BY_ID["C3.shuffled"].effect(suite(norms=rng.uniform(0.8, 1.2, 100)))[0] < 0.1
 
 
 def worst(rows):
@@ -85,30 +87,30 @@ def test_worst_cases_are_worst_over_problems_and_best_over_step_sizes():
     linear = [[2, 0], [1.5, 0], [0.5, 0.7], [0.1, 0.1]]
     flat = [[2, 0], [0.4, 1.3], [1.1, 0.9], [0, 3]]
     traces = dict.fromkeys(WORST, worst([linear, flat, np.full((4, 2), 9)]))
-    np.testing.assert_allclose(module.linear_worst(traces), 0.7)
-    np.testing.assert_allclose(module.excess_of("flat", traces), 1.1 - 0.7)
-    np.testing.assert_allclose(module.excess_of("inverse-sqrt", traces), 9 - 0.7)
+    np.testing.assert_allclose(BY_ID["C4.bound"].effect(traces), 0.7)
+    np.testing.assert_allclose(BY_ID["C4.bound"].null(traces), 1.1)
+    np.testing.assert_allclose(BY_ID["C4.flat"].effect(traces), 1.1 - 0.7)
+    np.testing.assert_allclose(BY_ID["C4.inverse-sqrt"].effect(traces), 9 - 0.7)
     harder = [[2, 0], [1.5, 0], [0.8, 0.7], [0.1, 0.1]]
     traces[WORST[0]] = worst([harder, flat, flat])
-    np.testing.assert_allclose(module.linear_worst(traces), 0.8)
+    np.testing.assert_allclose(BY_ID["C4.bound"].effect(traces), 0.8)
 
 
 def test_the_interval_over_sets_and_seeds_is_wider_than_over_seeds():
     rows = np.repeat([[-1.0], [1.0]], 5, axis=1)
-    assert module.two_way_interval(rows) == (-1.0, 1.0)
+    assert module.two_way_interval(rows).tolist() == [-1.0, 1.0]
 
 
 def test_made_up_norms_start_where_the_paper_says():
-    constant, early, rising, falling = module.synthetic_norms()
+    constant, early, rising, falling = module.synthetic_norms().values()
     assert np.ptp(constant) == 0 and early[-1] == pytest.approx(1.0)
     assert rising[-1] > 1.9 and falling[-1] < 0.72 and early[0] > 3
 
 
-def test_quick_and_deep_run_every_claim_and_full_is_the_papers_scale():
-    quick, deep = (set(study.configs(name)) for name in ("quick", "deep"))
-    assert quick | deep == set(ARMS)
-    assert all(set(claim.arms) <= quick or set(claim.arms) <= deep for claim in CLAIMS)
-    full = study.configs("full")
+def test_quick_runs_all_but_the_separable_set_and_full_is_the_papers_scale():
+    quick, thorough, full = (study.configs(name) for name in ("quick", "thorough", "full"))
+    assert set(thorough) - set(quick) == {"dna"} and set(thorough) == set(full) == set(ARMS)
+    assert quick["letter"].rows == 1000 and quick["mlp"].rows == 2500 and quick["mlp"].pool == 2
     assert full["letter"].rows is None and full["letter"].epochs == 30 and full["mlp"].pool == 1
 
 
@@ -117,8 +119,7 @@ def smoke(tmp_path_factory):
     return run(study, "smoke", store=Store(tmp_path_factory.mktemp("store")))
 
 
-def test_study_turns_at_smoke(smoke):
-    assert {v.claim for v in smoke.verdicts} == {c.id for c in CLAIMS}
+def test_a_contest_at_smoke(smoke):
     found = smoke.traces["mlp"]
     assert (found.diverged_at == -1).all()
     assert found.cell.values[0] == "linear" and found.cell.values[-2] == "refined"
