@@ -1,4 +1,4 @@
-"""The study at smoke, its checks on traces worked by hand, and the method on files."""
+"""Effects on traces worked by hand, the instances that learners meet, and the method on files."""
 
 import json
 
@@ -9,14 +9,14 @@ import pytest
 import xarray as xr
 
 from latebloom.data.files import FileError
-from latebloom.lab import apply, style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
+from latebloom.lab import apply
 from latebloom.methods.bandits.last_switch import Instances
 from latebloom.methods.bandits.last_switch.evaluation import WAYS
 from latebloom.methods.bandits.last_switch.logs import fatigue_log
 from latebloom.studies.bandits import last_switch_bandits as module
 from latebloom.studies.bandits.last_switch_bandits import ARMS, CLAIMS, study
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
 def compared(bound=1.0, virtual=0.7, **rewards):
@@ -47,34 +47,37 @@ def learned(rounds, mean):
 
 
 def test_shares_are_of_the_bound_and_the_worst_number_of_arms_counts():
-    traces = {
-        "jump-2": compared(2.0, planner=[1.8, 1.6, 1.8, 1.6], greedy=[1.0, 1.2, 1.0, 1.2]),
-        "jump-10": compared(2.0, planner=[1.4, 1.4, 1.2, 1.6], greedy=[1.5, 1.7, 1.5, 1.7]),
-    }
+    plain = compared(2.0, planner=[1.8] * 4, greedy=[1.8] * 4, round_robin=[1.8] * 4)
+    traces = {arm: plain for arm in module.planning_arms("jump")} | {
+        "jump-2": compared(2.0, planner=[1.8, 1.6, 1.8, 1.6], greedy=[1.0, 1.2, 1.0, 1.2], round_robin=[1.8] * 4),
+        "jump-10": compared(2.0, planner=[1.4, 1.4, 1.2, 1.6], greedy=[1.5, 1.7, 1.5, 1.7], round_robin=[0.4] * 4),
+    }  # fmt: skip
     np.testing.assert_allclose(module.share(traces["jump-2"], "planner"), [[0.9, 0.8], [0.9, 0.8]])
-    np.testing.assert_allclose(module.worst_share(traces, "jump"), [0.7, 0.7])
-    np.testing.assert_allclose(module.gain_over(traces, "greedy", "jump"), [0.1, 0.1])
+    np.testing.assert_allclose(BY_ID["C1.jump"].effect(traces), [0.7, 0.7])
+    np.testing.assert_allclose(BY_ID["C1.jump"].null(traces), [0.2, 0.2])
+    np.testing.assert_allclose(BY_ID["U1.jump"].effect(traces), [0.05, 0.05])
 
 
 def test_certificate_slack_and_limit():
     plain = {arm: compared(2.0, 1.4) for arm in module.ALL_PLANNING}
     plain["jump-10"] = compared(2.0, [1.3, 1.5])
-    np.testing.assert_allclose(module.least_certificate(plain), [0.65, 0.7])
+    np.testing.assert_allclose(BY_ID["C1.certificate"].effect(plain), [0.65, 0.7])
     small = {arm: compared(optimum=[0.9, 0.8, 0.7, 1.0]) for arm in module.ALL_SMALL}
-    np.testing.assert_allclose(module.least_slack(small), [0.1, 0.0])
+    np.testing.assert_allclose(BY_ID["C1.bound"].effect(small), [0.1, 0.0])
     limits = [1 - (1 - 1 / k) ** k for k in module.TIGHT]
     tight = {
-        f"tight-{k}": compared(planner=[limit, limit, limit + 0.02, limit])
+        f"tight-{k}": compared(planner=[limit, limit, limit + 0.02, limit], round_robin=[1] * 4)
         for k, limit in zip(module.TIGHT, limits, strict=True)
     }
-    np.testing.assert_allclose(module.distance_from_limit(tight), [0, 0.01], atol=1e-12)
+    np.testing.assert_allclose(BY_ID["C1.limit"].effect(tight), [0, 0.01], atol=1e-12)
+    np.testing.assert_allclose(BY_ID["C1.limit"].null(tight), [1 - min(limits)] * 2)
 
 
 def test_worth_of_options_is_averaged_over_all_arms():
     same = {a: compared(planner=[0.5] * 4, planner_fill=[0.5] * 4) for a in module.ALL_PLANNING}
     same["tight-4"] = compared(planner=[0.5] * 4, planner_fill=[0.5, 0.5, 1.0, 1.0])
     expected = [0.0, 0.5 / len(module.ALL_PLANNING)]
-    np.testing.assert_allclose(module.worth_of(same, "planner-fill"), expected)
+    np.testing.assert_allclose(BY_ID["V.fill"].effect(same), expected)
 
 
 def learning(power):
@@ -91,17 +94,17 @@ def learning(power):
 def test_slopes_are_those_of_the_regret(power):
     traces = learning(power)
     np.testing.assert_allclose(module.regret(traces, "jump", "ucb1")[:, 2], 2 * 1000**power)
-    np.testing.assert_allclose(module.slope_of_commit(traces, "jump"), [power] * 2)
-    np.testing.assert_allclose(module.slope_of(traces, "ucb1", "jump"), [power] * 2)
+    np.testing.assert_allclose(BY_ID["C2.commit.jump"].effect(traces), [power] * 2)
+    np.testing.assert_allclose(BY_ID["C2.blind.jump"].effect(traces), [power] * 2)
 
 
 def test_whoever_meets_the_planner_has_a_regret_of_one():
     traces = learning(0.5)
     traces["jump-etc-long"]["mean"][:, -1] = 0.6 * 100_000
     expected = np.polyfit([3, 4, 5], [np.log10(2 * 1000**0.5), np.log10(200), 0], 1)[0]
-    np.testing.assert_allclose(module.slope_of_commit(traces, "jump"), [expected] * 2)
+    np.testing.assert_allclose(BY_ID["C2.commit.jump"].effect(traces), [expected] * 2)
     beyond = 1 - np.exp(-1) - 0.6
-    np.testing.assert_allclose(module.approximate_regret(traces, "jump"), [beyond] * 2)
+    np.testing.assert_allclose(BY_ID["C2.approximate.jump"].effect(traces), [beyond] * 2)
 
 
 def test_the_reference_is_the_instance_that_learners_meet():
@@ -124,20 +127,10 @@ def test_horizons_are_among_the_marks():
     assert module.marks(1500) == (100, 215, 464, 1000, 1500)
 
 
-def test_study_turns_at_smoke(store_folder):
-    done = run(study, "smoke", store=Store(store_folder))
-    verdicts = {v.claim: v for v in done.verdicts}
-    assert set(verdicts) == {c.id for c in CLAIMS}
-    left_out = {claim for claim, verdict in verdicts.items() if verdict.verdict == "not run"}
-    assert left_out == {
-        c.id for c in CLAIMS if c.id.startswith("C2") and c.id.endswith("satiation")
-    }
-    # These hold exactly, on any number of instances.
-    assert verdicts["C1.bound"].verdict == verdicts["C1.certificate"].verdict == "holds"
-    for arm, found in done.traces.items():
-        assert (found.diverged_at == -1).all(), arm
-    for figure in study.figures:
-        assert len(style.png(figure.draw(done.traces))) > 10_000
+def test_fifty_arms_take_fewer_roundings_below_full():
+    for budget, draws in (("quick", 100), ("thorough", 100), ("full", 200)):
+        assert study.configs(budget)["jump-50"].draws == draws
+    assert study.configs("full")["jump-2"].instances == 3
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction, Policy
 from latebloom.core.process import HostProcess, Process, Quantity
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
-from latebloom.lab.verdict import interval
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import Effect, Measure, Traces, final, highest, lowest, mean, measure
 from latebloom.methods.bandits.last_switch import (
     GUARANTEE,
     UCB1,
@@ -213,9 +210,8 @@ def _arms() -> dict[str, Config]:
     return planned | _learning("jump") | _learning("satiation")
 
 
-def _set(arms: Sequence[str], **settings: Any) -> dict[str, dict[str, Any]]:
-    """The same settings for several arms."""
-    return {arm: settings for arm in arms}
+def _etc_arms(family: Family) -> tuple[str, ...]:
+    return (f"{family}-reference", *(f"{family}-etc-{h}" for h in HORIZONS))
 
 
 ARMS = _arms()
@@ -229,307 +225,201 @@ def share(trace: xr.Dataset, way: str) -> np.ndarray:
     return (last.reward.sel(way=way) / last.bound).values
 
 
-def _over_arms(traces: Traces, arms: Sequence[str], *ways: str) -> list[np.ndarray]:
-    """For each way, the mean share over instances [arm, seed]."""
-    return [np.stack([share(traces[a], w).mean(1) for a in arms if a in traces]) for w in ways]
+def earned(way: str) -> Measure:
+    return Measure(f"share of the bound that {way} earns", lambda t: share(t, way).mean(1))
 
 
-def _gain(traces: Traces, arms: Sequence[str], way: str, over: str) -> np.ndarray:
-    """Mean over arms of what one way earns beyond another, as a share of the bound, per seed."""
-    first, second = _over_arms(traces, arms, way, over)
-    return (first - second).mean(0)
+@measure("least exact virtual reward over the bound")
+def certificate(trace: xr.Dataset) -> np.ndarray:
+    last = trace.isel(step=-1)
+    return (last.virtual / last.bound).values.min(1)
 
 
-def worst_share(traces: Traces, family: Family) -> np.ndarray:
-    return _over_arms(traces, planning_arms(family), "planner")[0].min(0)
+@measure("least that the optimum leaves of the bound")
+def slack(trace: xr.Dataset) -> np.ndarray:
+    return 1 - share(trace, "optimum").max(1)
 
 
-def distance_from_limit(traces: Traces) -> np.ndarray:
-    found = _over_arms(traces, planning_arms("tight"), "planner")[0]
-    sizes = np.array([k for k in TIGHT if f"tight-{k}" in traces])
-    return np.abs(found - (1 - (1 - 1 / sizes) ** sizes)[:, None]).max(0)
+def worst(way: str, family: Family) -> Effect:
+    return lowest(earned(way)[arm] for arm in planning_arms(family))
 
 
-def least_certificate(traces: Traces) -> np.ndarray:
-    """The least, over all instances of a seed, of the planner's exact virtual reward over the bound."""
-    last = [traces[arm].isel(step=-1) for arm in ALL_PLANNING]
-    return np.stack([(t.virtual / t.bound).values.min(1) for t in last]).min(0)
+def from_limit(way: str) -> Effect:
+    """The largest distance from 1 - (1 - 1/L)^L on tight instances."""
+    return highest(abs(earned(way)[f"tight-{k}"] - (1 - (1 - 1 / k) ** k)) for k in TIGHT)
 
 
-def least_slack(traces: Traces) -> np.ndarray:
-    """The least, over all small instances of a seed, of 1 - optimum / bound."""
-    return np.stack([1 - share(traces[arm], "optimum").max(1) for arm in ALL_SMALL]).min(0)
-
-
-def gain_over(traces: Traces, way: str, family: Family) -> np.ndarray:
-    return _gain(traces, planning_arms(family), "planner", way)
-
-
-def worth_of(traces: Traces, option: str) -> np.ndarray:
-    return _gain(traces, ALL_PLANNING, option, "planner")
-
-
-def practical_gain(traces: Traces, family: Family) -> np.ndarray:
-    return _gain(traces, planning_arms(family), "planner-best-fill", "greedy")
+def gain(way: str, over: str, arms: Sequence[str]) -> Effect:
+    """What one way earns beyond another, mean over arms."""
+    return mean(earned(way)[arm] - earned(over)[arm] for arm in arms)
 
 
 def regret(traces: Traces, family: Family, arm: str) -> np.ndarray:
     """Expected reward of the planner that knows the payoffs, minus the arm's own [seed, step]."""
-    rate = traces[f"{family}-reference"].isel(step=-1).reward.sel(way="planner").values[:, 0]
+    rate = final("reward", way="planner", instance=0)(traces[f"{family}-reference"])
     trace = traces[f"{family}-{arm}"]
     return rate[:, None] * trace["round"].values - trace["mean"].values
 
 
-def _horizons(traces: Traces, family: Family) -> np.ndarray:
-    return np.array([int(traces[f"{family}-etc-{h}"]["round"][0, -1]) for h in HORIZONS])
+def commitments(traces: Traces, family: Family) -> tuple[np.ndarray, np.ndarray]:
+    """Horizons of explore-then-commit, and its regret at each [seed, horizon]."""
+    arms = [f"etc-{h}" for h in HORIZONS]
+    horizons = [int(traces[f"{family}-{arm}"]["round"][0, -1]) for arm in arms]
+    return np.array(horizons), np.stack([regret(traces, family, a)[:, -1] for a in arms], axis=1)
 
 
-def _slopes(horizons: np.ndarray, regrets: np.ndarray) -> np.ndarray:
-    """Least-squares slope of log regret over log horizon, per seed; regrets below 1 count as 1."""
-    x = np.log10(horizons)
-    y = np.log10(np.maximum(regrets, 1.0))
-    return ((x - x.mean()) * (y - y.mean(1, keepdims=True))).sum(1) / ((x - x.mean()) ** 2).sum()
+def regret_slope(family: Family, arm: str) -> Effect:
+    """Slope of log regret over log horizon; regrets below 1 count as 1. `arm` "etc": a run of its
+    own for every horizon."""
+
+    def of(traces: Traces) -> np.ndarray:
+        horizons, regrets = commitments(traces, family)
+        if arm != "etc":
+            rounds = traces[f"{family}-{arm}"]["round"].values[0]
+            steps = [int(np.flatnonzero(rounds == h)[0]) for h in horizons]
+            regrets = regret(traces, family, arm)[:, steps]
+        x, y = np.log10(horizons), np.log10(np.maximum(regrets, 1.0))
+        x = x - x.mean()
+        return (x * (y - y.mean(1, keepdims=True))).sum(1) / (x**2).sum()
+
+    own = () if arm == "etc" else (f"{family}-{arm}",)
+    return Effect((*_etc_arms(family), *own), f"log regret of {arm} over log T, {family}", of)
 
 
-def slope_of_commit(traces: Traces, family: Family) -> np.ndarray:
-    ends = [regret(traces, family, f"etc-{h}")[:, -1] for h in HORIZONS]
-    return _slopes(_horizons(traces, family), np.stack(ends, axis=1))
+def approximate_regret(family: Family, arm: str) -> Effect:
+    """(1 - 1/e) of the bound minus the arm's reward, a round, at the last horizon."""
+    return GUARANTEE * bound[f"{family}-reference"] - a_round[f"{family}-{arm}"]
 
 
-def slope_of(traces: Traces, arm: str, family: Family) -> np.ndarray:
-    horizons = _horizons(traces, family)
-    rounds = traces[f"{family}-{arm}"]["round"].values[0]
-    steps = [int(np.flatnonzero(rounds == h)[0]) for h in horizons]
-    return _slopes(horizons, regret(traces, family, arm)[:, steps])
+bound, a_round = final("bound", instance=0), final("mean") / final("round")
+SHARE, SLOPE = "share of the bound", "log regret / log T"
+NEAR, OWN = "approximation (almost) that of recharging bandits, 1 - 1/e", "not in the paper"
+SUBLINEAR = "sublinear regret against the full-information counterpart"
 
 
-def approximate_regret(traces: Traces, family: Family) -> np.ndarray:
-    """(1 - 1/e) of the bound minus the reward of explore-then-commit, a round, at the last horizon."""
-    bound = traces[f"{family}-reference"].isel(step=-1).bound.values[:, 0]
-    trace = traces[f"{family}-etc-long"].isel(step=-1)
-    return GUARANTEE * bound - (trace["mean"] / trace["round"]).values
+def _compared(id: str, text: str, way: str, over: str) -> tuple[Claim, ...]:
+    return tuple(Claim(f"{id}.{f}", text.format(f), OWN, gain(way, over, planning_arms(f)), "> 0", SHARE)
+                 for f in KINDS)  # fmt: skip
 
 
-def _etc_arms(family: Family) -> tuple[str, ...]:
-    return (f"{family}-reference", *(f"{family}-etc-{h}" for h in HORIZONS))
+def _learned(family: Family) -> tuple[Claim, ...]:
+    slopes = {arm: regret_slope(family, arm) for arm in ("etc", "optimistic", "ucb1")}
+    return (
+        Claim(f"C2.commit.{family}", f"Explore-then-commit: sublinear regret against the planner that knows the payoffs, {family}",
+              SUBLINEAR, slopes["etc"], "< 1", SLOPE, null=slopes["ucb1"]),
+        Claim(f"C2.optimistic.{family}", f"Optimistic epochs: the same, {family}",
+              SUBLINEAR, slopes["optimistic"], "< 1", SLOPE, null=slopes["ucb1"]),
+        Claim(f"C2.blind.{family}", f"UCB1, which ignores the state, has linear regret, {family}",
+              OWN, slopes["ucb1"], "> 0.9", SLOPE, null=slopes["optimistic"]),
+        Claim(f"C2.approximate.{family}", f"At the last horizon explore-then-commit is above (1 - 1/e) of the bound, {family}",
+              "sublinear approximate regret", approximate_regret(family, "etc-long"), "< 0", "reward a round",
+              null=approximate_regret(family, "ucb1")),
+    )  # fmt: skip
 
 
-def _claims() -> tuple[Claim, ...]:
-    families: tuple[Family, ...] = (*FAMILIES, "tight")
-    share_unit, slope_unit = "share of the bound", "log regret / log T"
-    found = [
-        Claim("C1.bound", "No policy beats the relaxation: the least of 1 - optimum / bound over all instances with 2 and 3 arms",
-              "the relaxation bounds the optimum", ALL_SMALL, least_slack, "> -1e-6", share_unit),
-        Claim("C1.certificate", "On every instance the planner's expected virtual reward, computed exactly, is at least 1 - 1/e of the bound",
-              "approximation (almost) that of recharging bandits, 1 - 1/e", ALL_PLANNING, least_certificate, "> 0.63212", share_unit),
-        *(Claim(f"C1.{f}", f"Played for 2,000 rounds, the planner earns 1 - 1/e of the bound on {f} instances, at the worst number of arms",
-                "approximation (almost) that of recharging bandits, 1 - 1/e", planning_arms(f), partial(worst_share, family=f), "> 0.62212", share_unit)
-          for f in families),
-        Claim("C1.limit", "On the tight family it earns 1 - (1 - 1/L)^L of the bound: the largest distance over L = 4, 10, 20",
-              "no number in the paper's abstract", planning_arms("tight"), distance_from_limit, "< 0.01", share_unit),
-        *(Claim(f"C2.commit.{f}", f"Explore-then-commit: sublinear regret against the planner that knows the payoffs, {f}",
-                "sublinear regret against the full-information counterpart", _etc_arms(f), partial(slope_of_commit, family=f), "< 1", slope_unit)
-          for f in LEARNED),
-        *(Claim(f"C2.optimistic.{f}", f"Optimistic epochs: the same, {f}",
-                "sublinear regret against the full-information counterpart", (*_etc_arms(f), f"{f}-optimistic"), partial(slope_of, arm="optimistic", family=f), "< 1", slope_unit)
-          for f in LEARNED),
-        *(Claim(f"C2.blind.{f}", f"UCB1, which ignores the state, has linear regret, {f}",
-                "not in the paper", (*_etc_arms(f), f"{f}-ucb1"), partial(slope_of, arm="ucb1", family=f), "> 0.9", slope_unit)
-          for f in LEARNED),
-        *(Claim(f"C2.approximate.{f}", f"At the last horizon explore-then-commit is above (1 - 1/e) of the bound, {f}",
-                "sublinear approximate regret", (f"{f}-reference", f"{f}-etc-long"), partial(approximate_regret, family=f), "< 0", "reward a round")
-          for f in LEARNED),
-        Claim("C3", "Where runs pay (satiation), planning over pairs earns more than planning over delays alone",
-              "a higher-dimensional relaxation is needed", planning_arms("satiation"), partial(gain_over, way="delay-only", family="satiation"), "> 0", share_unit),
-        *(Claim(f"U1.{f}", f"The planner earns more than myopic greedy on {f} instances, mean over numbers of arms",
-                "not in the paper", planning_arms(f), partial(gain_over, way="greedy", family=f), "> 0", share_unit) for f in families),
-        *(Claim(f"U2.{f}", f"The planner earns more than looking 3 rounds ahead (2 with 50 arms) on {f} instances",
-                "not in the paper", planning_arms(f), partial(gain_over, way="lookahead", family=f), "> 0", share_unit) for f in families),
-        *(Claim(f"U3.{f}", f"The best of 64 roundings, with free rounds filled, earns more than myopic greedy on {f} instances",
-                "not in the paper", planning_arms(f), partial(practical_gain, family=f), "> 0", share_unit) for f in families),
-        *(Claim(f"V.{name}", f"{text} earns more than the plain planner, over all instances",
-                "not in the paper", ALL_PLANNING, partial(worth_of, option=f"planner-{name}"), "> 0", share_unit)
-          for name, text in (("fill", "Filling free rounds with unused arms"), ("best", "Keeping the best of 64 roundings"),
-                             ("real", "Ranking by real states (not covered by the proof)"))),
-    ]  # fmt: skip
-    return tuple(found)
+CLAIMS = (
+    Claim("C1.bound", "No policy beats the relaxation: the least of 1 - optimum / bound over all instances with 2 and 3 arms",
+          "the relaxation bounds the optimum", lowest(slack[arm] for arm in ALL_SMALL), "> -1e-6", SHARE),
+    Claim("C1.certificate", "On every instance the planner's expected virtual reward, computed exactly, is at least 1 - 1/e of the bound",
+          NEAR, lowest(certificate[arm] for arm in ALL_PLANNING), "> 0.63212", SHARE,
+          null=lowest(worst("round-robin", f) for f in KINDS)),
+    *(Claim(f"C1.{f}", f"Played for 2,000 rounds, the planner earns 1 - 1/e of the bound on {f} instances, at the worst number of arms",
+            NEAR, worst("planner", f), "> 0.62212", SHARE, null=worst("round-robin", f)) for f in KINDS),
+    Claim("C1.limit", "On the tight family it earns 1 - (1 - 1/L)^L of the bound: the largest distance over L = 4, 10, 20",
+          "no number in the paper's abstract", from_limit("planner"), "< 0.01", SHARE, null=from_limit("round-robin")),
+    *(claim for family in LEARNED for claim in _learned(family)),
+    Claim("C3", "Where runs pay (satiation), planning over pairs earns more than planning over delays alone",
+          "a higher-dimensional relaxation is needed", gain("planner", "delay-only", planning_arms("satiation")), "> 0", SHARE),
+    *_compared("U1", "The planner earns more than myopic greedy on {} instances, mean over numbers of arms", "planner", "greedy"),
+    *_compared("U2", "The planner earns more than looking 3 rounds ahead (2 with 50 arms) on {} instances", "planner", "lookahead"),
+    *_compared("U3", "The best of 64 roundings, with free rounds filled, earns more than myopic greedy on {} instances",
+               "planner-best-fill", "greedy"),
+    *(Claim(f"V.{name}", f"{text} earns more than the plain planner, over all instances", OWN,
+            gain(f"planner-{name}", "planner", ALL_PLANNING), "> 0", SHARE) for name, text in (
+        ("fill", "Filling free rounds with unused arms"), ("best", "Keeping the best of 64 roundings"),
+        ("real", "Ranking by real states (not covered by the proof)"))),
+)  # fmt: skip
 
-
-CLAIMS = _claims()
-
-LOOK = {
-    "planner": (style.colours[0], "o", "planner"),
-    "planner-best-fill": (style.colours[5], "D", "planner, best of 64, filled"),
-    "greedy": (style.colours[1], "s", "greedy"),
-    "lookahead": (style.colours[4], "^", "lookahead"),
-    "dyadic": (style.colours[3], "v", "periodic, powers of two"),
-    "optimum": (style.colours[2], "_", "optimum (value iteration)"),
-}
-NAMES = {
-    "random": "sorted uniforms",
-    "jump": "pay jumps after a rest",
-    "satiation": "runs pay, then tire",
-    "tight": "tight instances",
-}
+NAMES: dict[Family, str] = {
+    "random": "sorted uniforms", "jump": "pay jumps after a rest",
+    "satiation": "runs pay, then tire", "tight": "tight instances",
+}  # fmt: skip
+WITH_KNOWN = {
+    "planner": "planner", "planner-best-fill": "planner, best of 64, filled", "greedy": "greedy",
+    "lookahead": "lookahead", "dyadic": "periodic, powers of two", "optimum": "optimum (value iteration)",
+}  # fmt: skip
+LEARNERS = {
+    "etc": "explore, then commit", "optimistic": "optimistic epochs",
+    "block": "blocks of 3 (CombUCB1)", "ucb1": "UCB1, blind to states",
+}  # fmt: skip
+by_size = pictures.trend(
+    *((NAMES[f], {label: (KINDS[f], [earned(way)[arm] for arm in planning_arms(f)])
+                  for way, label in WITH_KNOWN.items()}) for f in KINDS),
+    xlabel="arms", ylabel="reward / relaxation bound", ylim=(0.35, 1.03), xscale="log",
+    own={NAMES[f]: {"xticks": KINDS[f], "xticklabels": KINDS[f]} for f in KINDS},
+)  # fmt: skip
 
 
 def draw_certificate(traces: Traces) -> MatplotlibFigure:
-    families: list[Family] = [f for f in KINDS if any(arm in traces for arm in planning_arms(f))]
-    figure, axes = style.figure(1, len(families), width=3.1 * len(families), height=4.0,
-                                sharey=True, squeeze=False)  # fmt: skip
-    for ax, family in zip(axes[0], families, strict=True):
-        sizes = [k for k in KINDS[family] if f"{family}-{k}" in traces]
-        for place, size in enumerate(sizes):
-            for i, (way, (colour, marker, _)) in enumerate(LOOK.items()):
-                values = share(traces[f"{family}-{size}"], way).ravel()
-                if np.isnan(values).all():
-                    continue
-                x = place + (i - 2.5) * 0.13
-                low, high = np.quantile(values, [0.05, 0.95])
-                ax.vlines(x, low, high, color=colour, alpha=0.45, linewidth=2.5)
-                ax.scatter(x, values.mean(), s=34, color=colour, marker=marker, zorder=3,
-                           linewidth=2 if marker == "_" else 0.5)  # fmt: skip
-        ax.axhline(GUARANTEE, color=style.colours[6], linewidth=1.2, linestyle=(0, (4, 2)))
-        ax.set_xticks(range(len(sizes)), [str(k) for k in sizes])
-        ax.set(xlabel="arms", title=NAMES[family], ylim=(0.35, 1.03))
-        ax.set_xlim(-0.6, len(sizes) - 0.4)
-    axes[0, 0].set_ylabel("reward / relaxation bound")
-    axes[0, 0].annotate("1 − 1/e", (0, GUARANTEE), xycoords=("axes fraction", "data"),
-                        xytext=(4, -12), textcoords="offset points", fontsize=9)  # fmt: skip
-    handles = [
-        axes[0, 0].plot([], [], color=c, marker=m, linestyle="", label=n, markeredgewidth=2)[0]
-        for c, m, n in LOOK.values()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(LOOK), columnspacing=1.2,
-                  handletextpad=0.3)  # fmt: skip
+    figure = by_size(traces)
+    for ax in figure.axes:
+        ax.minorticks_off()
+        pictures.horizontal(ax, GUARANTEE, "1 − 1/e")
     return figure
-
-
-CURVES = {
-    "optimistic": (style.colours[2], "optimistic epochs"),
-    "block": (style.colours[3], "blocks of 3 (CombUCB1)"),
-    "ucb1": (style.colours[1], "UCB1, blind to states"),
-}
 
 
 def draw_regret(traces: Traces) -> MatplotlibFigure:
-    families: list[Family] = [f for f in LEARNED if f"{f}-etc-long" in traces]
-    figure, axes = style.figure(1, len(families), width=4.9 * len(families), height=3.9,
-                                squeeze=False)  # fmt: skip
-    for ax, family in zip(axes[0], families, strict=True):
-        horizons = _horizons(traces, family)
-        ends = np.stack([regret(traces, family, f"etc-{h}")[:, -1] for h in HORIZONS], 1)
-        _line(ax, horizons, ends, style.colours[0], "explore, then commit", marker="o")
-        for arm, (colour, label) in CURVES.items():
-            if f"{family}-{arm}" in traces:
-                rounds = traces[f"{family}-{arm}"]["round"].values[0]
-                _line(ax, rounds[1:], regret(traces, family, arm)[:, 1:], colour, label)
-        _slope_guides(ax, horizons, max(float(ends[:, 0].mean()), 1.0))
-        ax.set(xscale="log", yscale="log", xlabel="rounds", title=NAMES[family])
-        ax.set_ylim(bottom=10)
-    axes[0, 0].set_ylabel("regret against the planner\nthat knows the payoffs")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    shown: list[Family] = [f for f in LEARNED if all(arm in traces for arm in _etc_arms(f))]
+    known, lines = {f: commitments(traces, f) for f in shown}, {}
+    for family in shown:
+        lines[f"{family}-etc"] = _over_rounds(*known[family])
+        for arm in (arm for arm in LEARNERS if f"{family}-{arm}" in traces):
+            rounds = traces[f"{family}-{arm}"]["round"].values[0]
+            lines[f"{family}-{arm}"] = _over_rounds(rounds[1:], regret(traces, family, arm)[:, 1:])
+    figure = pictures.curves(
+        "regret", *((NAMES[f], {f"{f}-{arm}": label for arm, label in LEARNERS.items()}) for f in shown),
+        xscale="log", yscale="log", xlabel="rounds", ylim=(10, None),
+        look={LEARNERS["etc"]: {"marker": "o"}}, ylabel="regret against the planner\nthat knows the payoffs",
+    )(lines)  # fmt: skip
+    for ax, (horizons, ends) in zip(figure.axes, known.values(), strict=False):
+        x, start = horizons[[0, -1]].astype(float), 1.8 * max(float(ends[:, 0].mean()), 1.0)
+        for power, text in ((1.0, "T"), (2 / 3, "T$^{2/3}$")):
+            guide = start * (x / x[0]) ** power
+            ax.plot(x, guide, color=style.colours[6], linewidth=1, linestyle=":")
+            ax.annotate(text, (x[1], guide[1]), xytext=(3, -3), textcoords="offset points", fontsize=9)  # fmt: skip
     return figure
 
 
-def _line(
-    ax: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, **more: Any
-) -> None:
-    """Mean over seeds with its 95 % interval; what is not above 0 cannot be drawn on a log axis."""
-    bounds = np.array([interval(column) for column in values.T]).T
-    ax.plot(
-        x, np.where(values.mean(0) > 0, values.mean(0), np.nan), color=colour, label=label, **more
-    )
-    if np.isfinite(bounds).all():
-        ax.fill_between(x, np.maximum(bounds[0], 1e-3), np.maximum(bounds[1], 1e-3), color=colour,
-                        alpha=0.18, linewidth=0)  # fmt: skip
+def _over_rounds(rounds: np.ndarray, regrets: np.ndarray) -> xr.Dataset:
+    """Regrets as a trace; what is not above 0 on average cannot be drawn on a log axis."""
+    drawn = np.where(regrets.mean(0) > 0, regrets, np.nan)
+    return xr.Dataset({"regret": (("seed", "step"), drawn)}, {"step": rounds})
 
 
-def _slope_guides(ax: Axes, horizons: np.ndarray, start: float) -> None:
-    ends = np.array([horizons[0], horizons[-1]], float)
-    for power, text in ((1.0, "T"), (2 / 3, "T$^{2/3}$")):
-        guide = 1.8 * start * (ends / ends[0]) ** power
-        ax.plot(ends, guide, color=style.colours[6], linewidth=1, linestyle=":")
-        ax.annotate(
-            text, (ends[1], guide[1]), xytext=(3, -3), textcoords="offset points", fontsize=9
-        )
-
-
-BARS = (
-    ("planner", "known payoffs: planner", 0),
-    ("greedy", "known payoffs: greedy", 1),
-    ("lookahead", "known payoffs: lookahead", 4),
-    ("optimistic", "learning: optimistic epochs", 2),
-    ("etc-long", "learning: explore, then commit", 0),
-    ("block", "learning: blocks of 3", 3),
-    ("ucb1", "learning: UCB1, blind", 1),
-    ("round-robin", "round robin", 6),
-)
-
-
-def draw_rewards(traces: Traces) -> MatplotlibFigure:
-    families: list[Family] = [f for f in LEARNED if f"{f}-etc-long" in traces]
-    figure, axes = style.figure(1, len(families), width=4.4 * len(families) + 1.2, height=3.5,
-                                sharey=True, squeeze=False)  # fmt: skip
-    for ax, family in zip(axes[0], families, strict=True):
-        bound = traces[f"{family}-reference"].isel(step=-1).bound.values[:, 0]
-        shown = [bar for bar in BARS if f"{family}-{bar[0]}" in traces]
-        for place, (arm, _, colour) in enumerate(reversed(shown)):
-            trace = traces[f"{family}-{arm}"].isel(step=-1)
-            values = (trace["mean"] / trace["round"]).values / bound
-            low, high = interval(values)
-            ax.barh(place, values.mean(), color=style.colours[colour], height=0.65, alpha=0.85)
-            if np.isfinite(low):
-                ax.plot([low, high], [place, place], color=style.INK, linewidth=1.4)
-        ax.axvline(GUARANTEE, color=style.colours[6], linewidth=1.2, linestyle=(0, (4, 2)))
-        ax.annotate("1 − 1/e", (GUARANTEE, 1), xycoords=("data", "axes fraction"), xytext=(4, -11),
-                    textcoords="offset points", fontsize=9)  # fmt: skip
-        ax.set_yticks(range(len(shown)), [label for _, label, _ in reversed(shown)])
-        ax.set(xlabel="reward / relaxation bound", xlim=(0, 1.02), title=NAMES[family])
-        ax.set_ylim(-0.6, len(shown) + 0.2)
-        ax.grid(False, axis="y")
-    return figure
-
-
+POLICIES = {
+    "planner": "known payoffs: planner", "greedy": "known payoffs: greedy",
+    "lookahead": "known payoffs: lookahead", "optimistic": "learning: optimistic epochs",
+    "etc-long": "learning: explore, then commit", "block": "learning: blocks of 3",
+    "ucb1": "learning: UCB1, blind", "round-robin": "round robin",
+}  # fmt: skip
 OPTIONS = {
-    "planner-fill": "fill\nfree rounds",
-    "planner-best": "best of\n64 roundings",
-    "planner-best-fill": "both",
-    "planner-real": "rank by\nreal states",
-    "delay-only": "delays only\n(single plays)",
-}
-
-
-def draw_options(traces: Traces) -> MatplotlibFigure:
-    families: list[Family] = [f for f in KINDS if all(arm in traces for arm in planning_arms(f))]
-    figure, ax = style.figure(1, 1, width=7.4, height=3.8)
-    step = 0.8 / max(len(families), 1)
-    for i, family in enumerate(families):
-        for place, option in enumerate(OPTIONS):
-            gains = 100 * _gain(traces, planning_arms(family), option, "planner")
-            low, high = interval(gains)
-            x = place + (i - (len(families) - 1) / 2) * step
-            ax.bar(x, gains.mean(), width=0.9 * step, color=style.colours[i], alpha=0.85,
-                   label=NAMES[family] if place == 0 else None)  # fmt: skip
-            if np.isfinite(low):
-                ax.plot([x, x], [low, high], color=style.INK, linewidth=1.4)
-    ax.axhline(0, color=style.INK, linewidth=1)
-    ax.set_xticks(range(len(OPTIONS)), list(OPTIONS.values()))
-    ax.set(ylabel="reward beyond the plain planner\n(% of the bound)")
-    ax.grid(False, axis="x")
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
-
-
+    "planner-fill": "fill free rounds", "planner-best": "best of 64 roundings", "planner-best-fill": "both",
+    "planner-real": "rank by real states", "delay-only": "delays only (single plays)",
+}  # fmt: skip
 FIGURES = (
-    Figure("certificate", "Mean reward over the relaxation's bound, with known payoffs, by number of arms; bars from the 5th to the 95th percentile of instances.",
+    Figure("certificate", "Mean reward over the relaxation's bound, with known payoffs, by number of arms; dots: seeds, each the mean of its instances.",
            draw_certificate, ("jump-2",)),
-    Figure("regret", "Regret against the planner that knows the payoffs, five arms, 0/1 rewards; bands are 95 % intervals of the mean. Explore-then-commit is a run of its own for every horizon. A curve that stops has met the planner or passed it.",
-           draw_regret, tuple(_etc_arms("jump"))),
-    Figure("rewards", "Reward a round at the last horizon over the relaxation's bound, five arms, 0/1 rewards.",
-           draw_rewards, ("jump-reference", "jump-etc-long")),
-    Figure("options", "What options add to the plain planner or take from it: mean over numbers of arms, 95 % intervals over seeds.",
-           draw_options, planning_arms("jump")),
+    Figure("regret", "Regret against the planner that knows the payoffs, five arms, 0/1 rewards; bands from the lowest to the highest seed. Explore-then-commit is a run of its own for every horizon. A curve that stops has met the planner or passed it.",
+           draw_regret, _etc_arms("jump")),
+    Figure("rewards", "Reward a round at the last horizon over the relaxation's bound, five arms, 0/1 rewards; dots: seeds, bars: means.",
+           pictures.dots({NAMES[f]: {row: a_round[f"{f}-{arm}"] / bound[f"{f}-reference"] for arm, row in POLICIES.items()}
+                          for f in LEARNED}, levels={"1 − 1/e": GUARANTEE}, xlim=(0, 1.02)),
+           ("jump-reference", "jump-etc-long")),
+    Figure("options", "What options add to the plain planner or take from it: mean over numbers of arms; dots: seeds, bars: means.",
+           pictures.dots({"reward beyond the plain planner (% of the bound)": {
+               row: {NAMES[f]: 100 * gain(way, "planner", planning_arms(f)) for f in KINDS}
+               for way, row in OPTIONS.items()}}, levels={"": 0}),
+           planning_arms("jump")),
 )  # fmt: skip
 
 SMOKE = (*ALL_PLANNING, *_etc_arms("jump"), "jump-optimistic", "jump-ucb1", "jump-greedy")
@@ -537,6 +427,8 @@ SMOKE_SETTINGS = {
     "arms": 4, "idle": 3, "streak": 1, "instances": 1, "rounds": 60, "draws": 8, "best_of": 4,
     "horizon": 1000, "period": 0, "depth": 1,
 }  # fmt: skip
+FEWER = {arm: {"draws": 100} for arm in planning_arms(*FAMILIES, sizes=(50,))}
+DRAWN = tuple(f"{f}-{policy}" for f in LEARNED for policy in POLICIES)
 SMOKE_HORIZONS = {"jump-etc-short": {"horizon": 215}, "jump-etc-middle": {"horizon": 464}}
 
 study = Study(
@@ -557,8 +449,9 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, SMOKE_SETTINGS, SMOKE_HORIZONS),
-        "quick": Budget(6, None, {}, _set(planning_arms(*FAMILIES, sizes=(50,)), draws=100)),
-        "full": Budget(24, None, {}, _set(planning_arms(*FAMILIES), instances=3)),
+        "quick": Budget(6, arm_settings=FEWER, also=DRAWN),
+        "thorough": Budget(12, arm_settings=FEWER, also=DRAWN),
+        "full": Budget(24, arm_settings={arm: {"instances": 3} for arm in planning_arms(*FAMILIES)}),
     },
     claims=CLAIMS,
     figures=FIGURES,
