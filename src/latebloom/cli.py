@@ -408,7 +408,10 @@ def verdicts(
 @app.command("ledger")
 def show_ledger(
     studies: Annotated[list[str] | None, typer.Argument(help="Studies whose claims to list.", show_default="a row for each study", autocompletion=complete_study)] = None,
+    check: Annotated[bool, typer.Option("--check", help="Whether the records are still what the code computes.")] = False,
+    stamp: Annotated[bool, typer.Option("--stamp", help="Write what --check proved into the records.")] = False,
     results: Results = RESULTS,
+    store: StoreFolder = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The recorded verdicts: one row a study, or the claims of those that are named."""
@@ -422,13 +425,58 @@ def show_ledger(
         for slug in studies or ():
             if slug not in found:
                 raise ValueError(f"the ledger has no study {slug!r}{nearest(slug, found)}")
-    if studies:
+    if check or stamp:
+        _check_ledger([found[slug] for slug in studies or found], results, store, stamp, as_json)
+    elif studies:
         listed = {slug: ledger.rows(found[slug]) for slug in studies}
         rows = [row for claims in listed.values() for row in claims]
         say(rows, as_json, lambda: _draw_claims(listed, found))
     else:
         rows = [ledger.summary(entry) for entry in found.values()]
         say(rows, as_json, lambda: _draw_summaries(rows))
+
+
+def _check_ledger(
+    entries: list[dict[str, Any]], results: Path, store: Path | None, stamp: bool, as_json: bool
+) -> None:
+    """Exit code 1 where something is stale."""
+    from latebloom.lab import checking, ledger
+    from latebloom.lab.identity import ORDER
+    from latebloom.lab.store import Store
+
+    with clear_errors(), contextlib.ExitStack() as stack:
+        if stamp:
+            ledger.check_writable(results)
+        told = _progress(stack) if err.is_terminal and not as_json else lambda what, share: None
+        done = []
+        for place, entry in enumerate(entries):
+            done.append(checking.check(entry, lambda what, p=place: told(what, p / len(entries))))
+            if stamp:
+                ledger.write(checking.stamped(done[-1], Store(store)), results)
+    rows = [
+        {"study": c.entry["study"], "state": c.state, "arms": c.arms, "claims": c.claims,
+         "changed": sorted(c.changed), "notes": list(c.notes)}
+        for c in done
+    ]  # fmt: skip
+
+    def draw() -> None:
+        table = Table(box=None, pad_edge=False)
+        for name in ("study", "record", "arms", "claims"):
+            table.add_column(name, no_wrap=name != "claims", overflow="fold")
+        for row in rows:
+            states = [state for arms in row["arms"].values() for state in arms.values()]
+            counts = [f"{states.count(s)} {s}" for s in ORDER if s in states]
+            lost = [claim for claim, state in row["claims"].items() if state in ORDER[3:]]
+            what = f"to be made again: {', '.join(lost)}" if lost else "all proven"
+            style = "green" if row["state"] in ORDER[:3] else "magenta"
+            table.add_row(row["study"], Text(row["state"], style=style), ", ".join(counts), what)
+        out.print(table)
+        for note in dict.fromkeys(note for row in rows for note in row["notes"]):
+            out.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+
+    say(rows, as_json, draw)
+    if any(row["state"] == "stale" for row in rows):
+        raise typer.Exit(1)
 
 
 def _draw_claims(listed: dict[str, list[dict[str, Any]]], found: dict[str, Any]) -> None:

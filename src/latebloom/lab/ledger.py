@@ -69,7 +69,7 @@ def record(done: Pass, folder: Path) -> Path:
         write_atomically(folder / slug / f"{figure.name}.png", style.png(drawn))
         made["figures"].append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
     before = entry_of(folder, slug)
-    path = _write(merged(before, made, done.study) if before else made, folder)
+    path = write(merged(before, made, done.study) if before else made, folder)
     _clear(folder, json.loads(path.read_text()), before)
     return path
 
@@ -111,7 +111,8 @@ def _rank(budget: str) -> tuple[int, str]:
     return (BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS)), budget
 
 
-def _write(entry: Mapping[str, Any], folder: Path) -> Path:
+def write(entry: Mapping[str, Any], folder: Path) -> Path:
+    """Write a record into the ledger's folder, aside and renamed."""
     path = folder / f"{entry['study']}.json"
     write_atomically(path, (json.dumps(entry, indent=1) + "\n").encode())
     return path
@@ -194,12 +195,12 @@ def _of_single_pass(old: Mapping[str, Any], study: Study | None) -> dict[str, An
 def migrate(folder: Path) -> None:
     """Rewrite files of single passes as one record a study."""
     for entry in entries(folder):
-        _write(entry, folder)
+        write(entry, folder)
         _clear(folder, entry, None)
 
 
 @contextlib.contextmanager
-def _study_of(entry: Mapping[str, Any]) -> Iterator[Study | None]:
+def study_of(entry: Mapping[str, Any]) -> Iterator[Study | None]:
     """The study of a record, also where it is in a file of its own; None where that has gone."""
     if not entry["file"]:  # of the package, or a script, which is not run for this
         yield known(entry["study"]) if entry["file"] is None else None
@@ -222,7 +223,7 @@ def stale_claims(entry: Mapping[str, Any]) -> set[str]:
 
     Of a study whose own file has gone, or cannot be loaded, there are none.
     """
-    with _study_of(entry) as study:
+    with study_of(entry) as study:
         if study is None:
             return {row["claim"] for row in entry["claims"]} if entry["file"] is None else set()
         now, source = {claim.id: claim for claim in study.claims}, source_of_units(study)

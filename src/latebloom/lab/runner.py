@@ -10,7 +10,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -20,10 +19,8 @@ from latebloom.lab.registry import module_of
 from latebloom.lab.source import PACKAGE, source_hash
 from latebloom.lab.store import Store, Unit, config_dict
 from latebloom.lab.study import Claim, Figure, Study
-from latebloom.lab.units import compute, compute_side_by_side
+from latebloom.lab.units import chunks_of, compute, compute_side_by_side, joined, steps_of
 from latebloom.lab.verdict import Verdict, judge
-
-SEEDS_PER_UNIT = 8
 
 
 @dataclass(frozen=True)
@@ -146,10 +143,11 @@ def run(
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     configs = study.configs(budget, tuple(arms) if arms else None, overrides)
     source = source_of_units(study)
-    chunks = [each[i : i + SEEDS_PER_UNIT] for i in range(0, len(each), SEEDS_PER_UNIT)]
+    chunks = chunks_of(each)
     units = {
         arm: [
-            Unit(study.slug, arm, config, chunk, _steps(study, config), source) for chunk in chunks
+            Unit(study.slug, arm, config, chunk, steps_of(study, config), source)
+            for chunk in chunks
         ]
         for arm, config in configs.items()
     }
@@ -164,11 +162,7 @@ def run(
                     trace = compute(study.process, unit, store, resume, partial(watch.tick, arm))
                     watch.found(arm, trace)
                 parts.append(trace)
-            traces[arm] = xr.concat(parts, "seed", combine_attrs="drop_conflicts") if (
-                len(parts) > 1) else parts[0]  # fmt: skip
-            traces[arm].attrs["seconds"] = sum(
-                p.attrs["compile_seconds"] + p.attrs["run_seconds"] for p in parts
-            )
+            traces[arm] = joined(parts)
             paths += [store.path(unit) for unit in units[arm]]
         watch.judging()
         verdicts = [judge(claim, traces) for claim in study.claims_of(budget)]
@@ -193,10 +187,6 @@ def _seeds(asked: int | Sequence[int]) -> tuple[int, ...]:
     if not each or min(each) < 0 or len(set(each)) < len(each):
         raise ValueError(f"seeds must be different numbers from 0 on, not {list(each)}")
     return each
-
-
-def _steps(study: Study, config: Any) -> tuple[int, ...]:
-    return tuple(int(step) for step in np.asarray(study.schedule(config)))
 
 
 def _side_by_side(

@@ -38,11 +38,15 @@ class Unit:
     seeds: tuple[int, ...]
     at: tuple[int, ...]
     source: str
+    made_as: str = ""  # the key it is kept under, where that is another's
 
     @property
     def key(self) -> str:
+        if self.made_as:
+            return self.made_as
         identity = dataclasses.asdict(self) | {"config": config_dict(self.config)}
-        identity.pop("arm")  # arms with equal configs are one result
+        for name in ("arm", "made_as"):  # arms with equal configs are one result
+            identity.pop(name)
         text = json.dumps(identity, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -127,6 +131,22 @@ class Store:
         write_atomically(path.with_suffix(".sha256"), digest.encode())
         write_atomically(path, payload)
         return path
+
+    def find(self, unit: Unit, program: str) -> xr.Dataset | None:
+        """A trace that the same program made, whatever its source was then; kept as the unit's own."""
+        link = self.folder / unit.study / f"{program}.program"
+        if not link.exists():
+            return None
+        made = dataclasses.replace(unit, made_as=link.read_text().strip())
+        if (trace := self.read(made)) is None:
+            return None
+        trace.attrs["config"] = json.dumps(config_dict(unit.config), default=str, sort_keys=True)
+        self.write(unit, trace)
+        return trace
+
+    def remember(self, unit: Unit, program: str) -> None:
+        """Note that the unit's trace was made by a program, for `find`."""
+        write_atomically(self.folder / unit.study / f"{program}.program", unit.key.encode())
 
     def write_record(self, study: str, name: str, record: dict[str, Any]) -> Path:
         """Keep a JSON record of a pass beside its units."""

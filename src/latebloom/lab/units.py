@@ -24,20 +24,51 @@ from threadpoolctl import threadpool_limits
 from latebloom.core.process import HostProcess
 from latebloom.core.progress import Tick
 from latebloom.core.unfold import unfold
+from latebloom.lab import identity
 from latebloom.lab.store import Store, Unit, config_dict
+from latebloom.lab.study import Study
+
+SEEDS_PER_UNIT = 8
+
+
+def chunks_of(seeds: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The seeds of each unit of an arm."""
+    each = tuple(seeds)
+    return tuple(each[i : i + SEEDS_PER_UNIT] for i in range(0, len(each), SEEDS_PER_UNIT))
+
+
+def steps_of(study: Study, config: Any) -> tuple[int, ...]:
+    """The observation steps of an arm."""
+    return tuple(int(step) for step in np.asarray(study.schedule(config)))
+
+
+def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The traces of an arm's units as one; their programs and prefixes are joined by "+"."""
+    whole = parts[0].copy() if len(parts) == 1 else xr.concat(
+        parts, "seed", combine_attrs="drop_conflicts")  # fmt: skip
+    for name in ("program", "prefix"):
+        whole.attrs[name] = "+".join(p.attrs.get(name, "") for p in parts).strip("+")
+    whole.attrs["seconds"] = sum(p.attrs["compile_seconds"] + p.attrs["run_seconds"] for p in parts)
+    return whole
 
 
 def compute(
     process: Callable[[Any], Any], unit: Unit, store: Store, resume: bool,
     tick: Callable[[Tick], None],
 ) -> xr.Dataset:  # fmt: skip
-    """The unit's trace: found in the store, or run from its last checkpoint and kept there."""
+    """The unit's trace: found in the store, or run from its last checkpoint and kept there.
+
+    It is found by the hash of its sources at once, or by that of the program they come to.
+    """
     with store.lock(unit):
         if (found := store.read(unit)) is not None:
             return found
         try:
             begun = time.perf_counter()
             built = process(unit.config)
+            program = identity.key(built, unit.seeds, unit.at)
+            if program and (found := store.find(unit, program)) is not None:
+                return found
             building = time.perf_counter() - begun
             # How many threads NumPy uses changes the last bits of what it computes.
             with threadpool_limits(1 if isinstance(built, HostProcess) else None):
@@ -55,6 +86,8 @@ def compute(
             raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
         trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + building, 3)
         store.write(unit, trace)
+        if program:
+            store.remember(unit, program)
         return trace
 
 

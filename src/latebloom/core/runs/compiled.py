@@ -17,9 +17,9 @@ from latebloom.core.checkpoint import save_arrays
 from latebloom.core.process import Process, Quantity
 from latebloom.core.runs.program import (
     RUNS_ONCE,
-    Program,
     bits,
     compiled_once,
+    program_of,
     use_compilation_cache,
 )
 from latebloom.core.runs.recording import Run
@@ -50,7 +50,7 @@ class CompiledRun(Run):
         super().__init__(process, seeds, at)
         use_compilation_cache()
         start = time.perf_counter()
-        self.traced = Program(process)
+        self.traced = program_of(process)
         self.capacity = min(OBSERVATIONS_PER_CHUNK, len(at))
         self.devices = device_count(len(seeds), process.seeds_by)
         # A mapped axis of length one would still turn plain products into batched ones.

@@ -166,12 +166,23 @@ class Program:
         return found.hexdigest()[:20]
 
 
+_waiting: list[tuple[Process, Program]] = []  # at most one, from its digest to its run
+
+
 def digest(process: Process, seeds: Sequence[int], at: np.ndarray) -> str:
     """`Program.digest` of a process, under its own types."""
     with contextlib.ExitStack() as stack:
         if process.x64:
             stack.enter_context(jax.enable_x64(True))
-        return Program(process).digest(seeds, np.asarray(at))
+        program = Program(process)
+        _waiting[:] = [(process, program)]
+        return program.digest(seeds, np.asarray(at))
+
+
+def program_of(process: Process) -> Program:
+    """The program of a process, traced now unless a digest of the same object just was."""
+    waiting = _waiting.pop() if _waiting else None
+    return waiting[1] if waiting and waiting[0] is process else Program(process)
 
 
 def _text(jaxpr: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -30,6 +31,12 @@ def check_names(process: Any, names: Iterable[str]) -> None:
             f"{type(process).__name__} records {taken[0]!r}, a name that every trace has for "
             "itself: choose another"
         )
+
+
+def compile_options() -> str:
+    """The XLA flags in force that may change bits; how many host devices there are is told apart."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(sorted(f for f in flags if "xla_force_host_platform_device_count" not in f))
 
 
 class Run:
@@ -163,6 +170,7 @@ class Run:
             "latebloom": version("latebloom"),
             "jax": version("jax"),
             "backend": f"{jax.default_backend()} x {self.devices}",
+            "options": compile_options(),
             "compile_seconds": round(self.compile_seconds, 3),
             "run_seconds": round(self.run_seconds, 3),
             "steps_per_second": round(len(self.seeds) * self.step / max(self.run_seconds, 1e-9), 2),
