@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -16,10 +16,14 @@ _tape: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 
 class RunningStatistics(eqx.Module):
-    """A layer that normalises by the batch in training and by running statistics afterwards."""
+    """A layer that normalises by the batch in training and by running statistics afterwards.
 
-    mean: eqx.AbstractVar[Array]
-    variance: eqx.AbstractVar[Array]
+    It has the fields `mean` and `variance`, where it likes: a field's place is a leaf's.
+    """
+
+    if TYPE_CHECKING:
+        mean: Array
+        variance: Array
 
     def saw(self, mean: Array, variance: Array) -> None:
         """Report the statistics of a batch to the `batch_statistics` around the call, if any."""
