@@ -1,4 +1,4 @@
-"""The study at smoke, and its checks on traces worked by hand."""
+"""Effects on traces worked by hand, what arms are, and figures."""
 
 import equinox as eqx
 import jax
@@ -7,52 +7,63 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.lab import style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
+from latebloom.lab import judge, style
 from latebloom.nn import ResNet, ViT
 from latebloom.studies.random_teachers import random_teachers as module
-from latebloom.studies.random_teachers.random_teachers import ALPHAS, ARMS, SAMPLES, study
+from latebloom.studies.random_teachers.random_teachers import ALPHAS, ARMS, CLAIMS, SAMPLES, study
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def probed(student, teacher=0.5, inputs=0.6, neighbours=0.0):
-    """One seed whose student is at the given accuracy at the last of three steps, 0.1 before."""
-    before = [0.1, 0.1]
+def probed(student, teacher=0.5, inputs=0.6, neighbours=0.0, half=0.1):
+    """One seed whose student is at the given accuracy at the last of three steps, `half` before."""
+    before = [0.1, half]
     values = {
         "student_probe": [*before, student], "teacher_probe": [*before, teacher],
         "input_probe": [*before, inputs], "student_neighbours": [*before, neighbours],
         "teacher_neighbours": [*before, 0.25],
     }  # fmt: skip
-    return xr.Dataset({name: (("seed", "step"), [row]) for name, row in values.items()})
+    return xr.Dataset(
+        {name: (("seed", "step"), [row]) for name, row in values.items()}, {"step": [40, 160, 320]}
+    )
 
 
 def test_students_are_compared_at_the_last_step_in_points():
-    traces = {"digits": probed(0.62, neighbours=0.2), "noise": probed(0.55)}
-    assert module.gain("digits", "teacher", traces) == pytest.approx(12)
-    assert module.gain("digits", "input", traces) == pytest.approx(2)
-    assert module.gain("digits", "teacher", traces, by="neighbours") == pytest.approx(-5)
-    assert module.between("digits", "noise", traces) == pytest.approx(7)
+    traces = {"digits": probed(0.62, neighbours=0.2), "noise": probed(0.55), "long-features": probed(0.55)}  # fmt: skip
+    for claim, effect in (
+        ("C1.digits", 12), ("C1.digits-input", 2), ("C1.digits-neighbours", -5), ("C3.noise", 5),
+        ("C7.features", 7),
+    ):  # fmt: skip
+        assert BY_ID[claim].effect(traces) == pytest.approx(effect), claim
+    assert BY_ID["C3.noise"].null(traces) == pytest.approx(12)
 
 
-def test_the_worst_near_start_is_what_counts():
-    traces = {a: probed(v) for a, v in zip(ALPHAS, (0.7, 0.6, 0.65, 0.62), strict=True)}
-    assert module.near_over_far(traces) == pytest.approx(-2)
+def test_the_worst_near_start_counts_and_far_ones_must_have_settled():
+    traces = {a: probed(v, half=0.7) for a, v in zip(ALPHAS, (0.7, 0.6, 0.65, 0.62), strict=True)}
+    assert BY_ID["C2.near"].effect(traces) == pytest.approx(-2)
+    assert judge(BY_ID["C2.near"], traces).verdict != "out of reach"
+    traces["alpha-1"] = probed(0.62, half=0.6)
+    assert judge(BY_ID["C2.near"], traces).verdict == "out of reach"
 
 
 def test_more_images_and_a_second_generation():
     traces = {a: probed(v) for a, v in zip(SAMPLES, (0.6, 0.5, 0.7), strict=True)}
     # ranks 2, 1, 3 against 1, 2, 3: 1 - 6 * (1 + 1) / 24
-    assert module.rank_with_samples(traces) == pytest.approx(0.5)
-    half = xr.Dataset({"student_probe": (("seed", "step"), [[0.9, 0.6, 0.65], [0.9, 0.7, 0.6]])})
-    np.testing.assert_allclose(module.second_generation({"restart": half}), [5, -10])
+    assert BY_ID["C3.samples"].effect(traces) == pytest.approx(0.5)
+    restarted = {"restart": probed(0.65, half=0.6)}
+    assert BY_ID["C9.restart"].effect(restarted) == pytest.approx(5)
+    assert BY_ID["C9.restart"].null(restarted) == pytest.approx(10)
 
 
 def pruned(accuracies, barrier):
+    """Errors of 0.1 and 0.2 at the ends of the path."""
+    path = np.broadcast_to([0.1, 0.15 + barrier, 0.2], (1, 4, 3))
     return xr.Dataset({
         "density": (("seed", "step"), [[1.0, 0.64, 0.27, 0.17]]),
         "test_accuracy": (("seed", "step"), [accuracies]),
         "barrier": (("seed", "step"), [[barrier, np.nan, np.nan, np.nan]]),
-    })  # fmt: skip
+        "path": (("seed", "step", "place"), path),
+    }, {"step": [1, 2, 3, 4], "place": [0.0, 0.5, 1.0]})  # fmt: skip
 
 
 def test_tickets_at_a_quarter_and_at_the_end_and_barriers():
@@ -60,11 +71,13 @@ def test_tickets_at_a_quarter_and_at_the_end_and_barriers():
         "ticket-student": pruned([0.9, 0.9, 0.85, 0.7], 0.02),
         "ticket-random": pruned([0.8, 0.8, 0.81, 0.72], 0.10),
     }
-    one = "ticket-student", "ticket-random"
-    assert module.ticket_gain(*one, 0.27, traces) == pytest.approx(4)
-    assert module.ticket_gain(*one, 0.0, traces) == pytest.approx(-2)
-    assert module.barriers("ticket-random", traces) == pytest.approx(10)
-    assert module.barrier_share(traces) == pytest.approx(2 - 5)
+    assert BY_ID["C5.student"].effect(traces) == pytest.approx(4)
+    assert BY_ID["C5.sparse"].effect(traces) == pytest.approx(-2)
+    assert BY_ID["C6.random"].effect(traces) == pytest.approx(10)
+    assert BY_ID["C6.random"].null(traces) == pytest.approx(5)
+    assert BY_ID["C6.student"].effect(traces) == pytest.approx(2 - 5)
+    lost = {claim: BY_ID[claim].needs[0].effect(traces) for claim in ("C5.student", "C5.sparse")}
+    assert lost == {"C5.student": pytest.approx(-1), "C5.sparse": pytest.approx(8)}
 
 
 def test_arms_are_what_they_are_called():
@@ -87,9 +100,9 @@ def test_arms_are_what_they_are_called():
 
 def test_arms_share_programs():
     """What differs between arms is in arrays, so that few programs are compiled."""
-    shared = [a for a, c in ARMS.items() if a in module.LIGHT and not c.norm]
+    shared = [*module.ONE_PROGRAM, "digits-to-gratings", "long-features", "long-rows", "restart"]
     programs = {
-        str(jax.tree.structure(module.make_process(ARMS[arm]))) for arm in shared[:3] + shared[-5:]
+        str(jax.tree.structure(module.make_process(ARMS[arm]))) for arm in shared[:3] + shared[-6:]
     }
     assert len(programs) == 1
 
@@ -104,38 +117,6 @@ def test_images_are_standardised_and_averaged():
     assert module.places(9)[jnp.array([2, 6])].tolist() == [0, 1]
 
 
-def plane():
-    """What a landscape and tickets leave, without running them (their own tests do)."""
-    places, rng = np.array(module.places(5)), np.random.default_rng(0)
-    cells = ("seed", "step", "a", "b")
-    landscape = xr.Dataset(
-        {
-            "divergence": (cells, rng.uniform(0, 1e-3, (1, 1, 5, 5))),
-            "neighbours": (cells, rng.uniform(0.5, 0.9, (1, 1, 5, 5))),
-            "distances": (("seed", "step", "of"), [[[3.0, 40.0, 41.0]]]),
-        },
-        {"a": places, "b": places, "of": ["near", "far", "near-far"]},
-    )
-    ticket = pruned([0.9, 0.9, 0.85, 0.7], 0.02)
-    ticket["path"] = (("seed", "step", "place"), rng.uniform(0, 0.1, (1, 4, 3)))
-    return {"landscape": landscape} | {
-        arm: ticket.assign_coords(place=[0, 0.5, 1]) for arm in module.TICKETS
-    }
-
-
-def test_the_study_runs_at_smoke_and_draws(tmp_path):
-    swept = {**module.ALPHAS, **module.SAMPLES, **module.WIDTHS, "gratings": 0, "noise": 0}
-    arms = list(swept)  # one compiled program
-    done = run(study, "smoke", arms=arms, store=Store(tmp_path))
-    judged = {verdict.claim for verdict in done.verdicts if verdict.verdict != "not run"}
-    assert judged == {claim.id for claim in study.claims if set(claim.arms) <= set(arms)}
-    traces = {**plane(), **done.traces}
-    drawn = [f for f in study.figures if set(f.arms) <= set(traces)]
-    assert {f.name for f in drawn} == {"students", "sweeps", "landscape", "tickets"}
-    for figure in drawn:
-        assert len(style.png(figure.draw(traces))) > 10_000
-
-
 @pytest.mark.parametrize(("arm", "kind"), [("resnet-digits", ResNet), ("vit-gratings", ViT)])
 def test_students_of_other_architectures_can_be_trained(arm, kind):
     process = module.make_process(ARMS[arm])
@@ -147,10 +128,31 @@ def test_students_of_other_architectures_can_be_trained(arm, kind):
     assert features.shape == (len(process.data.x_test), 64)
 
 
-@pytest.mark.parametrize("name", ["architectures", "probes"])
-def test_figures_of_other_budgets(name):
+def test_quick_leaves_out_the_parts_of_the_head_and_other_networks():
+    quick = study.arms_of("quick")
+    assert {"ticket-student", "ticket-random", "noise"} <= set(quick)
+    assert not {"long-rows", "restart", "landscape", "resnet-digits", "digits-scaled"} & set(quick)
+    assert set(study.arms_of("thorough")) == set(ARMS)
+    assert study.configs("thorough") == ARMS
+    full = study.configs("full")
+    assert full["gratings-to-digits"].probed == full["digits"].data == "mnist"
+    assert full["gratings"].data == "gratings"
+
+
+def test_figures_of_what_smoke_does_not_run():
     rng = np.random.default_rng(0)
-    names = [f"{who}_{by}" for who in module.LOOKS for by in ("probe", "neighbours")]
+    places, cells = np.array(module.places(5)), ("seed", "step", "a", "b")
+    landscape = xr.Dataset(
+        {
+            "divergence": (cells, rng.uniform(0, 1e-3, (1, 1, 5, 5))),
+            "neighbours": (cells, rng.uniform(0.5, 0.9, (1, 1, 5, 5))),
+            "distances": (("seed", "step", "of"), [[[3.0, 40.0, 41.0]]]),
+        },
+        {"a": places, "b": places, "of": ["near", "far", "near-far"]},
+    )
+    names = [f"{who}_{by}" for who in ("student", "teacher", "input") for by in ("probe", "neighbours")]  # fmt: skip
     trace = xr.Dataset({name: (("seed", "step"), rng.uniform(0.3, 0.9, (3, 2))) for name in names})
-    figure = next(f for f in study.figures if f.name == name)
-    assert len(style.png(figure.draw(dict.fromkeys(figure.arms, trace)))) > 10_000
+    traces = dict.fromkeys(ARMS, trace) | {"landscape": landscape}
+    traces |= dict.fromkeys(module.TICKETS, pruned([0.9, 0.9, 0.85, 0.7], 0.02))
+    for figure in study.figures:
+        assert len(style.png(figure.draw(traces))) > 10_000, figure.name

@@ -6,7 +6,7 @@ Sarnthein, Bachmann, Anagnostidis, Hofmann (ICML 2023, arXiv 2302.12091).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -16,16 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
-from scipy import stats
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process
 from latebloom.data import load
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.measures import Effect, Measure, Traces, at, best, curve, effect, final, spearman
 from latebloom.methods.compression.lottery import MaskedTraining, StepSchedule
 from latebloom.methods.compression.student_tickets import Classifier, StudentTicket
 from latebloom.methods.random_teachers import (
@@ -252,280 +251,241 @@ ARMS: dict[str, Config] = {
 }
 
 
-def last(traces: Traces, arm: str, what: str = "student_probe") -> np.ndarray:
-    """At the last step, in percent, one a seed."""
-    return 100 * traces[arm][what].isel(step=-1).values
+def score(who: str, by: str = "probe") -> Measure:
+    """Test accuracy at the last step in percent, of student, teacher or input."""
+    return 100 * final(f"{who}_{by}")
 
 
-def gain(arm: str, over: str, traces: Traces, *, by: str = "probe") -> np.ndarray:
-    """The student minus its teacher, or the raw input."""
-    return last(traces, arm, f"student_{by}") - last(traces, arm, f"{over}_{by}")
+student, halfway = score("student"), 100 * final(curve("student_probe")[:-1])
+barrier = 100 * at("barrier", 1)
+ends = [100 * at(curve("path", place=place), 1) for place in (0.0, 1.0)]
 
 
-def between(one: str, other: str, traces: Traces) -> np.ndarray:
-    """The student of one arm minus that of another."""
-    return last(traces, one) - last(traces, other)
+def gain(arm: str, over: str = "teacher", by: str = "probe") -> Effect:
+    return score("student", by)[arm] - score(over, by)[arm]
 
 
-def near_over_far(traces: Traces) -> np.ndarray:
-    """The worst (in the mean) of the students started at alpha <= 0.6 minus that started at 1."""
-    worst = min(NEAR, key=lambda arm: last(traces, arm).mean())
-    return between(worst, "alpha-1", traces)
+def ticket(arm: str, share: float) -> Effect:
+    """Test accuracy in percent at the first level with at most that share of the weights, or the last."""
+
+    @effect(f"test accuracy of {arm} with {share:.0%} of the weights", "ticket-student", arm)
+    def of(traces: Traces) -> np.ndarray:
+        left = traces["ticket-student"].density.mean("seed").values
+        level = int(np.argmax(left <= share)) if (left <= share).any() else len(left) - 1
+        return 100 * traces[arm].test_accuracy.values[:, level]
+
+    return of
 
 
-def rank_with_samples(traces: Traces) -> np.ndarray:
-    """Spearman's correlation of the number of images and the accuracy of the student's probe."""
-    rows = np.stack([last(traces, arm) for arm in SAMPLES])
-    return np.array([stats.spearmanr(list(SAMPLES.values()), row)[0] for row in rows.T])
+POINTS, AFTER, FEWEST = "percentage points", "after results", 0.0
 
 
-def second_generation(traces: Traces) -> np.ndarray:
-    """The student of the student minus the student, each after half of the steps."""
-    values = 100 * traces["restart"].student_probe.values
-    return values[:, -1] - values[:, -2]
-
-
-def level(share: float, traces: Traces) -> int:
-    """The first level at which at most that share of the weights is left."""
-    left = traces["ticket-student"].density.mean("seed").values
-    return int(np.argmax(left <= share)) if (left <= share).any() else len(left) - 1
-
-
-def ticket_gain(one: str, other: str, share: float, traces: Traces) -> np.ndarray:
-    """Test accuracy in points of one arm's tickets minus another's."""
-    at = level(share, traces)
-    found = [100 * traces[arm].test_accuracy.isel(step=at).values for arm in (one, other)]
-    return found[0] - found[1]
-
-
-def barriers(arm: str, traces: Traces) -> np.ndarray:
-    """Error barrier of the dense networks in percentage points."""
-    return 100 * traces[arm].barrier.isel(step=0).values
-
-
-def barrier_share(traces: Traces) -> np.ndarray:
-    """Barrier from the student minus half of that from random weights."""
-    return barriers("ticket-student", traces) - 0.5 * barriers("ticket-random", traces)
-
-
-POINTS = "percentage points"
-
-
-def _gain(
-    id: str, text: str, paper: str, arm: str, over: str, holds: str, by: str = "probe"
+def better(
+    id: str, text: str, paper: str, arm: str, over: str = "teacher", by: str = "probe", **more: Any
 ) -> Claim:
-    return Claim(id, text, paper, (arm,), partial(gain, arm, over, by=by), holds, POINTS)
+    return Claim(id, text, paper, gain(arm, over, by), more.pop("holds", "> 0"), POINTS, **more)
 
 
-def _between(id: str, text: str, paper: str, one: str, other: str, holds: str = "> 0") -> Claim:
-    return Claim(id, text, paper, (one, other), partial(between, one, other), holds, POINTS)
+def ahead(id: str, text: str, paper: str, one: str, other: str, **more: Any) -> Claim:
+    return Claim(id, text, paper, student[one] - student[other], "> 0", POINTS, **more)
 
 
+def sparse(id: str, text: str, paper: str, one: str, share: float, **more: Any) -> Claim:
+    """Tickets of one arm against those rewound to random weights."""
+    other = ticket("ticket-random", share)
+    lost = 100 * at("test_accuracy", 1)["ticket-random"] - other
+    needs = (Need(lost, "> 1", "pruning does not hurt random weights either"),)
+    return Claim(id, text, paper, ticket(one, share) - other, "> 0", POINTS, needs=needs, **more)
+
+
+def settled(arm: str) -> tuple[Need]:
+    reason = "far from its teacher the student still improves in the second half of the steps"
+    return (Need((student - halfway)[arm], "< 1", reason),)
+
+
+CIFAR, BARE, ACROSS = (
+    "46.02 against 35.50 (CIFAR-10)",
+    "46.02 against 39.02",
+    "TinyImageNet to CIFAR-10: 46.06",
+)
+EVERY, CRUCIAL, ABOVE = "every architecture improves", "the crucial part", "stays above the teacher"
 CLAIMS = (
-    _gain("C1.digits", "Digits: the student is 3 points better than its random teacher (linear probe)",
-          "46.02 against 35.50 (CIFAR-10)", "digits", "teacher", "> 3"),
-    _gain("C1.gratings", "Gratings: the same", "46.02 against 35.50 (CIFAR-10)", "gratings", "teacher",
-          "> 3"),
-    _gain("C1.digits-input", "Digits: the student is better than raw pixels", "46.02 against 39.02",
-          "digits", "input", "> 0"),
-    _gain("C1.gratings-input", "Gratings: the same", "46.02 against 39.02", "gratings", "input", "> 0"),
-    _gain("C1.digits-neighbours", "Digits: the student is better than its teacher by nearest neighbours",
-          "44.67 against 37.65", "digits", "teacher", "> 0", "neighbours"),
-    _gain("C1.gratings-neighbours", "Gratings: the same", "44.67 against 37.65", "gratings", "teacher",
-          "> 0", "neighbours"),
-    _gain("C1.digits-input-neighbours", "Digits: it is better than raw pixels by nearest neighbours",
-          "44.67 against 33.61", "digits", "input", "> 0", "neighbours"),
-    _gain("C1.gratings-input-neighbours", "Gratings: the same", "44.67 against 33.61", "gratings",
-          "input", "> 0", "neighbours"),
+    better("C1.digits", "Digits: the student is 3 points better than its random teacher (linear probe)", CIFAR,
+           "digits", holds="> 3"),
+    better("C1.gratings", "Gratings: the same", CIFAR, "gratings", holds="> 3"),
+    better("C1.digits-input", "Digits: the student is better than raw pixels", BARE, "digits", "input"),
+    better("C1.gratings-input", "Gratings: the same", BARE, "gratings", "input"),
+    better("C1.digits-neighbours", "Digits: the student is better than its teacher by nearest neighbours",
+           "44.67 against 37.65", "digits", by="neighbours"),
+    better("C1.gratings-neighbours", "Gratings: the same", "44.67 against 37.65", "gratings", by="neighbours"),
+    better("C1.digits-input-neighbours", "Digits: it is better than raw pixels by nearest neighbours",
+           "44.67 against 33.61", "digits", "input", "neighbours", added=AFTER),
+    better("C1.gratings-input-neighbours", "Gratings: the same", "44.67 against 33.61", "gratings", "input",
+           "neighbours", added=AFTER),
     Claim("C2.near", "The worst start with alpha up to 0.6 ends better than alpha = 1 (digits)",
-          "flat to 0.6, then falls", tuple(ALPHAS), near_over_far, "> 0", POINTS),
-    _between("C2.gratings", "Gratings: the start at the teacher ends better than alpha = 1",
-             "locality", "gratings", "gratings-alpha-1"),
-    _gain("C2.far", "Digits: the student from alpha = 1 is still better than the teacher",
-          "stays above the teacher", "alpha-1", "teacher", "> 0"),
-    _gain("C2.gratings-far", "Gratings: the same", "stays above the teacher", "gratings-alpha-1",
-          "teacher", "> 0"),
-    _gain("C3.noise", "Distilled on noise, the student gains less than 1 point over the teacher (digits)",
-          "no gain", "noise", "teacher", "< 1"),
-    _gain("C3.gratings-noise", "Gratings: the same", "no gain", "gratings-noise", "teacher", "< 1"),
+          "flat to 0.6, then falls", best([student[arm] for arm in NEAR], lowest=True) - student["alpha-1"], "> 0",
+          POINTS, needs=settled("alpha-1")),
+    ahead("C2.gratings", "Gratings: the start at the teacher ends better than alpha = 1", "locality", "gratings",
+          "gratings-alpha-1", needs=settled("gratings-alpha-1")),
+    better("C2.far", "Digits: the student from alpha = 1 is still better than the teacher", ABOVE, "alpha-1",
+           needs=settled("alpha-1")),
+    better("C2.gratings-far", "Gratings: the same", ABOVE, "gratings-alpha-1", needs=settled("gratings-alpha-1")),
+    better("C3.noise", "Distilled on noise, the student gains less than 1 point over the teacher (digits)", "no gain",
+           "noise", holds="< 1", null=gain("digits")),
+    better("C3.gratings-noise", "Gratings: the same", "no gain", "gratings-noise", holds="< 1", null=gain("gratings")),
     Claim("C3.samples", "The more images are distilled on, the better is the student",
-          "grows with n (500 to 5,000,000)", tuple(SAMPLES), rank_with_samples, "> 0", "Spearman"),
-    _gain("C4.digits", "Distilled on gratings, the student is better than the teacher on digits",
-          "TinyImageNet to CIFAR-10: 46.06", "gratings-to-digits", "teacher", "> 0"),
-    _gain("C4.gratings", "Distilled on digits, it is better on gratings",
-          "TinyImageNet to CIFAR-10: 46.06", "digits-to-gratings", "teacher", "> 0"),
-    Claim("C5.student", "With a quarter of the weights, tickets rewound to the student beat tickets rewound "
-          "to random weights", "the student is a ticket at l = 0, random weights are not",
-          ("ticket-student", "ticket-random"),
-          partial(ticket_gain, "ticket-student", "ticket-random", 0.27), "> 0", POINTS),
-    Claim("C5.sparse", "So with the fewest weights", "the same down to 0.5 %",
-          ("ticket-student", "ticket-random"),
-          partial(ticket_gain, "ticket-student", "ticket-random", 0.0), "> 0", POINTS),
-    Claim("C5.late", "With the fewest, random weights need some training first: 2 % beats none",
-          "random weights need l of 1 epoch or more", ("ticket-student", "ticket-random-2", "ticket-random"),
-          partial(ticket_gain, "ticket-random-2", "ticket-random", 0.0), "> 0", POINTS),
-    Claim("C6.random", "Two data orders from random weights end with a barrier between them",
-          "a large barrier", ("ticket-random",), partial(barriers, "ticket-random"), "> 0", POINTS),
+          "grows with n (500 to 5,000,000)", spearman(list(SAMPLES.values()), [student[arm] for arm in SAMPLES]),
+          "> 0", "Spearman"),
+    better("C4.digits", "Distilled on gratings, the student is better than the teacher on digits", ACROSS,
+           "gratings-to-digits"),
+    better("C4.gratings", "Distilled on digits, it is better on gratings", ACROSS, "digits-to-gratings"),
+    sparse("C5.student", "With a quarter of the weights, tickets rewound to the student beat tickets rewound to random "
+           "weights", "the student is a ticket at l = 0, random weights are not", "ticket-student", 0.27),
+    sparse("C5.sparse", "So with the fewest weights", "the same down to 0.5 %", "ticket-student", FEWEST),
+    sparse("C5.late", "With the fewest, random weights need some training first: 2 % beats none",
+           "random weights need l of 1 epoch or more", "ticket-random-2", FEWEST, budget="thorough"),
+    Claim("C6.random", "Two data orders from random weights end with a barrier between them", "a large barrier",
+          barrier["ticket-random"], "> 0", POINTS,
+          null=(abs(ends[0] - ends[1]) / 2)["ticket-random"]),  # the worse end is the highest
     Claim("C6.student", "From the student the barrier is less than half as high", "nearly none",
-          ("ticket-student", "ticket-random"), barrier_share, "< 0", POINTS),
-    _between("C7.features", "Without unit features the student is worse", "the crucial part",
-             "digits", "long-features"),
-    _between("C7.rows", "That costs more than leaving the rows at any length", "the crucial part",
-             "long-rows", "long-features"),
-    _between("C7.bottleneck", "A bottleneck of 64 dimensions is better than one of 4",
-             "a transition in the bottleneck's width", "digits", "bottleneck-4"),
-    _gain("C8.norm", "With batch norm (teacher in evaluation mode) the student is better than the teacher",
-          "every architecture improves", "norm", "teacher", "> 0"),
-    _gain("C8.equal", "So from exactly equal weights", "alpha = 0 works with batch norm", "norm-equal",
-          "teacher", "> 0"),
-    *(
-        _gain(f"C8.{encoder}-{data}", f"{data.capitalize()}: with {name} the student is better than the "
-              "teacher", "every architecture improves", f"{encoder}-{data}", "teacher", "> 0")
-        for encoder, name in ENCODERS.items() for data in ("digits", "gratings")
-    ),
-    *(
-        _gain(f"P.{arm}", f"{text}, each feature scaled to variance 1 before the probe, the student is "
-              "better than the teacher", "features optionally scaled", f"{arm}-scaled", "teacher", "> 0")
-        for arm, text in SCALED.items()
-    ),
-    _gain("P.digits-input", "Digits: so scaled, the student is better than raw pixels", "46.02 against 39.02",
-          "digits-scaled", "input", "> 0"),
+          barrier["ticket-student"] - 0.5 * barrier["ticket-random"], "< 0", POINTS),
+    ahead("C7.features", "Without unit features the student is worse", CRUCIAL, "digits", "long-features",
+          budget="thorough"),
+    ahead("C7.rows", "That costs more than leaving the rows at any length", CRUCIAL, "long-rows", "long-features",
+          budget="thorough"),
+    ahead("C7.bottleneck", "A bottleneck of 64 dimensions is better than one of 4",
+          "a transition in the bottleneck's width", "digits", "bottleneck-4", budget="thorough"),
+    better("C8.norm", "With batch norm (teacher in evaluation mode) the student is better than the teacher", EVERY,
+           "norm", budget="thorough"),
+    better("C8.equal", "So from exactly equal weights", "alpha = 0 works with batch norm", "norm-equal",
+           budget="thorough"),
+    *(better(f"C8.{encoder}-{data}", f"{data.capitalize()}: with {name} the student is better than the teacher",
+             EVERY, f"{encoder}-{data}", budget="thorough")
+      for encoder, name in ENCODERS.items() for data in ("digits", "gratings")),
+    *(better(f"P.{arm}", f"{text}, each feature scaled to variance 1 before the probe, the student is better than the "
+             "teacher", "features optionally scaled", f"{arm}-scaled", budget="thorough", added=AFTER)
+      for arm, text in SCALED.items()),
+    better("P.digits-input", "Digits: so scaled, the student is better than raw pixels", BARE, "digits-scaled",
+           "input", budget="thorough", added=AFTER),
     Claim("C9.restart", "A student of the student gains less than 1 point over it", "restarting gives nothing",
-          ("restart",), second_generation, "< 1", POINTS),
+          (student - halfway)["restart"], "< 1", POINTS, budget="thorough",
+          null=(halfway - score("teacher"))["restart"]),
 )  # fmt: skip
 
-LOOKS = {"student": 0, "teacher": 1, "input": 2}
+
+def students(arms: Mapping[str, str]) -> pictures.Picture:
+    """What student, teacher and raw input are worth, by both probes."""
+    whose = {"student": "student", "teacher": "teacher", "raw input": "input"}
+    probes = {"probe": "linear probe, test accuracy in %",
+              "neighbours": "20 nearest neighbours, test accuracy in %"}  # fmt: skip
+    return pictures.dots({
+        title: {text: {name: score(who, by)[arm] for name, who in whose.items()} for arm, text in arms.items()}
+        for by, title in probes.items()
+    })  # fmt: skip
 
 
-STUDENTS = {
-    "digits": "digits", "norm": "digits, batch norm", "noise": "digits, distilled on noise",
-    "gratings-to-digits": "digits, distilled\non gratings", "gratings": "gratings",
-    "gratings-noise": "gratings, distilled on noise",
-    "digits-to-gratings": "gratings, distilled\non digits",
-}  # fmt: skip
-OTHERS = {
-    f"{encoder}-{data}": f"{data}, {name}"
-    for encoder, name in ENCODERS.items()
-    for data in ("digits", "gratings")
-}
-PROBES = {f"{arm}-scaled": text for arm, text in SCALED.items()}
+def swept(
+    arms: Mapping[str, float], scale: Callable[[Any], Any] = float
+) -> dict[str, tuple[list[float], list[Effect]]]:
+    levels = [float(scale(level)) for level in arms.values()]
+    return {who: (levels, [score(who)[arm] for arm in arms]) for who in ("student", "teacher")}
 
 
-def draw_students(arms: Mapping[str, str], traces: Traces) -> MatplotlibFigure:
-    """Probe accuracy of student, teacher and input."""
-    shown = [arm for arm in arms if arm in traces]
-    figure, axes = style.figure(1, 2, width=10, height=1.2 + 0.4 * len(shown), sharey=True)
-    titles = {"probe": "linear probe", "neighbours": "20 nearest neighbours"}
-    for ax, (by, title) in zip(axes, titles.items(), strict=True):
-        for name, colour in LOOKS.items():
-            mark = {"student": "o", "teacher": "s", "input": "|"}[name]
-            for row, arm in enumerate(shown):
-                values = last(traces, arm, f"{name}_{by}")
-                ax.plot(values, np.full(len(values), row), ".", color=style.colours[colour], alpha=0.4,
-                        markersize=4)  # fmt: skip
-                ax.plot(values.mean(), row, mark, color=style.colours[colour], markersize=9,
-                        label=name if not row else None)  # fmt: skip
-        ax.set(xlabel="test accuracy in %", title=title)
-    axes[0].set_yticks(range(len(shown)), [arms[arm] for arm in shown])
-    axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def _swept(ax: Any, traces: Traces, arms: Sequence[str], at: Sequence[float]) -> None:
-    for name in ("student", "teacher"):
-        values = np.stack([last(traces, arm, f"{name}_probe") for arm in arms])
-        colour = style.colours[LOOKS[name]]
-        ax.plot(at, values.mean(1), "o-" if name == "student" else "--", color=colour, label=name)
-        if name == "student":
-            ax.plot(at, values, ".", color=colour, alpha=0.4)
-
-
-def draw_sweeps(traces: Traces) -> MatplotlibFigure:
-    """The student's probe against where it starts, how many images it sees, how wide the bottleneck is."""
-    figure, axes = style.figure(1, 3, width=11, height=3.6, sharey=True)
-    labels = ("start alpha", "images distilled on", "bottleneck dimensions")
-    for ax, sweep, label in zip(axes, (ALPHAS, SAMPLES, WIDTHS), labels, strict=True):
-        _swept(ax, traces, list(sweep), list(sweep.values()))
-        ax.set_xlabel(label)
-        if sweep is not ALPHAS:
-            ax.set_xscale("log")
-            names = [str(n) for n in sweep.values()]
-            if sweep is SAMPLES:
-                names[-1] = "all"
-            ax.set_xticks(list(sweep.values()), names)
-            ax.minorticks_off()
-    for arm, mark, text in (("long-features", "v", "features of any length"), ("long-rows", "^", "rows of any length")):  # fmt: skip
-        if arm in traces:
-            axes[2].plot(
-                64, last(traces, arm).mean(), mark, color=style.INK, markersize=7, label=text
-            )
-    axes[0].set_ylabel("linear probe, test accuracy in %")
-    axes[0].legend()
-    axes[2].legend(fontsize=8)
-    return figure
+def ticked(label: str, **ticks: float) -> dict[str, Any]:
+    return {
+        "title": "",
+        "xlabel": label,
+        "xticks": np.log2(list(ticks.values())),
+        "xticklabels": list(ticks),
+    }
 
 
 def draw_landscape(traces: Traces) -> MatplotlibFigure:
     """Divergence and neighbours' accuracy on the plane through the teacher and two students."""
-    trace = traces["landscape"].isel(seed=0, step=-1)
+    trace = traces["landscape"].isel(seed=0, step=-1).transpose("b", "a", ...)
+    apart, right = trace.divergence.values, 100 * trace.neighbours.values
+    shown = {"divergence from the teacher, log10 nats": (np.log10(np.maximum(apart, 1e-3 * apart.max())), "viridis_r"),
+             "nearest neighbours, test accuracy in %": (right, "viridis")}  # fmt: skip
+    near, far = (float(trace.distances.sel(of=name)) for name in ("near", "far"))
     figure, axes = style.figure(1, 2, width=10, height=4.2, sharey=True)
-    apart = trace.divergence.transpose("b", "a").values
-    shown = np.log10(np.maximum(apart, 1e-3 * apart.max()))
-    right = 100 * trace.neighbours.transpose("b", "a").values
-    panels = ((shown, "divergence from the teacher, log10 nats", "viridis_r"),
-              (right, "nearest neighbours, test accuracy in %", "viridis"))  # fmt: skip
-    for ax, (values, title, palette) in zip(axes, panels, strict=True):
-        drawn = ax.contourf(trace.a, trace.b, values, 12, cmap=palette)
-        figure.colorbar(drawn, ax=ax)
+    for ax, (title, (values, palette)) in zip(axes, shown.items(), strict=True):
+        figure.colorbar(ax.contourf(trace.a, trace.b, values, 12, cmap=palette), ax=ax)
         for x, y, name in ((0, 0, "teacher"), (1, 0, "student\nfrom alpha ≈ 0"), (0, 1, "student\nfrom alpha = 1")):  # fmt: skip
             ax.plot(x, y, "o", color="white", markeredgecolor="black")
+            box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1.5}
             ax.annotate(name, (x, y), (0, 9), textcoords="offset points", color="white", fontsize=8,
-                        ha="center",
-                        bbox={"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1.5})  # fmt: skip
-        near, far = (float(trace.distances.sel(of=name)) for name in ("near", "far"))
+                        ha="center", bbox=box)  # fmt: skip
         ax.set(title=title, xlabel=f"towards one student (1 is L2 distance {near:.1f})")
         ax.grid(False)
     axes[0].set_ylabel(f"towards the other (1 is {far:.1f})")
     return figure
 
 
+def by_weights(trace: xr.Dataset) -> xr.Dataset:
+    return trace.assign_coords(step=100 * trace.density.mean("seed").values)
+
+
+def along_path(trace: xr.Dataset) -> xr.Dataset:
+    return trace.isel(step=0, drop=True).rename(place="step")
+
+
+LINES = {arm: f"from {text}" for arm, text in TICKETS.items()}
+DOTTED = {label: {"marker": "o", "markersize": 4} for label in LINES.values()}
+by_density = pictures.curves(
+    100 * curve("test_accuracy"), ("", LINES), as_drawn=by_weights, look=DOTTED, xscale="log",
+    xticks=(100, 50, 20, 10), xticklabels=("100", "50", "20", "10"),
+    xlabel="weights of the encoder left in %", ylabel="test accuracy in %",
+)  # fmt: skip
+
+
 def draw_tickets(traces: Traces) -> MatplotlibFigure:
-    """Accuracy of tickets against what is left, and test error between two data orders."""
-    figure, (left, right) = style.figure(1, 2, width=10, height=3.8)
-    for place, (arm, label) in enumerate(TICKETS.items()):
-        if arm not in traces:
-            continue
-        trace, colour = traces[arm], style.colours[place]
-        share = 100 * trace.density.mean("seed").values
-        values = 100 * trace.test_accuracy.values
-        left.plot(share, values.mean(0), "o-", color=colour, markersize=4, label=label)
-        left.fill_between(
-            share, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0
-        )
-        path = 100 * trace.path.isel(step=0).transpose("seed", "place").values
-        right.plot(trace.place, path.mean(0), "o-", color=colour, markersize=4, label=label)
-        right.fill_between(
-            trace.place, path.min(0), path.max(0), color=colour, alpha=0.12, linewidth=0
-        )
-    left.set(xscale="log", xlabel="weights of the encoder left in %", ylabel="test accuracy in %")
-    ticks = [t for t in (100, 64, 41, 26, 17, 11, 7) if t >= 0.95 * share[-1]]
-    left.set_xticks(ticks, [str(t) for t in ticks])
-    left.minorticks_off()
-    left.invert_xaxis()
-    left.legend(title="rewound to", fontsize=8)
-    right.set(
-        xlabel="place between two data orders (dense)", ylabel="test error in %", ylim=(0, None)
-    )
+    figure = by_density(traces)
+    figure.axes[0].invert_xaxis()
+    figure.axes[0].minorticks_off()
     return figure
 
 
-WEIGHTS = ("landscape", *TICKETS)
-LIGHT = tuple(arm for arm in ARMS if arm not in (*WEIGHTS, *OTHERS, *PROBES))
+FIGURES = (
+    Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and raw pixels; "
+           "dots are seeds, bars their means.",
+           students({"digits": "digits", "norm": "digits, batch norm", "noise": "digits, distilled on noise",
+                     "gratings-to-digits": "digits, distilled\non gratings", "gratings": "gratings",
+                     "gratings-noise": "gratings, distilled on noise",
+                     "digits-to-gratings": "gratings, distilled\non digits"}),
+           ("digits", "gratings")),
+    Figure("probes", "The same with every feature scaled to variance 1 over the training set before the linear probe.",
+           students({f"{arm}-scaled": text for arm, text in SCALED.items()}), ("digits-scaled",)),
+    Figure("architectures", "The same for a residual network and a vision transformer.",
+           students({f"{encoder}-{data}": f"{data}, {name}" for encoder, name in ENCODERS.items()
+                     for data in ("digits", "gratings")}), ("resnet-digits",)),
+    Figure("sweeps", "Linear probe on the student: where it starts, how many images it sees, how wide the bottleneck "
+           "is (digits). Small dots are seeds.",
+           pictures.trend(
+               ("alpha", swept(ALPHAS)), ("images", swept(SAMPLES, np.log2)),
+               ("bottleneck", swept(WIDTHS, np.log2) | {
+                   "features of any length": ([6.0], [student["long-features"]]),
+                   "rows of any length": ([6.0], [student["long-rows"]])}),
+               own={"alpha": {"title": "", "xlabel": "start alpha"},
+                    "images": ticked("images distilled on", **{"20": 20, "100": 100, "all": 1438}),
+                    "bottleneck": ticked("bottleneck dimensions", **{"4": 4, "16": 16, "64": 64})},
+               ylabel="linear probe, test accuracy in %"),
+           tuple(ALPHAS)),
+    Figure("landscape", "The plane through a random teacher, a student that starts at it and one that starts away from "
+           "it (first seed).", draw_landscape, ("landscape",)),
+    Figure("tickets", "Pruning in rounds, rewound to the student's encoder or to random weights (trained with labels "
+           "for a share of the steps). Bands: lowest to highest seed.",
+           draw_tickets, ("ticket-student", "ticket-random")),
+    Figure("barriers", "Test error on the line between two data orders (dense), from the same starts.",
+           pictures.curves(100 * curve("path"), ("", LINES), as_drawn=along_path, look=DOTTED,
+                           xlabel="place between two data orders", ylabel="test error in %", ylim=(0, None)),
+           ("ticket-student", "ticket-random")),
+)  # fmt: skip
+
 SMOKE = {
     "steps": 8, "width": 2, "hidden": 8, "bottleneck": 8, "classes": 16, "limit": 96, "batch_size": 16,
     "probe_epochs": 1, "places": 5, "labelled": 6, "rounds": 1,
 }  # fmt: skip
+ONE_PROGRAM = tuple(dict.fromkeys((*ALPHAS, *SAMPLES, *WIDTHS, "gratings", "noise")))
 FULL = {
     "width": 64, "layers": 4, "hidden": 2048, "bottleneck": 256, "classes": 2**16, "whole": True,
     "steps": 23_400, "batch_size": 256, "probe_epochs": 10, "probe_batch": 256, "places": 21,
@@ -560,33 +520,16 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, None, SMOKE),
-        "quick": Budget(4, LIGHT),
-        "weights": Budget(4, WEIGHTS),
-        "architectures": Budget(4, tuple(OTHERS)),
-        "probes": Budget(4, tuple(PROBES)),
+        "smoke": Budget(2, ONE_PROGRAM, SMOKE),
+        "quick": Budget(6, also=("norm",)),
+        "thorough": Budget(6, also=("bottleneck-16", "landscape", "ticket-random-10")),
         "full": Budget(5, None, FULL, FULL_DIGITS),
     },
     claims=CLAIMS,
-    figures=(
-        Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and "
-               "raw pixels; small dots are seeds.", partial(draw_students, STUDENTS), ("digits", "gratings")),
-        Figure("probes", "The same with every feature scaled to variance 1 over the training set before "
-               "the linear probe.", partial(draw_students, PROBES), tuple(PROBES)),
-        Figure("architectures", "The same for a residual network and a vision transformer.",
-               partial(draw_students, OTHERS), tuple(OTHERS)),
-        Figure("sweeps", "Linear probe on the student: where it starts, how many images it sees, how wide the "
-               "bottleneck is (digits). Dots are seeds.", draw_sweeps, (*ALPHAS, *SAMPLES, *WIDTHS)),
-        Figure("landscape", "The plane through a random teacher, a student that starts at it and one that "
-               "starts away from it (first seed).", draw_landscape, ("landscape",)),
-        Figure("tickets", "Pruning in rounds, rewound to the student's encoder or to random weights (trained "
-               "with labels for a share of the steps); the line between two data orders. Bands: lowest to "
-               "highest seed.", draw_tickets, ("ticket-student", "ticket-random")),
-    ),
+    figures=FIGURES,
     data="scikit-learn digits, 8 x 8; generated gratings",
-    notes="The paper distils ResNet-18 and VGG-11 on CIFAR and the like for 100 epochs and more. Quick: three "
-    "convolutions of 16, 32 and 64 channels, a head of 256, 64 and 1,024, 320 steps on batches of 32. The "
-    "budget \"weights\" holds the landscape, the lottery tickets and the error barriers, \"architectures\" a "
-    "residual network and a vision transformer, \"probes\" linear probes on scaled features.",
+    notes="The paper distils ResNet-18 and VGG-11 on CIFAR and the like for 100 epochs and more. Below the "
+    "full budget: three convolutions of 16, 32 and 64 channels, a head of 256, 64 and 1,024, 320 steps on batches "
+    "of 32.",
     watch="student_probe",
 )  # fmt: skip
