@@ -13,15 +13,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import NullFormatter
 
 from latebloom.core.interaction import Interaction, Policy
 from latebloom.core.process import HostProcess, Process, Quantity, log_steps
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import Effect, Traces, at, final, growth, log10, lowest, measure
 from latebloom.methods.bandits.dynamical_linear import (
     Bounds,
     Constant,
@@ -220,14 +217,8 @@ class Identification(HostProcess):
 
 SYNTHETIC = {f"noise-{sigma:g}": sigma for sigma in (0.1, 0.01, 0.001)}
 BASELINES: tuple[PolicyName, ...] = (
-    "linucb",
-    "linucb-1",
-    "d-linucb",
-    "d-linucb-log",
-    "ar2",
-    "exp3",
-    "batch-exp3",
-)
+    "linucb", "linucb-1", "d-linucb", "d-linucb-log", "ar2", "exp3", "batch-exp3",
+)  # fmt: skip
 POLICIES: tuple[PolicyName, ...] = ("dynlin", "dynlin-1", *BASELINES)
 RADII = (0.0, 0.5, 0.8, 0.9)
 DIMS = (2, 3, 10)
@@ -244,11 +235,8 @@ def dim_arm(dim: int) -> str:
 
 
 ARMS: dict[str, Config] = {
-    **{
-        f"{name}-{policy}": Config(system="synthetic", noise=sigma, policy=policy)
-        for name, sigma in SYNTHETIC.items()
-        for policy in POLICIES
-    },
+    **{f"{name}-{policy}": Config(system="synthetic", noise=sigma, policy=policy)
+       for name, sigma in SYNTHETIC.items() for policy in POLICIES},
     **{f"ads-{policy}": Config(policy=policy) for policy in POLICIES},
     "ads-expert": Config(policy="expert"),
     "ads-clairvoyant": Config(policy="clairvoyant"),
@@ -259,311 +247,211 @@ ARMS: dict[str, Config] = {
     "radius-0-linucb": replace(RANDOM, radius=0.0, policy="linucb"),
     **{dim_arm(d): replace(RANDOM, dim=d) for d in DIMS if d != 3},
     **{f"identify-{m}": Config(task="identify", method=m) for m in METHODS},
-}
+}  # fmt: skip
 
 
-def final_regret(traces: Traces, arm: str) -> np.ndarray:
-    return traces[arm].regret.values[:, -1]
+regret, lost_at_1600 = final("regret"), at("regret", 4)
+late_slope = growth("regret", against="round")  # over the last decade of rounds
+error_at_1600 = at("distance", 4)
 
 
-def more_than_dynlin(traces: Traces, arm: str) -> np.ndarray:
-    """Regret of an arm beyond that of DynLin-UCB on the advertising system."""
-    return final_regret(traces, arm) - final_regret(traces, "ads-dynlin")
-
-
-def least_more_than_dynlin(traces: Traces, policy: str) -> np.ndarray:
-    """The same on the synthetic system, at the noise level at which it is smallest."""
-    gaps = [
-        final_regret(traces, f"{noise}-{policy}") - final_regret(traces, f"{noise}-dynlin")
-        for noise in SYNTHETIC
-    ]
-    return np.min(gaps, axis=0)
-
-
-def late_slope(traces: Traces, arm: str) -> np.ndarray:
-    """Slope of log regret against log round over the last decade of rounds, per seed."""
-    rounds, regret = traces[arm]["round"].values[0], traces[arm].regret.values
-    late = rounds >= rounds[-1] / 10
-    return np.polyfit(np.log(rounds[late]), np.log(regret[:, late]).T, 1)[0]
-
-
-def log_ratio(traces: Traces, above: str, below: str) -> np.ndarray:
-    """log10 of the ratio of two arms' final regrets, per seed."""
-    return np.log10(final_regret(traces, above) / final_regret(traces, below))
-
-
-def distance_of_control(traces: Traces) -> np.ndarray:
-    return np.abs(log_ratio(traces, "radius-0", "radius-0-linucb"))
-
-
-def settles_on_best(traces: Traces, arm: str) -> np.ndarray:
-    """Whether the action played most in the last tenth of the rounds is the best: 1 or 0."""
-    trace = traces[arm]
+@measure("whether the action played most in the last tenth of the rounds is the best")
+def settles(trace: xr.Dataset) -> np.ndarray:
     rounds = trace["round"].values[0]
     start = int(np.searchsorted(rounds, 0.9 * rounds[-1]))
     late = (trace.plays[:, -1] - trace.plays[:, start]).values
     return (late.argmax(axis=1) == best_action("advertising")).astype(float)
 
 
-def lost_by_recommendation(traces: Traces) -> np.ndarray:
-    return traces["identify-arx"].regret.sel(step=4).values
+def more(arm: str) -> Effect:
+    """Regret of an arm beyond that of DynLin-UCB on the advertising system."""
+    return regret[f"ads-{arm}"] - regret["ads-dynlin"]
 
 
-def closer_than_predictor(traces: Traces) -> np.ndarray:
-    """Distance from the true response by the authors' realisation, over that by ours, log10."""
-    theirs, ours = traces["identify-predictor"].distance, traces["identify-arx"].distance
-    return np.log10(theirs.sel(step=4) / ours.sel(step=4)).values
+def least_more(policy: str) -> Effect:
+    """The same on the synthetic system, at the noise level at which it is smallest."""
+    return lowest(regret[f"{noise}-{policy}"] - regret[f"{noise}-dynlin"] for noise in SYNTHETIC)
 
 
+def orders(above: str, below: str) -> Effect:
+    return log10(regret[above] / regret[below])
+
+
+memory = orders(radius_arm(0.9), radius_arm(0.5))
+SPLITS, RATIO = budget_splits(budget=BUDGET), "log10 of ratio"
+STEADY = SPLITS @ advertising_system().response
 CLAIMS = (
-    *(
-        Claim(
-            f"C1.slope-{r:g}",
-            f"Regret grows more slowly than t^0.75 in the last decade of rounds, radius {r:g}",
-            "O(sqrt(T)) regret", (radius_arm(r),), partial(late_slope, arm=radius_arm(r)),
-            "< 0.75", "d log R / d log t",
-        )
-        for r in RADII
-    ),
-    Claim("C1.radius", "A longer memory costs regret: radius 0.9 against 0.5",
-          "regret grows with rho", (radius_arm(0.9), radius_arm(0.5)),
-          partial(log_ratio, above=radius_arm(0.9), below=radius_arm(0.5)), "> 0", "log10 of ratio"),
-    Claim("C1.bound", "But no more than (1 - rho)^(-3/2) allows: a ratio below 11.2",
-          "at most (1 - rho)^(-3/2)", (radius_arm(0.9), radius_arm(0.5)),
-          partial(log_ratio, above=radius_arm(0.9), below=radius_arm(0.5)), "< 1.049",
-          "log10 of ratio"),
+    *(Claim(f"C1.slope-{r:g}", f"Regret grows more slowly than t^0.75 in the last decade of rounds, radius {r:g}",
+            "O(sqrt(T)) regret", late_slope[radius_arm(r)], "< 0.75", "d log R / d log t",
+            null=1.0)  # any action that is held for good but the best
+      for r in RADII),
+    Claim("C1.radius", "A longer memory costs regret: radius 0.9 against 0.5", "regret grows with rho",
+          memory, "> 0", RATIO),
+    Claim("C1.bound", "But no more than (1 - rho)^(-3/2) allows: a ratio below 11.2", "at most (1 - rho)^(-3/2)",
+          memory, "< 1.049", RATIO),
     Claim("C1.dim", "From 2 to 10 dimensions regret grows at most fivefold", "linear in d",
-          ("dim-10", "dim-2"), partial(log_ratio, above="dim-10", below="dim-2"), "< 0.699",
-          "log10 of ratio"),
-    *(
-        Claim(
-            f"C2.{policy}",
-            f"On the synthetic system DynLin-UCB has less regret than {policy} at all noise levels",
-            "lowest curve at sigma 0.1, 0.01, 0.001",
-            tuple(f"{noise}-{p}" for noise in SYNTHETIC for p in ("dynlin", policy)),
-            partial(least_more_than_dynlin, policy=policy), "> 0", "reward",
-        )
-        for policy in BASELINES
-    ),
-    *(
-        Claim(
-            f"C3.{policy}", f"On the advertising system it has less regret than {policy}",
-            "lowest curve, human expert included", ("ads-dynlin", f"ads-{policy}"),
-            partial(more_than_dynlin, arm=f"ads-{policy}"), "> 0", "reward",
-        )
-        for policy in (*BASELINES, "expert")
-    ),
+          orders("dim-10", "dim-2"), "< 0.699", RATIO),
+    *(Claim(f"C2.{policy}", f"On the synthetic system DynLin-UCB has less regret than {policy} at all noise levels",
+            "lowest curve at sigma 0.1, 0.01, 0.001", least_more(policy), "> 0", "reward")
+      for policy in BASELINES),
+    *(Claim(f"C3.{policy}", f"On the advertising system it has less regret than {policy}",
+            "lowest curve, human expert included", more(policy), "> 0", "reward")
+      for policy in (*BASELINES, "expert")),
     Claim("C4.dynlin", "On the advertising system DynLin-UCB ends on the best action",
-          "it converges to the best action", ("ads-dynlin",),
-          partial(settles_on_best, arm="ads-dynlin"), "> 0.5", "share of seeds"),
-    *(
-        Claim(
-            f"C4.{policy}", f"And {policy}, which ignores the state, ends on another one",
-            "methods that ignore the state can end on a wrong action", (f"ads-{policy}",),
-            partial(settles_on_best, arm=f"ads-{policy}"), "< 0.5", "share of seeds",
-        )
-        for policy in ("linucb", "linucb-1", "d-linucb")
-    ),
-    Claim("C4.control", "Where the state lasts one round (radius 0) LinUCB and it are equally good",
-          "(control)", ("radius-0", "radius-0-linucb"), distance_of_control, "< 0.1",
-          "|log10 of ratio|"),
-    Claim("A.hold", "Without holding its actions it has more regret", "(ablation)",
-          ("ads-no-hold", "ads-dynlin"), partial(more_than_dynlin, arm="ads-no-hold"), "> 0",
+          "it converges to the best action", settles["ads-dynlin"], "> 0.5", "share of seeds",
+          null=1 / len(SPLITS)),  # by chance
+    *(Claim(f"C4.{policy}", f"And {policy}, which ignores the state, ends on another one",
+            "methods that ignore the state can end on a wrong action", settles[f"ads-{policy}"], "< 0.5",
+            "share of seeds", null=settles["ads-dynlin"])
+      for policy in ("linucb", "linucb-1", "d-linucb")),
+    Claim("C4.control", "Where the state lasts one round (radius 0) LinUCB and it are equally good", "(control)",
+          abs(orders("radius-0", "radius-0-linucb")), "< 0.1", "|log10 of ratio|"),
+    Claim("A.hold", "Without holding its actions it has more regret", "(ablation)", more("no-hold"), "> 0", "reward"),
+    Claim("A.half", "So it has when it takes the spectral radius for half of what it is", "(ablation)",
+          more("half-radius"), "> 0", "reward"),
+    Claim("A.larger", "And when it takes it for 1.2 times as large", "(ablation)", more("larger-radius"), "> 0",
           "reward"),
-    Claim("A.half", "So it has when it takes the spectral radius for half of what it is",
-          "(ablation)", ("ads-half-radius", "ads-dynlin"),
-          partial(more_than_dynlin, arm="ads-half-radius"), "> 0", "reward"),
-    Claim("A.larger", "And when it takes it for 1.2 times as large", "(ablation)",
-          ("ads-larger-radius", "ads-dynlin"),
-          partial(more_than_dynlin, arm="ads-larger-radius"), "> 0", "reward"),
     Claim("I.action", "1,600 periods of a record suffice to find the best action, by ARX and Ho-Kalman",
-          "(the system itself was identified from a record)", ("identify-arx",),
-          lost_by_recommendation, "< 0.03", "reward a round"),
+          "(the system itself was identified from a record)", lost_at_1600["identify-arx"], "< 0.03",
+          "reward a round", null=float((STEADY.max() - STEADY).mean())),  # any action
     Claim("I.realisation", "The regression's impulse response gives a better system than its predictor form",
-          "(the authors use the predictor form)", ("identify-arx", "identify-predictor"),
-          closer_than_predictor, "> 0", "log10 of distance ratio"),
+          "(the authors use the predictor form)",
+          log10(error_at_1600["identify-predictor"] / error_at_1600["identify-arx"]), "> 0",
+          "log10 of distance ratio"),
 )  # fmt: skip
 
-LOOK = {
-    "dynlin": (0, "-", "DynLin-UCB"), "dynlin-1": (0, (0, (4, 2)), "DynLin-UCB, ridge 1"),
-    "linucb": (1, "-", "LinUCB"), "linucb-1": (1, (0, (4, 2)), "LinUCB, ridge 1"),
-    "d-linucb": (2, "-", "D-LinUCB"), "d-linucb-log": (2, (0, (4, 2)), "D-LinUCB, data not fading"),
-    "ar2": (3, "-", "AR2"), "exp3": (4, "-", "Exp3"), "batch-exp3": (5, "-", "Batch-Exp3"),
-    "expert": (6, "-", "human expert"),
+LABELS = {
+    "dynlin": "DynLin-UCB", "dynlin-1": "DynLin-UCB, ridge 1", "linucb": "LinUCB", "linucb-1": "LinUCB, ridge 1",
+    "d-linucb": "D-LinUCB", "d-linucb-log": "D-LinUCB, data not fading", "ar2": "AR2", "exp3": "Exp3",
+    "batch-exp3": "Batch-Exp3", "expert": "human expert",
 }  # fmt: skip
-NAMES = {
-    **{name: f"synthetic, σ = {sigma:g}" for name, sigma in SYNTHETIC.items()},
-    "ads": "advertising",
-}
+COLOURS = dict(zip(LABELS, (0, 0, 1, 1, 2, 2, 3, 4, 5, 6), strict=True))
+NAMES = {name: f"synthetic, σ = {sigma:g}" for name, sigma in SYNTHETIC.items()}
+NAMES["ads"] = "advertising"
+ROUNDS, LOST = "round / 1000", "cumulative regret / 1000"
 
 
-def _present(traces: Traces) -> list[str]:
-    return [name for name in NAMES if f"{name}-dynlin" in traces]
+def look(policy: str) -> dict[str, Any]:
+    dashes = (0, (4, 2)) if policy.endswith(("-1", "-log")) else "-"
+    colour = style.colours[COLOURS[policy]]
+    return {"label": LABELS[policy], "colour": colour, "linestyle": dashes}
 
 
-def _curve(ax: Axes, trace: xr.Dataset, colour: int, dashes: Any, label: str, scale: float) -> None:
-    """Mean regret over seeds, with its standard error, as in the paper."""
-    rounds, regret = trace["round"].values[0] / scale, trace.regret.values / scale
-    mean, error = regret.mean(0), regret.std(0) / np.sqrt(len(regret))
-    ax.plot(rounds, mean, color=style.colours[colour], linestyle=dashes, label=label)
-    ax.fill_between(rounds, mean - error, mean + error, color=style.colours[colour], alpha=0.2,
-                    linewidth=0)  # fmt: skip
+def by_thousands(trace: xr.Dataset) -> xr.Dataset:
+    rounds = trace["round"].values[0] / 1000
+    return trace.assign(regret=trace.regret / 1000).assign_coords(step=rounds)
 
 
 def draw_regret(traces: Traces) -> MatplotlibFigure:
     """Cumulative regret of all policies, one panel a system."""
-    names = _present(traces)
-    figure, axes = style.figure(1, len(names), width=3.6 * len(names), height=4.2, squeeze=False)
-    for ax, name in zip(axes[0], names, strict=True):
-        for policy, look in LOOK.items():
-            if f"{name}-{policy}" in traces:
-                _curve(ax, traces[f"{name}-{policy}"], *look, scale=1000)
-        top = 3 * final_regret(traces, f"{name}-dynlin").mean() / 1000
-        horizon = traces[f"{name}-dynlin"]["round"].values[0, -1] / 1000
-        ax.set(xlim=(0, horizon), ylim=(0, top), xlabel="round / 1000", title=NAMES[name])
-    axes[0, 0].set_ylabel("cumulative regret / 1000")
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
-    return figure
-
-
-def draw_final(traces: Traces) -> MatplotlibFigure:
-    """Final regret of each policy and seed."""
-    names = _present(traces)
-    figure, axes = style.figure(1, len(names), width=2.7 * len(names) + 1.5, height=3.6,
-                                sharey=True, squeeze=False)  # fmt: skip
-    shown = [p for p in LOOK if any(f"{name}-{p}" in traces for name in names)]
-    for ax, name in zip(axes[0], names, strict=True):
-        for place, policy in enumerate(shown):
-            if f"{name}-{policy}" in traces:
-                regret = final_regret(traces, f"{name}-{policy}")
-                colour = style.colours[LOOK[policy][0]]
-                ax.plot(regret, np.full(len(regret), place), "o", color=colour, alpha=0.5,
-                        markersize=5, markeredgewidth=0)  # fmt: skip
-        ax.axvline(final_regret(traces, f"{name}-dynlin").mean(), color=style.colours[0],
-                   linestyle=":", linewidth=1)  # fmt: skip
-        ax.set(xscale="log", xlabel="final regret", title=NAMES[name])
-        low, high = ax.get_xlim()
-        ax.set_xlim(min(low, 10 ** np.floor(np.log10(low))), high)
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set_yticks(range(len(shown)), [LOOK[p][2] for p in shown])
-    axes[0, 0].invert_yaxis()
+    names = [name for name in NAMES if f"{name}-dynlin" in traces]
+    figure, axes = pictures.panels(len(names), 4, width=3.6 * len(names), height=3.8)
+    for ax, name in zip(axes, names, strict=False):
+        for policy in (p for p in LABELS if f"{name}-{p}" in traces):
+            style.band(ax, by_thousands(traces[f"{name}-{policy}"]), "regret", **look(policy))
+        ours = by_thousands(traces[f"{name}-dynlin"])
+        ax.set(xlim=(0, ours.step[-1]), ylim=(0, 3 * ours.regret[:, -1].mean()), xlabel=ROUNDS,
+               title=NAMES[name])  # fmt: skip
+    axes[0].set_ylabel(LOST)
+    pictures.legend_below(figure)
     return figure
 
 
 def draw_actions(traces: Traces) -> MatplotlibFigure:
     """What each action is worth at once and in the long run, and how often the best is played."""
-    figure, (left, right) = style.figure(1, 2, width=10.5, height=3.8)
-    actions, system = budget_splits(budget=BUDGET), advertising_system()
-    places = np.arange(len(actions))
-    for shift, values, label, colour in (
-        (-0.2, actions @ system.theta, "at once", 4),
-        (0.2, actions @ system.response, "in the long run", 0),
-    ):
-        left.bar(places + shift, values, 0.38, color=style.colours[colour], label=label)
-    left.set_xticks(places, ["\n".join(f"{x:g}" for x in a) for a in actions])
+    figure, (left, right) = pictures.panels(2, width=10.5, height=3.4)
+    places, at_once = np.arange(len(SPLITS)), SPLITS @ advertising_system().theta
+    left.bar(places - 0.2, at_once, 0.38, color=style.colours[4], label="at once")
+    left.bar(places + 0.2, STEADY, 0.38, color=style.colours[0], label="in the long run")
+    left.set_xticks(places, ["\n".join(f"{x:g}" for x in split) for split in SPLITS])
     left.set(xlabel="spend on the three campaigns", ylabel="reward a round", ylim=(0, 0.78),
              title="the same six actions")  # fmt: skip
     left.legend(loc="upper left")
-    for policy, (colour, dashes, label) in LOOK.items():
-        if policy != "expert" and f"ads-{policy}" in traces:
-            _share(right, traces[f"ads-{policy}"], colour, dashes, label)
-    right.set(xlabel="round / 1000", ylabel="share of rounds", ylim=(-0.02, 1.02),
+    for policy in (p for p in POLICIES if f"ads-{p}" in traces):
+        trace, shown = traces[f"ads-{policy}"], look(policy)
+        rounds = trace["round"].values[0]
+        grid = np.searchsorted(rounds, np.linspace(0, rounds[-1], 21))
+        plays = trace.plays.values[:, grid, best_action("advertising")].mean(0)
+        right.plot((rounds[grid][1:] + rounds[grid][:-1]) / 2000, np.diff(plays) / np.diff(rounds[grid]),
+                   color=shown["colour"], linestyle=shown["linestyle"], label=shown["label"])  # fmt: skip
+    right.set(xlabel=ROUNDS, ylabel="share of rounds", ylim=(-0.02, 1.02),
               title="how often the best action is played")  # fmt: skip
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def _share(ax: Axes, trace: xr.Dataset, colour: int, dashes: Any, label: str) -> None:
-    rounds = trace["round"].values[0]
-    grid = np.searchsorted(rounds, np.linspace(0, rounds[-1], 21))
-    plays = trace.plays.values[:, grid, best_action("advertising")]
-    share = np.diff(plays, axis=1) / np.diff(rounds[grid])
-    middle = (rounds[grid][1:] + rounds[grid][:-1]) / 2000
-    ax.plot(middle, share.mean(0), color=style.colours[colour], linestyle=dashes, label=label)
+MEMORIES = [1 / (1 - r) for r in RADII]
+sizes = pictures.trend(
+    ("memory", {"": (MEMORIES, [regret[radius_arm(r)] for r in RADII])}),
+    ("dimension, ρ = 0.5", {"": (DIMS, [regret[dim_arm(d)] for d in DIMS])}),
+    geometric=True, xscale="log", yscale="log", ylabel="final regret",
+    own={"memory": {"xlabel": "1 / (1 - ρ)", "xticks": MEMORIES, "xticklabels": [f"{m:g}" for m in MEMORIES]},
+         "dimension, ρ = 0.5": {"xlabel": "dimension d", "xticks": DIMS, "xticklabels": DIMS}},
+)  # fmt: skip
+growing = pictures.curves(
+    "regret", ("DynLin-UCB, 20 actions", {radius_arm(r): f"ρ = {r:g}" for r in RADII}),
+    as_drawn=lambda t: t.assign_coords(step=t["round"].values[0]).isel(step=t["round"].values[0] >= 10),
+    xscale="log", yscale="log", xlabel="round", ylabel="regret",
+)  # fmt: skip
 
 
 def draw_scaling(traces: Traces) -> MatplotlibFigure:
-    """Growth of regret with rounds, spectral radius and dimension, on random systems."""
-    figure, (left, middle, right) = style.figure(1, 3, width=12)
-    for place, radius in enumerate(RADII):
-        trace = traces[radius_arm(radius)]
-        rounds, regret = trace["round"].values[0], trace.regret.values
-        late = rounds >= 10
-        left.plot(rounds[late], np.exp(np.log(np.maximum(regret[:, late], 1e-3)).mean(0)),
-                  color=style.colours[place], label=f"ρ = {radius:g}")  # fmt: skip
-    rounds = np.array([1e3, rounds[-1]])
-    left.plot(rounds, rounds**0.5, color=style.INK, linestyle=":", linewidth=1.2, label="slope ½")
-    left.set(xscale="log", yscale="log", xlabel="round", ylabel="regret (geometric mean)",
-             title="DynLin-UCB, 20 actions")  # fmt: skip
-    left.legend(loc="upper left")
-    arms = [radius_arm(r) for r in RADII]
-    _against(middle, traces, [1 / (1 - r) for r in RADII], arms)
-    start = np.exp(np.log(final_regret(traces, arms[1])).mean())
-    line = np.array([2.0, 10.0])
-    middle.plot(line, start * (line / 2) ** 1.5, color=style.INK, linestyle=":", linewidth=1.2,
-                label="$(1 - ρ)^{-3/2}$")  # fmt: skip
-    middle.set(xlabel="1 / (1 - ρ)", title="memory")
-    dims = [d for d in DIMS if dim_arm(d) in traces]
-    _against(right, traces, dims, [dim_arm(d) for d in dims])
-    start = np.exp(np.log(final_regret(traces, dim_arm(dims[0]))).mean())
-    line = np.array([2.0, 10.0])
-    right.plot(
-        line, start * line / 2, color=style.INK, linestyle=":", linewidth=1.2, label="linear"
-    )
-    right.set(xlabel="dimension d", title="dimension, ρ = 0.5")
-    for ax in (middle, right):
-        ax.legend(loc="lower right")
+    """Growth of regret with memory and dimension, next to the bounds' own."""
+    figure = sizes(traces)
+    guides = ((radius_arm(0.5), 1.5, "$(1 - ρ)^{-3/2}$"), (dim_arm(2), 1.0, "linear"))
+    for ax, (arm, power, label) in zip(figure.axes, guides, strict=False):
+        ax.minorticks_off()
+        if arm in traces:
+            start = np.exp(np.log(regret(traces[arm])).mean())
+            _guide(ax, 2, 10, start, power, label)
     return figure
 
 
-def _against(ax: Axes, traces: Traces, levels: list[Any], arms: list[str]) -> None:
-    finals = np.stack([final_regret(traces, arm) for arm in arms])
-    ax.plot(levels, finals, ".", color=style.colours[0], alpha=0.5)
-    ax.plot(levels, np.exp(np.log(finals).mean(1)), color=style.colours[0])
-    ax.set(xscale="log", yscale="log", ylabel="final regret")
-    ax.set_xticks(levels, [f"{level:g}" for level in levels])
-    ax.minorticks_off()
-
-
-def draw_ablation(traces: Traces) -> MatplotlibFigure:
-    """DynLin-UCB without its epochs, and with a wrong idea of the memory."""
-    figure, ax = style.figure(1, 1, width=6.4, height=3.8)
-    for arm, look in {
-        "ads-dynlin": (0, "-", "DynLin-UCB"),
-        "ads-no-hold": (1, "-", "learns every round"),
-        "ads-half-radius": (2, "-", "takes ρ for 0.5 ρ"),
-        "ads-larger-radius": (3, "-", "takes ρ for 1.2 ρ"),
-        "ads-linucb": (6, (0, (4, 2)), "LinUCB"),
-    }.items():
-        _curve(ax, traces[arm], *look, scale=1000)
-    ax.set(xlim=(0, None), ylim=(0, None), xlabel="round / 1000", ylabel="cumulative regret / 1000",
-           title="advertising system")  # fmt: skip
-    ax.legend(loc="upper left")
+def draw_growth(traces: Traces) -> MatplotlibFigure:
+    figure = growing(traces)
+    horizon = traces[radius_arm(0.0)]["round"].values[0, -1]
+    _guide(figure.axes[0], 1e3, horizon, 1e3**0.5, 0.5, "slope ½")
     return figure
 
 
-def draw_identification(traces: Traces) -> MatplotlibFigure:
-    """How many periods of a record it takes to know the system."""
-    figure, (left, right) = style.figure(1, 2)
-    for place, (method, label) in enumerate({
-        "fir": "FIR, 20 lags", "arx": "ARX, 8 lags", "predictor": "ARX, predictor form",
-    }.items()):  # fmt: skip
-        trace = traces[f"identify-{method}"]
-        periods = trace.periods.values[0]
-        for ax, values in ((left, trace.distance.values), (right, trace.regret.values)):
-            ax.plot(periods, values.mean(0), color=style.colours[place], label=label)
-            ax.fill_between(periods, values.min(0), values.max(0), color=style.colours[place],
-                            alpha=0.15, linewidth=0)  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="periods of the record",
-             ylabel="error of the long-run response", title="what is learned")  # fmt: skip
-    right.set(xscale="log", xlabel="periods of the record", ylabel="reward lost a round",
-              title="by the action that looks best")  # fmt: skip
-    left.legend(loc="lower left")
-    return figure
+def _guide(ax: Any, first: float, last: float, start: float, power: float, label: str) -> None:
+    ends = (start, start * (last / first) ** power)
+    ax.plot((first, last), ends, color=style.INK, linestyle=":", linewidth=1.2)
+    ax.annotate(label, (last, ends[1]), ha="right", va="bottom", fontsize=8)
 
+
+FIGURES = (
+    Figure("regret", "Cumulative regret of all policies on the published systems (mean over seeds, band: from the "
+           "lowest to the highest).", draw_regret, ("ads-dynlin",)),
+    Figure("final", "Regret at the end; dots: seeds, bars: means.",
+           pictures.dots({title: {label: regret[f"{name}-{policy}"] for policy, label in LABELS.items()
+                                  if f"{name}-{policy}" in ARMS} for name, title in NAMES.items()}, xscale="log"),
+           ("ads-dynlin",)),
+    Figure("actions", "Advertising system: the action that is best at once is poor in the long run (left), and "
+           "policies that ignore the state never play the best one (right).", draw_actions, ("ads-dynlin",)),
+    Figure("growth", "Random systems: growth of regret with rounds.", draw_growth, tuple(map(radius_arm, RADII))),
+    Figure("scaling", "Random systems: growth of DynLin-UCB's regret with memory and dimension; dots: seeds.", draw_scaling,
+           tuple(map(radius_arm, RADII))),
+    Figure("ablation", "DynLin-UCB without holding its actions, and with a wrong spectral radius.",
+           pictures.curves("regret", ("advertising system", {
+               "ads-dynlin": "DynLin-UCB", "ads-no-hold": "learns every round",
+               "ads-half-radius": "takes ρ for 0.5 ρ", "ads-larger-radius": "takes ρ for 1.2 ρ",
+               "ads-linucb": "LinUCB"}), as_drawn=by_thousands, look={"LinUCB": {"linestyle": ":"}},
+               xlim=(0, None), ylim=(0, None), xlabel=ROUNDS, ylabel=LOST),
+           ("ads-dynlin", "ads-no-hold", "ads-half-radius", "ads-larger-radius", "ads-linucb")),
+    Figure("identification", "Identifying the advertising system from a record: error of its long-run response, and "
+           "reward lost a round by the action that looks best (mean and range over seeds).",
+           pictures.curves({"error of the long-run response": "distance", "reward lost a round": "regret"},
+                           ("", {"identify-fir": "FIR, 20 lags", "identify-arx": "ARX, 8 lags",
+                                 "identify-predictor": "ARX, predictor form"}),
+                           as_drawn=lambda t: t.assign_coords(step=t.periods.values[0]), xscale="log",
+                           xlabel="periods of the record", own={"error of the long-run response": {"yscale": "log"}}),
+           tuple(f"identify-{m}" for m in METHODS)),
+)  # fmt: skip
 
 SMOKE = ("ads-dynlin", "ads-linucb", "ads-expert", *(f"identify-{m}" for m in METHODS))
+SHORTER = {arm: {"horizon": 100_000} for arm in ARMS if arm.startswith("noise")}
+DRAWN = ("identify-fir", *(f"{name}-dynlin-1" for name in NAMES))
 study = Study(
     paper=Paper(
         slug="dynamical-linear-bandits", title="Dynamical Linear Bandits",
@@ -585,31 +473,14 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, arms=SMOKE, settings={"horizon": 2000, "per_decade": 5, "doublings": 4}),
-        "quick": Budget(8, arm_settings={
-            arm: {"horizon": 100_000} for arm in ARMS if arm.startswith("noise")
-        }),
+        "quick": Budget(8, arm_settings=SHORTER, also=DRAWN),
+        "thorough": Budget(16, arm_settings=SHORTER, also=DRAWN),
         "full": Budget(16, arm_settings={
             arm: {"horizon": 1_000_000} for arm in ARMS if arm.startswith(("radius", "dim"))
         }),
     },
     claims=CLAIMS,
-    figures=(
-        Figure("regret", "Cumulative regret of all policies on the published systems (mean over seeds, "
-               "band: standard error).", draw_regret, ("ads-dynlin",)),
-        Figure("final", "Regret at the end, one dot a seed; dotted: the mean of DynLin-UCB.", draw_final,
-               ("ads-dynlin",)),
-        Figure("actions", "Advertising system: the action that is best at once is poor in the long run "
-               "(left), and policies that ignore the state never play the best one (right).",
-               draw_actions, ("ads-dynlin",)),
-        Figure("scaling", "Random systems: growth of regret with rounds, memory and dimension.",
-               draw_scaling, tuple(radius_arm(r) for r in RADII)),
-        Figure("ablation", "DynLin-UCB without holding its actions, and with a wrong spectral radius.",
-               draw_ablation, ("ads-dynlin", "ads-no-hold", "ads-half-radius", "ads-larger-radius",
-                               "ads-linucb")),
-        Figure("identification", "Identifying the advertising system from a record: error of its long-run "
-               "response and loss by the recommended action (mean and range over seeds).",
-               draw_identification, tuple(f"identify-{m}" for m in METHODS)),
-    ),
+    figures=FIGURES,
     data="the paper's two systems (their matrices are published) and random ones",
     notes="Regret is measured on steady-state rewards, as in the paper. The first epoch lasts one "
     "round, where the authors' code holds it for two. D-LinUCB forgets, which the authors' log T "
