@@ -2,14 +2,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check docs clean
+.PHONY: demo test fuzz check docs clean
 
 # Run the first study for real: four learning curves, verdicts, a report.
 demo: $(STAMP)
 	$(BIN)/latebloom run grokking-numerical-stability --store .latebloom
 
+# make test FAMILY=bandits: those of one family, with its studies and applications.
+FAMILY ?=
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(FAMILY),--family $(FAMILY))
+
+# The property tests with many examples that no run has drawn before.
+fuzz: $(STAMP)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist worksteal -m hypothesis
 
 check: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

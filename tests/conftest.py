@@ -23,8 +23,11 @@ gc.set_threshold(50_000, 20, 50)  # tracing allocates much and leaves few cycles
 
 from jaxtyping import install_import_hook
 
-hypothesis.settings.register_profile("tests", deadline=None)  # the first example compiles
-hypothesis.settings.load_profile("tests")
+# The first example compiles, so none has a deadline. The same examples are drawn each time; `make fuzz`
+# looks for others.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 install_import_hook(
     [
         "latebloom.nn",
@@ -43,15 +46,15 @@ def pytest_collection_finish(session):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs_are_kept(tmp_path_factory):
-    """Share compiled programs among the tests of a session, and between sessions."""
+def compiled_programs_are_kept():
+    """Share compiled programs among the tests of a session, and with sessions to come."""
     import jax
 
-    folder = Path(
-        os.environ.get("LATEBLOOM_TEST_CACHE", tmp_path_factory.getbasetemp() / "compiled")
-    )
+    folder = Path(__file__).parent.parent / ".cache" / "compiled"
+    folder = Path(os.environ.get("LATEBLOOM_TEST_CACHE", folder))
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,3 +77,29 @@ def store_folder(tmp_path, monkeypatch):
     """A store that no other test sees."""
     monkeypatch.setenv("LATEBLOOM_STORE", str(tmp_path / "store"))
     return tmp_path / "store"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--family", help="Only the tests of one family, its studies and applications.")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --family, leave the tests of its methods, studies, applications and pages."""
+    family = config.getoption("--family")
+    if not family:
+        return
+    root = Path(__file__).parent.parent
+    studies = root / "src" / "latebloom" / "studies" / family
+    if not studies.is_dir():
+        known = sorted(p.name for p in studies.parent.iterdir() if (p / "__init__.py").exists())
+        raise pytest.UsageError(f"there is no family {family!r}; there are: {', '.join(known)}")
+    modules = [path.stem for path in studies.glob("*.py") if path.stem != "__init__"]
+    names = (family, *modules, *(module.replace("_", "-") for module in modules))
+
+    def wanted(item):
+        where = item.path.relative_to(root / "tests").as_posix()
+        return f"methods/{family}/" in where or any(name in item.nodeid for name in names)
+
+    left_out = [item for item in items if not wanted(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if wanted(item)]
