@@ -504,7 +504,7 @@ BY_LAYER = tuple(arm for arm, c in LAYERS.items() if c.width == 128)
 SMALL = {
     name: tuple(arm for arm, c in arms.items() if c.width < 128) for name, arms in PICTURES.items()
 }
-SMOKE = (*tuple(CLUSTERS)[:2], *tuple(HALVES)[:2])  # a bootstrap over settings needs two
+SMOKE = (*tuple(CLUSTERS)[:2], *tuple(HALVES)[:1])
 WHOLE = {"pixels": 28, "train": 8000, "more": 2000}
 TINY = {
     "width": 4,
