@@ -14,16 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import NullFormatter
 
 from latebloom.core.interaction import Interaction
 from latebloom.core.process import HostProcess, Process, Quantity
 from latebloom.data import load, load_table
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.measures import Effect, Traces, best, effect, final, growth, lowest, mean
 from latebloom.methods.bandits.neural import (
     ArmNetwork,
     BestInHindsight,
@@ -245,63 +242,36 @@ def schedule(config: Config) -> np.ndarray:
 # (step size or ridge, exploration) that won on seeds 100 and 101 out of eight for every method, at the
 # quick budget's rounds, trainings and width (benchmarks/neural_bandits_tuning.py).
 TUNED: dict[tuple[str, str, str], tuple[float, float]] = {
-    ("digits-8x8", "replay", "neu-fast"): (3, 1000),
-    ("digits-8x8", "replay", "neu-square"): (3, 100),
-    ("digits-8x8", "replay", "neural-ucb"): (3, 0.3),
-    ("digits-8x8", "replay", "neural-ts"): (1, 0.1),
-    ("digits-8x8", "replay", "neural-epsilon"): (3, 0.001),
-    ("digits-8x8", "replay", "neural-greedy"): (3, 0),
-    ("digits-8x8", "replay", "ee-net"): (1, 0.03),
-    ("digits-8x8", "replay", "linucb"): (0.03, 0.03),
-    ("digits-8x8", "replay", "kernel-ucb"): (0.1, 1),
-    ("digits-8x8", "replay", "linear-square"): (0.03, 1000),
+    ("digits-8x8", "replay", "neu-fast"): (3, 1000), ("digits-8x8", "replay", "neu-square"): (3, 100),
+    ("digits-8x8", "replay", "neural-ucb"): (3, 0.3), ("digits-8x8", "replay", "neural-ts"): (1, 0.1),
+    ("digits-8x8", "replay", "neural-epsilon"): (3, 0.001), ("digits-8x8", "replay", "neural-greedy"): (3, 0),
+    ("digits-8x8", "replay", "ee-net"): (1, 0.03), ("digits-8x8", "replay", "linucb"): (0.03, 0.03),
+    ("digits-8x8", "replay", "kernel-ucb"): (0.1, 1), ("digits-8x8", "replay", "linear-square"): (0.03, 1000),
     ("digits-8x8", "replay", "linear-fast"): (0.3, 300),
-    ("satellite", "replay", "neu-fast"): (1, 30),
-    ("satellite", "replay", "neu-square"): (1, 1000),
-    ("satellite", "replay", "neural-ucb"): (1, 0.03),
-    ("satellite", "replay", "neural-ts"): (1, 0.1),
-    ("satellite", "replay", "neural-epsilon"): (1, 0.001),
-    ("satellite", "replay", "neural-greedy"): (0.333, 0),
-    ("satellite", "replay", "ee-net"): (3, 1),
-    ("satellite", "replay", "linucb"): (0.3, 0.1),
-    ("satellite", "replay", "kernel-ucb"): (0.1, 0.3),
-    ("satellite", "replay", "linear-square"): (0.3, 1000),
+    ("satellite", "replay", "neu-fast"): (1, 30), ("satellite", "replay", "neu-square"): (1, 1000),
+    ("satellite", "replay", "neural-ucb"): (1, 0.03), ("satellite", "replay", "neural-ts"): (1, 0.1),
+    ("satellite", "replay", "neural-epsilon"): (1, 0.001), ("satellite", "replay", "neural-greedy"): (0.333, 0),
+    ("satellite", "replay", "ee-net"): (3, 1), ("satellite", "replay", "linucb"): (0.3, 0.1),
+    ("satellite", "replay", "kernel-ucb"): (0.1, 0.3), ("satellite", "replay", "linear-square"): (0.3, 1000),
     ("satellite", "replay", "linear-fast"): (0.3, 1000),
-    ("letter", "replay", "neu-fast"): (1, 1000),
-    ("letter", "replay", "neu-square"): (1, 100),
-    ("letter", "replay", "neural-ucb"): (3, 0.3),
-    ("letter", "replay", "neural-ts"): (3, 0.1),
-    ("letter", "replay", "neural-epsilon"): (3, 0.001),
-    ("letter", "replay", "neural-greedy"): (3, 0),
-    ("letter", "replay", "ee-net"): (3, 0.03),
-    ("letter", "replay", "linucb"): (0.3, 0.03),
-    ("letter", "replay", "kernel-ucb"): (0.1, 1),
-    ("letter", "replay", "linear-square"): (0.3, 1000),
+    ("letter", "replay", "neu-fast"): (1, 1000), ("letter", "replay", "neu-square"): (1, 100),
+    ("letter", "replay", "neural-ucb"): (3, 0.3), ("letter", "replay", "neural-ts"): (3, 0.1),
+    ("letter", "replay", "neural-epsilon"): (3, 0.001), ("letter", "replay", "neural-greedy"): (3, 0),
+    ("letter", "replay", "ee-net"): (3, 0.03), ("letter", "replay", "linucb"): (0.3, 0.03),
+    ("letter", "replay", "kernel-ucb"): (0.1, 1), ("letter", "replay", "linear-square"): (0.3, 1000),
     ("letter", "replay", "linear-fast"): (0.03, 30),
-    ("digits-8x8", "online", "neu-fast"): (4, 100),
-    ("digits-8x8", "online", "neu-square"): (4, 30),
-    ("digits-8x8", "online", "neural-ucb"): (4, 0.03),
-    ("digits-8x8", "online", "neural-ts"): (4, 0.1),
-    ("digits-8x8", "online", "neural-epsilon"): (4, 0.03),
-    ("digits-8x8", "online", "neural-greedy"): (4, 0),
-    ("satellite", "online", "neu-fast"): (2, 1000),
-    ("satellite", "online", "neu-square"): (2, 300),
-    ("satellite", "online", "neural-ucb"): (4, 0.03),
-    ("satellite", "online", "neural-ts"): (4, 0.1),
-    ("satellite", "online", "neural-epsilon"): (4, 0.001),
-    ("satellite", "online", "neural-greedy"): (4, 0),
-    ("letter", "online", "neu-fast"): (2, 300),
-    ("letter", "online", "neu-square"): (4, 100),
-    ("letter", "online", "neural-ucb"): (4, 0.03),
-    ("letter", "online", "neural-ts"): (4, 0.03),
-    ("letter", "online", "neural-epsilon"): (4, 0.03),
-    ("letter", "online", "neural-greedy"): (4, 0),
-    ("h1", "replay", "neu-fast"): (1, 300),
-    ("h1", "replay", "neu-square"): (1, 30),
-    ("h1", "replay", "neural-ucb"): (1, 0.3),
-    ("h1", "replay", "neural-ts"): (1, 0.03),
-    ("h1", "replay", "neural-epsilon"): (1, 0.001),
-    ("h1", "replay", "linucb"): (0.3, 1),
+    ("digits-8x8", "online", "neu-fast"): (4, 100), ("digits-8x8", "online", "neu-square"): (4, 30),
+    ("digits-8x8", "online", "neural-ucb"): (4, 0.03), ("digits-8x8", "online", "neural-ts"): (4, 0.1),
+    ("digits-8x8", "online", "neural-epsilon"): (4, 0.03), ("digits-8x8", "online", "neural-greedy"): (4, 0),
+    ("satellite", "online", "neu-fast"): (2, 1000), ("satellite", "online", "neu-square"): (2, 300),
+    ("satellite", "online", "neural-ucb"): (4, 0.03), ("satellite", "online", "neural-ts"): (4, 0.1),
+    ("satellite", "online", "neural-epsilon"): (4, 0.001), ("satellite", "online", "neural-greedy"): (4, 0),
+    ("letter", "online", "neu-fast"): (2, 300), ("letter", "online", "neu-square"): (4, 100),
+    ("letter", "online", "neural-ucb"): (4, 0.03), ("letter", "online", "neural-ts"): (4, 0.03),
+    ("letter", "online", "neural-epsilon"): (4, 0.03), ("letter", "online", "neural-greedy"): (4, 0),
+    ("h1", "replay", "neu-fast"): (1, 300), ("h1", "replay", "neu-square"): (1, 30),
+    ("h1", "replay", "neural-ucb"): (1, 0.3), ("h1", "replay", "neural-ts"): (1, 0.03),
+    ("h1", "replay", "neural-epsilon"): (1, 0.001), ("h1", "replay", "linucb"): (0.3, 1),
 }  # fmt: skip
 
 REAL = ("digits-8x8", "satellite", "letter")
@@ -380,99 +350,34 @@ def _arms() -> dict[str, Config]:
 ARMS = _arms()
 
 
-def mistakes(trace: xr.Dataset) -> np.ndarray:
-    """Pseudo-regret a round at the end, per seed."""
-    return trace.regret.values[:, -1] / trace["round"].values[:, -1]
+mistakes = final("regret") / final("round")  # pseudo-regret a round
+ONLINE = ("digits-8x8", "satellite")
+A_ROUND, ALWAYS = "mistakes a round", "persistently outperforms"
+BETTER = "beats the best of NeuralUCB, NeuralTS and neural ε-greedy"
 
 
-def against_best(traces: Traces, arm: str, rivals: Sequence[str]) -> np.ndarray:
+def _replay(*methods: str, data: Sequence[str] = REAL) -> tuple[str, ...]:
+    return tuple(name(d, "replay", m) for d in data for m in methods)
+
+
+def against_best(arm: str, rivals: Sequence[str]) -> Effect:
     """Regret a round of an arm minus that of the rival with the lowest mean over seeds."""
-    best = min((mistakes(traces[rival]) for rival in rivals), key=np.mean)
-    return mistakes(traces[arm]) - best
+    return mistakes[arm] - best((mistakes[rival] for rival in rivals), lowest=True)
 
 
-def against_cited(traces: Traces, data: str, training: str, method: str) -> np.ndarray:
-    rivals = [name(data, training, m) for m in CITED]
-    return against_best(traces, name(data, training, method), rivals)
+def against(prefix: str, method: str, rivals: Sequence[str] = CITED) -> Effect:
+    return against_best(f"{prefix}/{method}", [f"{prefix}/{m}" for m in rivals])
 
 
-def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.mean(np.stack(parts), axis=0)
+def on_average(prefixes: Sequence[str], one: str, other: str) -> Effect:
+    """Regret a round of one method minus that of another, mean over tables."""
+    return mean(mistakes[f"{prefix}/{one}"] - mistakes[f"{prefix}/{other}"] for prefix in prefixes)
 
 
-def fast_on_digits(traces: Traces) -> np.ndarray:
-    return against_cited(traces, "digits-8x8", "replay", "neu-fast")
-
-
-def fast_on_satellite(traces: Traces) -> np.ndarray:
-    return against_cited(traces, "satellite", "replay", "neu-fast")
-
-
-def fast_on_letter(traces: Traces) -> np.ndarray:
-    return against_cited(traces, "letter", "replay", "neu-fast")
-
-
-def square_on_all(traces: Traces) -> np.ndarray:
-    return _mean([against_cited(traces, data, "replay", "neu-square") for data in REAL])
-
-
-def fast_online(traces: Traces) -> np.ndarray:
-    return _mean([against_cited(traces, data, "online", "neu-fast") for data in ONLINE])
-
-
-def fast_against_others(traces: Traces) -> np.ndarray:
-    def one(data: str) -> np.ndarray:
-        rivals = [name(data, "replay", m) for m in OTHERS if m != "ee-net"]
-        return against_best(traces, name(data, "replay", "neu-fast"), rivals)
-
-    return _mean([one(data) for data in ONLINE])
-
-
-def fast_against_ee_net(traces: Traces) -> np.ndarray:
-    return against_best(traces, "digits-8x8/replay/neu-fast", ["digits-8x8/replay/ee-net"])
-
-
-def fast_on_clusters(traces: Traces) -> np.ndarray:
-    return against_best(traces, "clusters/neu-fast", [f"clusters/{m}" for m in CITED])
-
-
-def fast_on_synthetic(traces: Traces) -> np.ndarray:
-    return _mean([against_best(traces, f"{h}/neu-fast", [f"{h}/{m}" for m in CITED])
-                  for h in SYNTHETIC])  # fmt: skip
-
-
-def fast_minus_square(traces: Traces) -> np.ndarray:
-    return _mean([mistakes(traces[name(d, "replay", "neu-fast")])
-                  - mistakes(traces[name(d, "replay", "neu-square")]) for d in REAL])  # fmt: skip
-
-
-def fast_minus_square_online(traces: Traces) -> np.ndarray:
-    return _mean([mistakes(traces[name(d, "online", "neu-fast")])
-                  - mistakes(traces[name(d, "online", "neu-square")]) for d in ONLINE])  # fmt: skip
-
-
-def gain_at(traces: Traces, noise: float) -> np.ndarray:
+def saved_by_kl(noise: float) -> Effect:
     """Mistakes a round that the KL loss saves over the square loss, at a noise level."""
-    prefix = f"noise-{noise:g}/" if noise else "digits-8x8/replay/"
-    saved = mistakes(traces[f"{prefix}neu-square"]) - mistakes(traces[f"{prefix}neu-fast"])
-    return saved / (1 - 2 * noise)
-
-
-def gain_lost_to_noise(traces: Traces) -> np.ndarray:
-    return gain_at(traces, 0.0) - gain_at(traces, NOISES[-1])
-
-
-def perturbed_minus_plain(traces: Traces, method: str) -> np.ndarray:
-    return _mean([mistakes(traces[name(d, "replay", method)])
-                  - mistakes(traces[name(d, "replay", f"{method}-plain")]) for d in REAL])  # fmt: skip
-
-
-def fast_perturbed(traces: Traces) -> np.ndarray:
-    return perturbed_minus_plain(traces, "neu-fast")
-
-
-def square_perturbed(traces: Traces) -> np.ndarray:
-    return perturbed_minus_plain(traces, "neu-square")
+    prefix = f"noise-{noise:g}" if noise else "digits-8x8/replay"
+    return (mistakes[f"{prefix}/neu-square"] - mistakes[f"{prefix}/neu-fast"]) / (1 - 2 * noise)
 
 
 def regression_regret(traces: Traces, loss: str, suffix: str = "") -> np.ndarray:
@@ -483,6 +388,11 @@ def regression_regret(traces: Traces, loss: str, suffix: str = "") -> np.ndarray
     return (total - past.hindsight.values)[:, 1:]
 
 
+def regression_end(loss: str, suffix: str = "") -> Effect:
+    arms = (f"regression-{loss}{suffix}", f"hindsight-{loss}")
+    return Effect(arms, f"regression regret of {arms[0]}", lambda t: regression_regret(t, loss, suffix)[:, -1])  # fmt: skip
+
+
 def misfit(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Squared error of the best a * shape + b, per seed."""
     columns = np.stack([shape, np.ones_like(shape)], axis=1)
@@ -490,178 +400,88 @@ def misfit(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return (left**2).sum(0)
 
 
-def log_over_root(traces: Traces, loss: str) -> np.ndarray:
-    regret = regression_regret(traces, loss)
-    t = traces[f"hindsight-{loss}"].step.values[1:].astype(float)
-    return np.log(misfit(regret, np.sqrt(t)) / misfit(regret, np.log(t)))
+def log_over_root(loss: str) -> Effect:
+    """Log ratio of the misfits of a sqrt(T) + b and of a log T + b to the regression regret."""
+
+    @effect(f"log T over sqrt(T), {loss}", f"regression-{loss}", f"hindsight-{loss}")
+    def of(traces: Traces) -> np.ndarray:
+        regret = regression_regret(traces, loss)
+        t = traces[f"hindsight-{loss}"].step.values[1:].astype(float)
+        return np.log(misfit(regret, np.sqrt(t)) / misfit(regret, np.log(t)))
+
+    return of
 
 
-def log_growth_square(traces: Traces) -> np.ndarray:
-    return log_over_root(traces, "square")
+def cited(id: str, prefix: str, where: str, budget: str, **more: Any) -> Claim:
+    return Claim(f"C1.{id}", f"NeuFastCB {BETTER} on {where}", ALWAYS, against(prefix, "neu-fast"),
+                 "< 0", A_ROUND, budget=budget, **more)  # fmt: skip
 
 
-def log_growth_kl(traces: Traces) -> np.ndarray:
-    return log_over_root(traces, "kl")
-
-
-def regression_perturbed(traces: Traces) -> np.ndarray:
-    perturbed = regression_regret(traces, "square")[:, -1]
-    return perturbed / regression_regret(traces, "square", "-plain")[:, -1] - 1
-
-
-def growth(trace: xr.Dataset) -> np.ndarray:
-    """Slope of log(log det) on log(rounds), per seed, from the sixteenth part of the rounds on."""
-    later = trace.sel(step=trace.step >= trace.step[-1] / 16)
-    t = np.log(later.step.values)
-    return np.array([np.polyfit(t, np.log(row), 1)[0] for row in later.log_det.values])
-
-
-def growth_orthogonal(traces: Traces) -> np.ndarray:
-    return growth(traces["dimension-orthogonal"])
-
-
-def growth_random(traces: Traces) -> np.ndarray:
-    return growth(traces["dimension-random"])
-
-
-def _replay(*methods: str, data: Sequence[str] = REAL) -> tuple[str, ...]:
-    return tuple(name(d, "replay", m) for d in data for m in methods)
-
-
-ONLINE = ("digits-8x8", "satellite")
-BETTER = "beats the best of NeuralUCB, NeuralTS and neural ε-greedy"
+exponent = growth("log_det", since=1 / 16)
+DIGITS, TABLES = "digits-8x8/replay", [f"{d}/replay" for d in REAL]
+ONE_STEP = [f"{d}/online" for d in ONLINE]
+LEARNED = Need(lowest(mistakes[arm] for arm in _replay("neu-fast", *CITED, data=REAL[2:])), "< 0.5",
+               "no method gets half of the letters right within so few rounds")  # fmt: skip
 CLAIMS = (
-    Claim("C1.digits", f"NeuFastCB {BETTER} on digits", "persistently outperforms",
-          _replay("neu-fast", *CITED, data=REAL[:1]), fast_on_digits, "< 0", "mistakes a round"),
-    Claim("C1.satellite", f"NeuFastCB {BETTER} on satellite pixels", "persistently outperforms",
-          _replay("neu-fast", *CITED, data=REAL[1:2]), fast_on_satellite, "< 0",
-          "mistakes a round"),
-    Claim("C1.letter", f"NeuFastCB {BETTER} on letters", "persistently outperforms",
-          _replay("neu-fast", *CITED, data=REAL[2:]), fast_on_letter, "< 0", "mistakes a round"),
-    Claim("C1.square", f"NeuSquareCB {BETTER}, mean over the three", "persistently outperforms",
-          _replay("neu-square", *CITED), square_on_all, "< 0", "mistakes a round"),
-    Claim("C1.online", f"with one step a round and no replay, NeuFastCB {BETTER}",
-          "persistently outperforms",
-          tuple(name(d, "online", m) for d in ONLINE for m in ("neu-fast", *CITED)),
-          fast_online, "< 0", "mistakes a round"),
+    cited("digits", DIGITS, "digits", "quick"),
+    cited("satellite", TABLES[1], "satellite pixels", "thorough"),
+    cited("letter", TABLES[2], "letters", "thorough", needs=(LEARNED,)),
+    Claim("C1.square", f"NeuSquareCB {BETTER}, mean over the three", ALWAYS,
+          mean(against(table, "neu-square") for table in TABLES), "< 0", A_ROUND, budget="thorough"),
+    Claim("C1.online", f"with one step a round and no replay, NeuFastCB {BETTER}", ALWAYS,
+          mean(against(table, "neu-fast") for table in ONE_STEP), "< 0", A_ROUND, budget="thorough"),
     Claim("C1.clusters", f"when rows come in blocks of clusters, NeuFastCB {BETTER}",
-          "others' bounds are empty or need i.i.d. contexts",
-          tuple(f"clusters/{m}" for m in ("neu-fast", *CITED)), fast_on_clusters, "< 0",
-          "mistakes a round"),
+          "others' bounds are empty or need i.i.d. contexts", against("clusters", "neu-fast"), "< 0", A_ROUND,
+          budget="thorough"),
     Claim("C1.synthetic", f"on h1, h2 and h3, NeuFastCB {BETTER}", "-",
-          tuple(f"{h}/{m}" for h in SYNTHETIC for m in ("neu-fast", *CITED)),
-          fast_on_synthetic, "< 0", "regret a round"),
-    Claim("C1.others", "NeuFastCB beats the best of greedy, LinUCB, KernelUCB and linear SquareCB "
-          "and FastCB, mean over digits and satellite", "not all compared",
-          _replay("neu-fast", *(m for m in OTHERS if m != "ee-net"), data=REAL[:2]),
-          fast_against_others, "< 0", "mistakes a round"),
+          mean(against(h, "neu-fast") for h in SYNTHETIC), "< 0", "regret a round"),
+    Claim("C1.others", "NeuFastCB beats the best of greedy, LinUCB, KernelUCB and linear SquareCB and FastCB, "
+          "mean over digits and satellite", "not all compared",
+          mean(against(table, "neu-fast", [m for m in OTHERS if m != "ee-net"]) for table in TABLES[:2]),
+          "< 0", A_ROUND, budget="thorough"),
     Claim("C1.ee-net", "NeuFastCB beats EE-Net on digits", "not compared here",
-          _replay("neu-fast", "ee-net", data=REAL[:1]), fast_against_ee_net, "< 0",
-          "mistakes a round"),
-    Claim("C2", "the KL loss makes fewer mistakes than the square loss (NeuFastCB against "
-          "NeuSquareCB), mean over the three", "especially the one based on KL loss",
-          _replay("neu-fast", "neu-square"), fast_minus_square, "< 0", "mistakes a round"),
+          against(DIGITS, "neu-fast", ["ee-net"]), "< 0", A_ROUND),
+    Claim("C2", "the KL loss makes fewer mistakes than the square loss (NeuFastCB against NeuSquareCB), mean over "
+          "the three", "especially the one based on KL loss", on_average(TABLES, "neu-fast", "neu-square"), "< 0",
+          A_ROUND, budget="thorough"),
+    Claim("C2.digits", "so it does on digits", "especially the one based on KL loss",
+          on_average([DIGITS], "neu-fast", "neu-square"), "< 0", A_ROUND, added="after results"),
     Claim("C2.online", "so it does with one step a round", "especially the one based on KL loss",
-          tuple(name(d, "online", m) for d in ONLINE for m in NEURAL[:2]),
-          fast_minus_square_online, "< 0", "mistakes a round"),
+          on_average(ONE_STEP, "neu-fast", "neu-square"), "< 0", A_ROUND, budget="thorough"),
     Claim("C2.noise", "its advantage on digits shrinks when a fifth of the rewards are flipped",
-          "regret O(sqrt(K L*) + K)",
-          (*_replay(*NEURAL[:2], data=REAL[:1]),
-           *(f"noise-{NOISES[-1]:g}/{m}" for m in NEURAL[:2])),
-          gain_lost_to_noise, "> 0", "mistakes a round"),
-    Claim("C3.square", "online regression regret (square loss) follows a log T + b rather than "
-          "a sqrt(T) + b", "O(log T)", ("regression-square", "hindsight-square"),
-          log_growth_square, "> 0", "log ratio of squared misfits"),
-    Claim("C3.kl", "online regression regret (KL loss) follows a log T + b rather than "
-          "a sqrt(T) + b", "O(log T)", ("regression-kl", "hindsight-kl"),
-          log_growth_kl, "> 0", "log ratio of squared misfits"),
-    Claim("C3.perturb", "the perturbation lowers the regression regret (square loss)",
-          "what makes O(log T) possible",
-          ("regression-square", "regression-square-plain", "hindsight-square"),
-          regression_perturbed, "< 0", "relative"),
-    Claim("A.fast", "the perturbation lowers NeuFastCB's regret, mean over the three",
-          "not ablated", _replay("neu-fast", "neu-fast-plain"), fast_perturbed, "< 0",
-          "mistakes a round"),
-    Claim("A.square", "the perturbation lowers NeuSquareCB's regret, mean over the three",
-          "not ablated", _replay("neu-square", "neu-square-plain"), square_perturbed, "< 0",
-          "mistakes a round"),
-    Claim("C4.orthogonal", "the log det in the bounds of NeuralUCB and NeuralTS grows like T "
-          "on orthogonal contexts", "Ω(T)", ("dimension-orthogonal",), growth_orthogonal,
-          "> 0.9", "exponent"),
-    Claim("C4.random", "and on random contexts of high dimension", "Ω(T)",
-          ("dimension-random",), growth_random, "> 0.9", "exponent"),
+          "regret O(sqrt(K L*) + K)", saved_by_kl(0.0) - saved_by_kl(NOISES[-1]), "> 0", A_ROUND),
+    Claim("C3.square", "online regression regret (square loss) follows a log T + b rather than a sqrt(T) + b",
+          "O(log T)", log_over_root("square"), "> 0", "log ratio of squared misfits"),
+    Claim("C3.kl", "online regression regret (KL loss) follows a log T + b rather than a sqrt(T) + b",
+          "O(log T)", log_over_root("kl"), "> 0", "log ratio of squared misfits"),
+    Claim("C3.perturb", "the perturbation lowers the regression regret (square loss)", "what makes O(log T) possible",
+          regression_end("square") / regression_end("square", "-plain") - 1, "< 0", "relative"),
+    Claim("A.fast", "the perturbation lowers NeuFastCB's regret, mean over the three", "not ablated",
+          on_average(TABLES, "neu-fast", "neu-fast-plain"), "< 0", A_ROUND, budget="thorough"),
+    Claim("A.square", "the perturbation lowers NeuSquareCB's regret, mean over the three", "not ablated",
+          on_average(TABLES, "neu-square", "neu-square-plain"), "< 0", A_ROUND, budget="thorough"),
+    Claim("C4.orthogonal", "the log det in the bounds of NeuralUCB and NeuralTS grows like T on orthogonal contexts",
+          "Ω(T)", exponent["dimension-orthogonal"], "> 0.9", "exponent", null=exponent["dimension-digits-8x8"]),
+    Claim("C4.random", "and on random contexts of high dimension", "Ω(T)", exponent["dimension-random"], "> 0.9",
+          "exponent", null=exponent["dimension-digits-8x8"]),  # 64 pixels: few dimensions
 )  # fmt: skip
 
-COLOURS: dict[str, int] = dict(zip((*NEURAL, "ee-net"), (0, 5, 1, 4, 2, 6, 3), strict=True))
 SHORT = {"digits-8x8": "digits", "satellite": "satellite", "letter": "letters"}
-
-
-def draw_regret(traces: Traces) -> MatplotlibFigure:
-    tables = played(traces)
-    figure, axes = style.figure(
-        1, len(tables), width=max(3.8 * len(tables), 6), height=3.9, squeeze=False
-    )
-    axes = axes[0]
-    for ax, data in zip(axes, tables, strict=True):
-        for method in (*NEURAL, "ee-net", "linear-fast", "kernel-ucb"):
-            arm = name(data, "replay", method)
-            if arm not in traces:
-                continue
-            colour = style.colours[COLOURS[method]] if method in COLOURS else "black"
-            line = {"linear-fast": "--", "kernel-ucb": ":"}.get(method, "-")
-            band(ax, traces[arm], colour, line, LABELS[method])
-        ax.set(title=SHORT[data], xlabel="rounds", xlim=(0, None), ylim=(0, None))
-    axes[0].set_ylabel("mistakes so far")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=5 if len(tables) > 1 else 3,
-    )
-    return figure
-
-
-def played(traces: Traces) -> list[str]:
-    """Tables of which there are all the traces that its curves need."""
-    return [
-        d for d in REAL if all(arm in traces for arm in _replay(*NEURAL[:2], *CITED, data=(d,)))
-    ]
-
-
-def band(ax: Axes, trace: xr.Dataset, colour: str, line: str, label: str) -> None:
-    rounds, regret = trace["round"].values[0], trace.regret.values
-    ax.plot(rounds, regret.mean(0), line, color=colour, label=label)
-    ax.fill_between(rounds, regret.min(0), regret.max(0), color=colour, alpha=0.12, linewidth=0)
-
-
-def draw_final(traces: Traces) -> MatplotlibFigure:
-    """Regret a round at the end, every method on every table, with and without replay."""
-    methods, tables = (*NEURAL, *OTHERS[1:]), played(traces)
-    figure, axes = style.figure(
-        1, len(tables), width=max(3.8 * len(tables), 6), height=3.9, sharey=True, squeeze=False
-    )
-    axes = axes[0]
-    for ax, data in zip(axes, tables, strict=True):
-        for training, colour, shift in (("replay", 0, 0.0), ("online", 1, -0.28)):
-            seen = [(i, traces[name(data, training, m)]) for i, m in enumerate(methods)
-                    if name(data, training, m) in traces]  # fmt: skip
-            for i, trace in seen:
-                values = mistakes(trace)
-                ax.plot(values, np.full(len(values), shift - i), ".", markersize=4, alpha=0.6,
-                        color=style.colours[colour])  # fmt: skip
-                ax.plot([values.mean()], [shift - i], "|", markersize=11, markeredgewidth=2,
-                        color=style.colours[colour])  # fmt: skip
-        ax.set(title=SHORT[data], xlabel="mistakes a round")
-        ax.margins(x=0.08)
-    axes[0].set_yticks(-np.arange(len(methods)), [LABELS[m] for m in methods])
-    axes[0].plot([], [], ".", color=style.colours[0], label="replay (or exact update)")
-    axes[0].plot([], [], ".", color=style.colours[1], label="one step a round")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+WORLDS = dict(zip(SYNTHETIC, ("h1 square", "h2 quadratic form", "h3 cosine"), strict=True))
+COLOURS: dict[str, int] = dict(zip(("neu-fast", "neu-square", "neural-ts", "neural-epsilon"), (0, 5, 4, 2), strict=True))  # fmt: skip
+STRONG = {
+    "none": "strength-0/neu-fast", "1 draw": "draws-1", "8 draws": "strength-0.01/neu-fast",
+    "32 draws": "draws-32", "8, redrawn each round": "renewed",
+}  # fmt: skip
+SUFFIXES = {
+    "none": "-plain", "1 draw": "-draws-1", "8 draws": "-draws-8", "32 draws": "-draws-32",
+    "8, redrawn each round": "-renewed",
+}  # fmt: skip
 
 
 def draw_exploration(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = style.figure(1, 2, width=9.0, height=3.6)
-    for method in ("neu-fast", "neu-square", "neural-ts", "neural-epsilon"):
+    figure, (left, right) = pictures.panels(2, width=9.0)
+    for method in (m for m in COLOURS if name("digits-8x8", "replay", m) in traces):
         trace, colour = traces[name("digits-8x8", "replay", method)], style.colours[COLOURS[method]]
         rounds = trace["round"].values[0]
         rate = np.diff(trace.explored.values.mean(0)) / np.diff(rounds)
@@ -669,198 +489,103 @@ def draw_exploration(traces: Traces) -> MatplotlibFigure:
         last = trace.isel(step=-1).sum("seed")
         counts, predicted, observed = (last[n].values for n in ("counts", "predicted", "observed"))
         said = counts > 20
-        right.plot(
-            predicted[said] / counts[said], observed[said] / counts[said], "o-", markersize=4,
-            color=colour,
-        )  # fmt: skip
-    right.plot([0, 1], [0, 1], "--", linewidth=1, color="black")
+        right.plot(predicted[said] / counts[said], observed[said] / counts[said], "o-", markersize=4,
+                   color=colour)  # fmt: skip
+    right.plot([0, 1], [0, 1], "--", linewidth=1, color=style.INK)
     left.set(xlabel="rounds", ylabel="probability not on the likeliest action", ylim=(0, None),
-             title="Exploration on digits")  # fmt: skip
+             title="exploration on digits")  # fmt: skip
     right.set(xlabel="predicted loss of the played action", ylabel="observed loss, mean",
-              title="Calibration")  # fmt: skip
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def draw_ablation(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = style.figure(1, 2, width=9.5, height=3.5)
-    strengths = (0.0, 0.001, 0.01, 0.1)
-    for method in NEURAL[:2]:
-        colour = style.colours[COLOURS[method]]
-        arms = [name("digits-8x8", "online", method) if s == 0.001 else f"strength-{s:g}/{method}"
-                for s in strengths]  # fmt: skip
-        values = np.stack([mistakes(traces[arm]) for arm in arms])
-        left.plot(range(4), values.mean(1), "o-", color=colour, label=LABELS[method])
-        left.plot(range(4), values, ".", color=colour, alpha=0.4, markersize=4)
-    left.set_xticks(range(4), [f"{s:g}" for s in strengths])
-    left.set(xlabel="strength of the perturbation $c_p m^{-1/4}$ (8 draws)",
-             ylabel="mistakes a round", ylim=(0, None), title="Digits, one step a round")  # fmt: skip
-    left.legend(loc="lower left")
-    arms = {"none": "strength-0/neu-fast", "1 draw": "draws-1", "8 draws": "strength-0.01/neu-fast",
-            "32 draws": "draws-32", "8, redrawn\neach round": "renewed"}  # fmt: skip
-    arms = {label: arm for label, arm in arms.items() if arm in traces}
-    for i, arm in enumerate(arms.values()):
-        dots(right, i, mistakes(traces[arm]), style.colours[COLOURS["neu-fast"]])
-    right.set_xticks(range(len(arms)), list(arms))
-    right.set(ylim=(0, None), title="NeuFastCB at strength 0.01", xlabel="draws of the signs")
-    return figure
-
-
-def draw_noise(traces: Traces) -> MatplotlibFigure:
-    figure, ax = style.figure(width=4.8, height=3.4)
-    levels = (0.0, *(q for q in NOISES if f"noise-{q:g}/neu-fast" in traces))
-    gains = np.stack([gain_at(traces, q) for q in levels])
-    ax.plot(levels, gains, ".", color=style.colours[0], alpha=0.5)
-    ax.plot(levels, gains.mean(1), "o-", color=style.colours[0])
-    ax.axhline(0, color=style.colours[6], linewidth=1)
-    ax.set(xlabel="share of flipped rewards", ylabel="mistakes a round saved",
-           title="What the KL loss saves over the square loss")  # fmt: skip
+              title="calibration")  # fmt: skip
+    pictures.legend_below(figure)
     return figure
 
 
 def draw_regression(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(1, 3, width=12.5, height=3.8)
-    for ax, loss in zip(axes[:2], ("square", "kl"), strict=True):
+    figure, axes = pictures.panels(2, width=9.0)
+    for ax, loss in zip(axes, ("square", "kl"), strict=True):
         t = traces[f"hindsight-{loss}"].step.values[1:].astype(float)
         for suffix, colour, label in (("", 0, "perturbed, 8 draws"), ("-plain", 1, "plain")):
-            regret = regression_regret(traces, loss, suffix)
-            ax.plot(t, regret.mean(0), "o-", color=style.colours[colour], label=label)
-            ax.fill_between(t, regret.min(0), regret.max(0), alpha=0.15, linewidth=0,
-                            color=style.colours[colour])  # fmt: skip
-        mean, fine = regression_regret(traces, loss).mean(0), np.geomspace(t[0], t[-1], 100)
+            found = (("seed", "step"), regression_regret(traces, loss, suffix))
+            style.band(ax, xr.Dataset({"regret": found}, {"step": t}), "regret",
+                       colour=style.colours[colour], label=label, marker="o")  # fmt: skip
+        average, fine = regression_regret(traces, loss).mean(0), np.geomspace(t[0], t[-1], 100)
         for shape, line, label in ((np.log, "--", "a log T + b"), (np.sqrt, ":", "a √T + b")):
-            a, b = np.polyfit(shape(t), mean, 1)
-            ax.plot(fine, a * shape(fine) + b, line, color="black", linewidth=1.2, label=label)
-        ax.set(xlabel="rounds T", xscale="log", title=f"{'KL' if loss == 'kl' else 'Square'} loss")
-    arms = {"none": "-plain", "1 draw": "-draws-1", "8 draws": "-draws-8", "32 draws": "-draws-32",
-            "redrawn": "-renewed"}  # fmt: skip
-    arms = {label: arm for label, arm in arms.items() if f"regression-kl{arm}" in traces}
-    for i, suffix in enumerate(arms.values()):
-        dots(axes[2], i, regression_regret(traces, "kl", suffix)[:, -1], style.colours[0])
-    axes[2].set_xticks(range(len(arms)), list(arms), fontsize=8.5)
-    axes[2].set(title="KL loss, strength 0.01, at the end", ylim=(0, None))
+            a, b = np.polyfit(shape(t), average, 1)
+            ax.plot(fine, a * shape(fine) + b, line, color=style.INK, linewidth=1.2, label=label)
+        ax.set(xlabel="rounds T", xscale="log", title=f"{'KL' if loss == 'kl' else 'square'} loss")
     axes[0].set_ylabel("regret to the best network in hindsight")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    pictures.legend_below(figure)
     return figure
 
 
-def draw_order(traces: Traces) -> MatplotlibFigure:
-    """Blocks of clusters beside the plain shuffle."""
-    figure, ax = style.figure(width=5.6, height=4.0)
-    groups = {
-        "shuffled": {m: name("satellite", "replay", m) for m in NEURAL},
-        "in blocks of clusters": {m: f"clusters/{m}" for m in NEURAL},
-    }
-    draw_groups(ax, traces, groups)
-    ax.set(ylabel="mistakes a round", title="Order of the rows (satellite)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+def _at_strength(method: str, strength: float) -> str:
+    return name("digits-8x8", "online", method) if strength == 0.001 else f"strength-{strength:g}/{method}"  # fmt: skip
 
 
-def draw_synthetic(traces: Traces) -> MatplotlibFigure:
-    figure, ax = style.figure(width=5.6, height=4.0)
-    labels = dict(zip(SYNTHETIC, ("h1 square", "h2 quadratic form", "h3 cosine"), strict=True))
-    draw_groups(ax, traces, {labels[h]: {m: f"{h}/{m}" for m in NEURAL} for h in SYNTHETIC})
-    ax.set(ylabel="regret a round", title="Synthetic rewards")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def draw_groups(ax: Axes, traces: Traces, groups: dict[str, dict[str, str]]) -> None:
-    """Regret a round of each method, those of a group of arms side by side."""
-    ran = [m for m in NEURAL if all(arms[m] in traces for arms in groups.values())]
-    for i, method in enumerate(ran):
-        colour = style.colours[COLOURS[method]]
-        for x, arms in enumerate(groups.values()):
-            dots(ax, x + 0.12 * (i - (len(ran) - 1) / 2), mistakes(traces[arms[method]]), colour)
-        ax.plot([], [], "o", markersize=4, color=colour, label=LABELS[method])
-    ax.set_xticks(range(len(groups)), list(groups))
-
-
-def dots(ax: Axes, x: float, values: np.ndarray, colour: str) -> None:
-    ax.plot(np.full(len(values), x), values, ".", color=colour, alpha=0.4, markersize=4)
-    ax.plot([x], [values.mean()], "_", color=colour, markersize=9, markeredgewidth=2.2)
-
-
-def draw_dimension(traces: Traces) -> MatplotlibFigure:
-    figure, ax = style.figure(width=4.8, height=3.6)
-    for i, kind in enumerate(KINDS):
-        trace = traces[f"dimension-{kind}"].sel(step=traces[f"dimension-{kind}"].step > 0)
-        slope = growth(traces[f"dimension-{kind}"]).mean()
-        label = {"digits-8x8": "digits (64 pixels)"}.get(kind, f"{kind} (800 dimensions)")
-        ax.plot(trace.step, trace.log_det.mean("seed"), ("-", "--", "-")[i],
-                label=f"{label}: exponent {slope:.2f}")  # fmt: skip
-    ax.set(xscale="log", yscale="log", xlabel="contexts T", ylabel="log det(I + H)",
-           title="The dimension in others' bounds")  # fmt: skip
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="upper left")
-    return figure
-
-
+FIRST = _replay(*NEURAL[:2], *CITED, data=REAL[:1])
 FIGURES = (
-    Figure("regret", "Mistakes against rounds on tables played as bandits, networks with "
-           "replay; bands from the lowest to the highest seed.", draw_regret,
-           _replay(*NEURAL[:2], *CITED, data=REAL[:1])),
-    Figure("final", "Mistakes a round at the end, one dot a seed.", draw_final,
-           _replay(*NEURAL[:2], *CITED, data=REAL[:1])),
-    Figure("exploration", "How much is explored, and how well losses are predicted.",
-           draw_exploration, _replay("neu-fast", "neu-square", "neural-ts", "neural-epsilon",
-                                     data=REAL[:1])),
-    Figure("ablation", "Without the perturbation, with more of it, with other draws.",
-           draw_ablation, (*(f"strength-{s:g}/{m}" for s in STRENGTHS for m in NEURAL[:2]),
-                           "draws-1",
-                           *(name("digits-8x8", "online", m) for m in NEURAL[:2]))),
-    Figure("noise", "The KL loss against the square loss as rewards are flipped (digits).",
-           draw_noise, (*(f"noise-{q:g}/{m}" for q in NOISES[-1:] for m in NEURAL[:2]),
-                        *_replay(*NEURAL[:2], data=REAL[:1]))),
-    Figure("order", "An order that is not i.i.d.", draw_order,
-           (*(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)),
-            *_replay(*NEURAL[:2], *CITED, data=REAL[1:2]))),
-    Figure("synthetic", "Synthetic rewards.", draw_synthetic,
+    Figure("regret", "Mistakes against rounds on tables played as bandits, networks with replay; bands from the lowest "
+           "to the highest seed.",
+           pictures.curves("regret", *((SHORT[d], {name(d, "replay", m): LABELS[m] for m in (
+               *NEURAL, "ee-net", "linear-fast", "kernel-ucb")}) for d in REAL),
+               xlabel="rounds", ylabel="mistakes so far", xlim=(0, None), ylim=(0, None)), FIRST),
+    Figure("final", "Mistakes a round at the end; dots: seeds, bars: means.",
+           pictures.dots({f"{A_ROUND}, {SHORT[d]}": {LABELS[m]: {
+               label: mistakes[name(d, training, m)]
+               for training, label in (("replay", "replay (or exact update)"), ("online", "one step a round"))
+               if name(d, training, m) in ARMS} for m in (*NEURAL, *OTHERS[1:])} for d in REAL}), FIRST),
+    Figure("exploration", "How much is explored, and how well losses are predicted.", draw_exploration,
+           _replay(*COLOURS, data=REAL[:1])),
+    Figure("ablation", "Without the perturbation, with more of it (its strength is $c_p m^{-1/4}$, 8 draws); digits, one "
+           "step a round.",
+           pictures.dots({A_ROUND: {f"strength {s:g}": {LABELS[m]: mistakes[_at_strength(m, s)] for m in NEURAL[:2]}
+                                    for s in sorted((0.001, *STRENGTHS))}}, xlim=(0, None)),
+           tuple(_at_strength(m, s) for s in (0.001, *STRENGTHS) for m in NEURAL[:2])),
+    Figure("draws", "What draws of the signs do at strength 0.01: NeuFastCB's mistakes on digits, one step a round, and "
+           "the regression regret with uniform actions.",
+           pictures.dots({A_ROUND: {row: mistakes[arm] for row, arm in STRONG.items()},
+                          "regression regret, KL loss": {row: regression_end("kl", suffix)
+                                                         for row, suffix in SUFFIXES.items()}}, xlim=(0, None)),
+           (STRONG["none"], STRONG["1 draw"], "regression-kl-plain", "hindsight-kl")),
+    Figure("noise", "Mistakes a round that the KL loss saves over the square loss as rewards are flipped (digits).",
+           pictures.dots({A_ROUND + " saved": {f"{q:.0%} flipped": saved_by_kl(q) for q in (0.0, *NOISES)}},
+                         levels={"": 0}),
+           (*(f"noise-{NOISES[-1]:g}/{m}" for m in NEURAL[:2]), *_replay(*NEURAL[:2], data=REAL[:1]))),
+    Figure("order", "An order of the rows that is not i.i.d. (satellite).",
+           pictures.dots({A_ROUND: {LABELS[m]: {
+               "shuffled": mistakes[name("satellite", "replay", m)],
+               "in blocks of clusters": mistakes[f"clusters/{m}"]} for m in (*NEURAL[:2], *CITED)}}),
+           (*(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)), *_replay(*NEURAL[:2], *CITED, data=REAL[1:2]))),
+    Figure("synthetic", "Synthetic rewards.",
+           pictures.dots({f"regret a round, {title}": {
+               LABELS[m]: mistakes[f"{h}/{m}"] for m in (*NEURAL[:2], *CITED, "linucb")} for h, title in WORLDS.items()}),
            tuple(f"{h}/{m}" for h in SYNTHETIC for m in ("neu-fast", *CITED))),
-    Figure("regression", "Regret of online regression with uniform actions on digits, and what "
-           "fits it.", draw_regression,
-           tuple(a for k in ("square", "kl")
-                 for a in (f"regression-{k}", f"regression-{k}-plain", f"hindsight-{k}"))
-           + tuple(f"regression-kl-{s}" for s in ("draws-1", "draws-8"))),
-    Figure("dimension", "log det(I + H) of the tangent kernel against the number of contexts.",
-           draw_dimension, tuple(f"dimension-{k}" for k in KINDS)),
+    Figure("regression", "Regret of online regression with uniform actions on digits, and what fits it.",
+           draw_regression,
+           tuple(a for k in ("square", "kl") for a in (f"regression-{k}", f"regression-{k}-plain", f"hindsight-{k}"))),
+    Figure("dimension", "log det(I + H) of the tangent kernel, the dimension in others' bounds, against the number of "
+           "contexts.",
+           pictures.curves("log_det", ("", {f"dimension-{k}": "digits (64 pixels)" if k in REAL else f"{k} (800 dimensions)"
+                                            for k in KINDS}),
+                           as_drawn=lambda trace: trace.sel(step=trace.step > 0), xscale="log", yscale="log",
+                           look={"random (800 dimensions)": {"linestyle": "--"}},
+                           xlabel="contexts T", ylabel="log det(I + H)"),
+           tuple(f"dimension-{k}" for k in KINDS)),
 )  # fmt: skip
 
-MORE_ARMS = ("heads", "renewed", "draws-32", "noise-0.05", "regression-kl-renewed",
-             "regression-kl-draws-32")  # fmt: skip
-PLAIN = ("neu-fast-plain", "neu-square-plain")
-QUICK = (
-    *_replay(*NEURAL, *PLAIN, *OTHERS[1:], data=REAL[:1]),
-    *(name("digits-8x8", "online", m) for m in NEURAL[:2]),
-    *(arm for arm in ARMS if not arm.startswith((*REAL, *MORE, *MORE_ARMS, "clusters"))
-      and arm not in [f"{h}/{m}" for h in SYNTHETIC for m in ("neu-square", "linucb")]),
+DRAWN = (
+    *_replay(*NEURAL, *OTHERS[1:], data=REAL[:1]), *(name(REAL[0], "online", m) for m in NEURAL[:2]),
+    *(f"strength-{s:g}/{m}" for s in STRENGTHS for m in NEURAL[:2]), "draws-1",
+    *(f"noise-{q:g}/{m}" for q in NOISES[-1:] for m in NEURAL[:2]),
+    *(f"regression-kl{s}" for s in ("-plain", "-draws-1", "-draws-8")),
 )  # fmt: skip
-TABLES = (
-    *_replay(*NEURAL, *PLAIN), *_replay(*OTHERS[2:], data=REAL[:2]),
-    *(name(d, "online", m) for d in ONLINE for m in NEURAL),
-    *(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)),
+MORE_DRAWN = (
+    *_replay(*NEURAL), *(name(d, "online", m) for d in ONLINE for m in NEURAL), "clusters/neu-square",
 )  # fmt: skip
-SMOKE = (
-    *_replay("neu-fast", *CITED, data=REAL[:1]),
-    *(f"dimension-{kind}" for kind in KINDS),
-)  # fmt: skip
-
-
-AT_QUICK = {
-    "hidden": 50, "rounds": 1200, "limit": 200, "memory": 500, "contexts": 800, "width": 1024,
-}  # fmt: skip
-
-
-def _small(**settings: Any) -> dict[str, Any]:
-    """Settings of a budget: those of all arms, and those of the log det arms."""
-    dimension = {"rounds": settings.pop("contexts"), "hidden": settings.pop("width")}
-    return {
-        "settings": settings,
-        "arm_settings": {f"dimension-{kind}": dimension for kind in KINDS},
-    }
-
+SMOKE = (*_replay("neu-fast", *CITED, data=REAL[:1]), *(f"dimension-{kind}" for kind in KINDS))
+DIMENSION = {f"dimension-{kind}": {"rounds": 800, "hidden": 1024} for kind in KINDS}
+SHORTER = {"hidden": 50, "rounds": 1200, "limit": 200, "memory": 500}
+TINY = {"hidden": 8, "rounds": 30, "limit": 20, "memory": 20, "observations": 3}
 
 study = Study(
     paper=Paper(
@@ -885,18 +610,17 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, SMOKE, **_small(
-            hidden=8, rounds=30, limit=20, memory=20, observations=3, contexts=60, width=32)),
-        "quick": Budget(6, QUICK, **_small(**AT_QUICK)),
-        "tables": Budget(6, TABLES, **_small(**AT_QUICK)),
-        "full": Budget(10, **_small(contexts=800, width=1024)),
+        "smoke": Budget(2, SMOKE, TINY, {arm: {"rounds": 60, "hidden": 32} for arm in DIMENSION}),
+        "quick": Budget(6, settings=SHORTER, arm_settings=DIMENSION, also=DRAWN),
+        "thorough": Budget(6, settings=SHORTER, arm_settings=DIMENSION, also=(*DRAWN, *MORE_DRAWN)),
+        "full": Budget(10, arm_settings=DIMENSION),
     },
     claims=CLAIMS,
     figures=FIGURES,
-    data="scikit-learn digits; synthetic h1, h2, h3; in the tables budget Satellite and "
+    data="scikit-learn digits; synthetic h1, h2, h3; beyond quick Satellite and "
     "LetterRecognition of mlbench; at full its Vowel, Vehicle, DNA and Shuttle, and MNIST-5k",
     watch="regret",
-    notes="quick plays digits and the synthetic functions, tables the other tables, both 1,200 rounds "
+    notes="quick plays digits and the synthetic functions, thorough two more tables, both 1,200 rounds "
     "with 50 hidden units and trainings of at most 200 steps, and every "
     "method has the best step size and exploration of eight on seeds 100 and 101 at this scale; the "
     "paper's settings are 10,000 rounds, 100 units and 2,000 steps (full, with the same settings)",
