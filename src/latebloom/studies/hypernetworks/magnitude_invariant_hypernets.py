@@ -5,7 +5,7 @@ Gonzalez Ortiz, Guttag, Dalca (ICLR 2024, arXiv 2304.07645).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
@@ -17,14 +17,26 @@ import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import Process, Quantity
 from latebloom.data import load_table
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.measures import (
+    Effect,
+    Measure,
+    Traces,
+    at,
+    best,
+    combined,
+    curve,
+    derived,
+    effect,
+    final,
+    log,
+    log10,
+    lowest,
+    measure,
+)
 from latebloom.methods.hypernetworks.conditional_tasks import ShiftingCosts, Waves
 from latebloom.methods.hypernetworks.conditional_training import (
     ConditionalTraining,
@@ -259,6 +271,7 @@ def schedule(config: Config) -> np.ndarray:
 
 
 OPTIMISERS = ("adam", "sgd")
+PAIR = ("standard", "invariant")
 TASKS = ("waves", "costs", "registration")
 MODELS = {
     "waves": (*OPTIONS, "separate"),
@@ -278,7 +291,7 @@ CELLS: dict[str, dict[str, Any]] = {
     for h in ((16, 32, 64), (64,))
 }
 PLAIN = "leaky_relu/none/1/3"
-QUICK_CELLS = (PLAIN, "gelu/none/1/3", "leaky_relu/layer/1/3", "leaky_relu/none/1/1")
+FOUR_CELLS = (PLAIN, "gelu/none/1/3", "leaky_relu/layer/1/3", "leaky_relu/none/1/1")
 ACTIVATIONS = ("leaky_relu", "relu", "gelu", "tanh")
 
 
@@ -296,12 +309,12 @@ def _arms() -> dict[str, Config]:
         for task in TASKS for optimiser in OPTIMISERS for model in MODELS[task]
     }  # fmt: skip
     for cell, options in CELLS.items():
-        for model in ("standard", "invariant"):
+        for model in PAIR:
             arms[_cell(cell, model)] = Config(
                 model=model, **{**options, "draws": 8 if "batch" in cell else 2}
             )
     for activation in ACTIVATIONS:
-        for model in ("standard", "invariant"):
+        for model in PAIR:
             arms[f"start/{activation}/{model}"] = Config(
                 "start", model, activation=activation, hidden=(16, 64, 128)
             )
@@ -318,9 +331,8 @@ def area(trace: xr.Dataset) -> np.ndarray:
     that broke down counts with the worst loss of the trace at the start."""
     loss = trace.loss.values
     worst = np.nanmax(loss[:, 0])
-    return np.log(np.where(np.isfinite(loss), np.minimum(loss, worst), worst) + FLOOR)[:, 1:].mean(
-        1
-    )
+    limited = np.where(np.isfinite(loss), np.minimum(loss, worst), worst)
+    return np.log(limited + FLOOR)[:, 1:].mean(1)
 
 
 def tuned(values: np.ndarray) -> np.ndarray:
@@ -330,35 +342,49 @@ def tuned(values: np.ndarray) -> np.ndarray:
     return others.argmin(1)
 
 
-def at_tuned(trace: xr.Dataset) -> np.ndarray:
-    """The area at the rate that the other seeds chose, per seed."""
+@measure("log loss, mean over training")
+def log_loss(trace: xr.Dataset) -> np.ndarray:
     values = area(trace)
     return values[np.arange(len(values)), tuned(values)]
 
 
-def faster(task: str, optimiser: str, model: str = "invariant", than: str = "standard") -> Any:
-    def effect(traces: Traces) -> np.ndarray:
-        new, old = (traces[_name(task, optimiser, m)] for m in (model, than))
-        return at_tuned(new) - at_tuned(old)
-
-    return effect
+@derived("validation loss")
+def validation(trace: xr.Dataset) -> np.ndarray:
+    pick = tuned(area(trace))
+    return trace.loss.values[np.arange(len(pick)), :, pick]
 
 
-def steps_needed(task: str, optimiser: str) -> Any:
-    """Share of the steps after which the invariant one is where the standard one ends."""
+def exponent(name: str, **where: Any) -> Measure:
+    """Of an observable before training, in the size of the settings."""
 
-    def effect(traces: Traces) -> np.ndarray:
-        new, old = (traces[_name(task, optimiser, m)] for m in ("invariant", "standard"))
-        shares = []
-        for seed, (a, b) in enumerate(zip(tuned(area(new)), tuned(area(old)), strict=True)):
-            goal, curve = old.loss.values[seed, -1, b], new.loss.values[seed, :, a]
-            reached = np.flatnonzero(curve <= goal)
-            shares.append(
-                new.step.values[reached[0]] / new.step.values[-1] if len(reached) else 1.0
-            )
-        return np.array(shares)
+    def of(trace: xr.Dataset) -> np.ndarray:
+        values = trace[name].isel(step=0, **where).values
+        return np.polyfit(np.log(trace["size"].values), np.log(values).T, 1)[0]
 
-    return effect
+    return Measure(f"exponent of {name}", of)
+
+
+@measure("coefficient of variation of gradient norms over settings")
+def variation(trace: xr.Dataset) -> np.ndarray:
+    norms = trace.gradient.values[:, 0]
+    return norms.std(1) / norms.mean(1)
+
+
+def faster(task: str, optimiser: str, model: str = "invariant", than: str = "standard") -> Effect:
+    return log_loss[_name(task, optimiser, model)] - log_loss[_name(task, optimiser, than)]
+
+
+def steps_needed(new: str, old: str) -> Effect:
+    """Share of the steps after which the one is where the other ends; 1 if it never is."""
+
+    @effect(f"share of the steps until {new} is where {old} ends", new, old)
+    def of(traces: Traces) -> np.ndarray:
+        seen, goal = validation(traces[new]), final(validation)(traces[old])
+        reached = seen.values <= goal[:, None]
+        steps = seen.step.values
+        return np.where(reached.any(1), steps[reached.argmax(1)] / steps[-1], 1.0)
+
+    return of
 
 
 def failed(trace: xr.Dataset, loss: float) -> np.ndarray:
@@ -367,134 +393,87 @@ def failed(trace: xr.Dataset, loss: float) -> np.ndarray:
     return ~np.isfinite(last) | (last >= loss)
 
 
-def more_failures(task: str, optimiser: str, share: float = 1.0) -> Any:
+def more_failures(task: str, optimiser: str, share: float = 1.0) -> Effect:
     """Failures of the standard one less those of the invariant one, over the rates up to three
     times the standard one's best. To fail is to end at `share` of a constant predictor's loss."""
+    standard, invariant = (_name(task, optimiser, m) for m in PAIR)
+    worst = share * CONSTANT[task]
 
-    def effect(traces: Traces) -> np.ndarray:
-        old, new = (traces[_name(task, optimiser, m)] for m in ("standard", "invariant"))
+    @effect(f"failures above {worst:g}, standard less invariant", standard, invariant)
+    def of(traces: Traces) -> np.ndarray:
+        old, new = traces[standard], traces[invariant]
         best = float(old.rate[int(area(old).mean(0).argmin())])
-        tried = old.rate.values <= 3.5 * best
-        worst = share * CONSTANT[task]
         gap = failed(old, worst).astype(float) - failed(new, worst)
-        return gap[:, tried].mean(1)
+        return gap[:, old.rate.values <= 3.5 * best].mean(1)
 
-    return effect
-
-
-def exponent(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Slope of log(value) on log(size), per seed."""
-    return np.polyfit(np.log(sizes), np.log(values).T, 1)[0]
+    return of
 
 
-def spread_exponent(trace: xr.Dataset) -> np.ndarray:
-    return exponent(trace.spread.values[:, 0], trace["size"].values)
+def ahead(cell: str) -> Effect:
+    return log_loss[_cell(cell, "invariant")] - log_loss[_cell(cell, "standard")]
 
 
-def off(activation: str, model: str, expected: float) -> Any:
-    def effect(traces: Traces) -> np.ndarray:
-        return np.abs(spread_exponent(traces[f"start/{activation}/{model}"]) - expected)
-
-    return effect
+def share_ahead(cells: Iterable[str]) -> Effect:
+    gaps = [ahead(cell) for cell in cells]
+    return combined("share below 0", lambda *gaps: (np.stack(gaps) < 0).mean(0), *gaps)
 
 
-def tanh_below(traces: Traces) -> np.ndarray:
-    return spread_exponent(traces["start/tanh/standard"]) - spread_exponent(
-        traces["start/leaky_relu/standard"]
-    )
+def learns(task: str, optimiser: str) -> tuple[Need, ...]:
+    if task not in CONSTANT:
+        return ()
+    ends = lowest(final(validation)[_name(task, optimiser, m)] for m in PAIR)
+    return (Need(ends / CONSTANT[task], "< 0.9", "neither of the two leaves the constant prediction"),)  # fmt: skip
 
 
-def third_layer(traces: Traces) -> np.ndarray:
-    trace = traces["start/leaky_relu/standard"]
-    return np.abs(exponent(trace.activation.values[:, 0, :, 2], trace["size"].values) - 3)
-
-
-def steadier(traces: Traces) -> np.ndarray:
-    """Coefficient of variation of gradient norms over settings: invariant less standard."""
-    found = [
-        traces[f"start/leaky_relu/{m}"].gradient.values[:, 0] for m in ("invariant", "standard")
-    ]
-    new, old = (g.std(1) / g.mean(1) for g in found)
-    return new - old
-
-
-def better_cells(cells: Sequence[str]) -> Any:
-    def effect(traces: Traces) -> np.ndarray:
-        gaps = [at_tuned(traces[_cell(c, "invariant")]) - at_tuned(traces[_cell(c, "standard")])
-                for c in cells if _cell(c, "invariant") in traces]  # fmt: skip
-        return (np.stack(gaps) < 0).mean(0)
-
-    return effect
-
-
-def against_best_start(traces: Traces) -> np.ndarray:
-    rivals = np.stack([at_tuned(traces[_name("waves", "adam", m)]) for m in ("standard", "hyperfan", "split", "scaled")])  # fmt: skip
-    best = rivals.mean(1).argmin()
-    return at_tuned(traces["waves/adam/invariant"]) - rivals[best]
-
-
-def behind_separate(traces: Traces) -> np.ndarray:
-    """Log of final losses at the tuned rates, invariant less separate networks."""
-    ends = []
-    for model in ("invariant", "separate"):
-        trace = traces[_name("waves", "adam", model)]
-        pick = tuned(area(trace))
-        ends.append(np.log(trace.loss.values[np.arange(len(pick)), -1, pick] + FLOOR))
-    return ends[0] - ends[1]
-
-
-def _pair(task: str, optimiser: str) -> tuple[str, ...]:
-    return tuple(_name(task, optimiser, m) for m in ("standard", "invariant"))
-
-
+grows, third = exponent("spread"), abs(exponent("activation", layer=2) - 3)
+end, untrained = log(final(validation) + FLOOR), log(at(validation, 0) + FLOOR)
+BEFORE, TRAINED = "start/leaky_relu", _name("waves", "adam", "invariant")
 PROPORTIONAL, FASTER = "predicted weights scale with the input", "more stable, faster convergence"
+DEFAULT = "the default may not learn at all"
 WORDS = {"waves": "waves", "costs": "digits with shifting costs", "registration": "registration",
          "adam": "Adam", "sgd": "momentum"}  # fmt: skip
+QUICK, FULL = {"waves": "quick"}, {"costs": "full"}  # budgets, by task
 AREA, SHARE = "log loss, mean over training", "share of the steps"
 CLAIMS = (
-    *(Claim(f"C1.{a}", f"With {a} units the standard weights grow in proportion to the settings "
-            "(|exponent - 1|)", PROPORTIONAL, (f"start/{a}/standard",), off(a, "standard", 1),
-            "< 0.1", "exponent") for a in ("leaky_relu", "relu")),
+    *(Claim(f"C1.{a}", f"With {a} units the standard weights grow in proportion to the settings (|exponent - 1|)",
+            PROPORTIONAL, abs(grows - 1)[f"start/{a}/standard"], "< 0.1", "exponent",
+            null=abs(grows - 1)[f"{BEFORE}/invariant"]) for a in ("leaky_relu", "relu")),
     Claim("C1.tanh", "With tanh the exponent is lower", "piecewise linear units",
-          ("start/tanh/standard", "start/leaky_relu/standard"), tanh_below, "< 0", "exponent"),
-    Claim("C1.layers", "The third layer of the primary grows with the third power (|exponent - 3|)",
-          PROPORTIONAL, ("start/leaky_relu/standard",), third_layer, "< 0.3", "exponent"),
+          grows["start/tanh/standard"] - grows[f"{BEFORE}/standard"], "< 0", "exponent"),
+    Claim("C1.layers", "The third layer of the primary grows with the third power (|exponent - 3|)", PROPORTIONAL,
+          third[f"{BEFORE}/standard"], "< 0.3", "exponent", null=third[f"{BEFORE}/invariant"]),
     Claim("C1.invariant", "The invariant weights do not grow (|exponent|)", "constant magnitude",
-          ("start/leaky_relu/invariant",), off("leaky_relu", "invariant", 0), "< 0.05", "exponent"),
+          abs(grows)[f"{BEFORE}/invariant"], "< 0.05", "exponent", null=abs(grows)[f"{BEFORE}/standard"]),
     Claim("C1.gradient", "Gradient norms vary less over settings", "more stable gradients",
-          ("start/leaky_relu/invariant", "start/leaky_relu/standard"), steadier, "< 0",
-          "coefficient of variation"),
-    *(Claim(f"C2.{t}.{o}", f"It learns faster than the standard one: {WORDS[t]}, {WORDS[o]}", FASTER,
-            _pair(t, o), faster(t, o), "< 0", AREA) for t in TASKS for o in OPTIMISERS),
-    *(Claim(f"C2.{t}.{o}.steps", "It is where the standard one ends after less than 0.8 of the "
-            f"steps: {WORDS[t]}, {WORDS[o]}", FASTER, _pair(t, o), steps_needed(t, o), "< 0.8", SHARE)
-      for t in TASKS for o in OPTIMISERS),
-    Claim("C2.starts", "It learns faster than the best standard one with another start (hyperfan-in, "
-          "by tensor, scaled): waves, Adam", "not compared",
-          tuple(_name("waves", "adam", m) for m in ("invariant", "standard", "hyperfan", "split", "scaled")),
-          against_best_start, "< 0", AREA),
-    *(Claim(f"A.{half}.{t}", f"Both halves together beat the {half} alone: {WORDS[t]}, Adam",
-            "each contributes", (_name(t, "adam", "invariant"), _name(t, "adam", half)),
-            faster(t, "adam", "invariant", half), "< 0", AREA)
+          variation[f"{BEFORE}/invariant"] - variation[f"{BEFORE}/standard"], "< 0", "coefficient of variation"),
+    *(Claim(f"C2.{t}.{o}", f"It learns faster than the standard one: {WORDS[t]}, {WORDS[o]}", FASTER, faster(t, o),
+            "< 0", AREA, budget=QUICK.get(t, "thorough"), needs=learns(t, o)) for t in TASKS for o in OPTIMISERS),
+    *(Claim(f"C2.{t}.{o}.steps", f"It is where the standard one ends after less than 0.8 of the steps: {WORDS[t]}, "
+            f"{WORDS[o]}", FASTER, steps_needed(_name(t, o, "invariant"), _name(t, o, "standard")), "< 0.8", SHARE,
+            budget=QUICK.get(t, "thorough"), needs=learns(t, o),
+            null=steps_needed(_name(t, o, "standard"), _name(t, o, "standard"))) for t in TASKS for o in OPTIMISERS),
+    Claim("C2.starts", "It learns faster than the best standard one with another start (hyperfan-in, by tensor, "
+          "scaled): waves, Adam", "not compared",
+          log_loss[TRAINED] - best([log_loss[_name("waves", "adam", m)]
+                                    for m in ("standard", "hyperfan", "split", "scaled")], lowest=True),
+          "< 0", AREA, budget="thorough"),
+    *(Claim(f"A.{half}.{t}", f"Both halves together beat the {half} alone: {WORDS[t]}, Adam", "each contributes",
+            faster(t, "adam", "invariant", half), "< 0", AREA, budget=FULL.get(t, "quick"))
       for half in ("residual", "encoding") for t in ("waves", "costs")),
     Claim("C3", "It is the better one in 9 of 10 choices of units, normalisation and depth (four tried)",
-          "in all of them",
-          tuple(_cell(c, m) for c in QUICK_CELLS for m in ("standard", "invariant")),
-          better_cells(QUICK_CELLS), "> 0.9", "share of choices"),
-    Claim("C3.all", "The same over all 72 choices", "in all of them",
-          tuple(_cell(c, m) for c in CELLS for m in ("standard", "invariant")),
-          better_cells(tuple(CELLS)), "> 0.9", "share of choices"),
-    *(Claim(f"C4.{t}.{o}", "The standard one fails where it does not, at rates up to three times the "
-            f"standard one's best: {WORDS[t]}, {WORDS[o]}", "the default may not learn at all",
-            _pair(t, o), more_failures(t, o), "> 0", "share of runs")
-      for t in ("waves", "costs") for o in OPTIMISERS),
+          "in all of them", share_ahead(FOUR_CELLS), "> 0.9", "share of choices", budget="thorough",
+          null=0.5),  # a coin
+    Claim("C3.all", "The same over all 72 choices", "in all of them", share_ahead(CELLS), "> 0.9",
+          "share of choices", budget="full", null=0.5),
+    *(Claim(f"C4.{t}.{o}", "The standard one fails where it does not, at rates up to three times the standard one's "
+            f"best: {WORDS[t]}, {WORDS[o]}", DEFAULT, more_failures(t, o), "> 0", "share of runs",
+            budget=QUICK.get(t, "thorough")) for t in CONSTANT for o in OPTIMISERS),
     *(Claim(f"C4.{t}.{o}.stuck", "So if all that ends above 0.9 of a constant predictor's loss has failed: "
-            f"{WORDS[t]}, {WORDS[o]}", "the default may not learn at all",
-            _pair(t, o), more_failures(t, o, 0.9), "> 0", "share of runs")
-      for t in ("waves", "costs") for o in OPTIMISERS),
-    Claim("R.separate", "It ends at no more than twice the loss of separate networks (waves, Adam)",
-          "not compared", ("waves/adam/invariant", "waves/adam/separate"), behind_separate, "< 0.69",
-          "log ratio"),
+            f"{WORDS[t]}, {WORDS[o]}", DEFAULT, more_failures(t, o, 0.9), "> 0", "share of runs",
+            budget=QUICK.get(t, "thorough"), added="after results") for t in CONSTANT for o in OPTIMISERS),
+    Claim("R.separate", "It ends at no more than twice the loss of separate networks (waves, Adam)", "not compared",
+          end[TRAINED] - end["waves/adam/separate"], "< 0.69", "log ratio",
+          null=untrained[TRAINED] - end["waves/adam/separate"]),
 )  # fmt: skip
 
 NAMES = {
@@ -502,147 +481,91 @@ NAMES = {
     "residual": "residual alone", "hyperfan": "standard, hyperfan-in", "split": "standard, by tensor",
     "scaled": "standard, output x 0.1", "biases": "biases alone", "separate": "separate networks",
 }  # fmt: skip
-COLOURS = dict(zip(NAMES, (1, 0, 2, 4, 3, 5, 6, 5, 6), strict=True))
 
 
-def draw_start(traces: Traces) -> MatplotlibFigure:
-    figure, (left, middle, right) = style.figure(1, 3, width=12.0, height=3.7)
-    lines = dict(zip(ACTIVATIONS, ("-", "--", ":", "-."), strict=True))
-    for model in ("standard", "invariant"):
-        colour = style.colours[COLOURS[model]]
-        for activation, line in lines.items():
-            trace = traces.get(f"start/{activation}/{model}")
-            if trace is None:
-                continue
-            x = trace["size"].values
-            left.plot(x, trace.spread.values[:, 0].mean(0), line, color=colour,
-                      label=f"{NAMES[model]}, {activation}")  # fmt: skip
-        trace = traces[f"start/leaky_relu/{model}"]
-        for layer in range(trace.sizes["layer"]):
-            middle.plot(x, trace.activation.values[:, 0, :, layer].mean(0), color=colour,
-                        alpha=1 - 0.22 * layer)  # fmt: skip
-        right.plot(x, trace.gradient.values[:, 0].mean(0), color=colour)
-    left.set(title="std of predicted weights")
-    middle.set(title="rms before activations, layers 1 to 4")
-    right.set(title="norm of the gradient")
-    for ax in (left, middle, right):
-        ax.set(xscale="log", yscale="log", xlabel="size of the setting γ")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
+def groups(task: str) -> list[tuple[str, dict[str, str]]]:
+    """A panel for each optimiser, a line for each model."""
+    return [(f"{WORDS[task]}, {WORDS[o]}", {_name(task, o, m): NAMES[m] for m in MODELS[task]})
+            for o in OPTIMISERS]  # fmt: skip
 
 
-def _learning(ax: Axes, trace: xr.Dataset, model: str) -> None:
+def at_rate(rate: float) -> Measure:
+    """NaN where it was not tried."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        tried = np.isclose(trace.rate.values, rate, rtol=1e-3)
+        return np.where(tried, np.exp(area(trace)), np.nan)[:, tried.argmax()]
+
+    return Measure(f"mean loss at rate {rate:g}", of)
+
+
+def over_settings(trace: xr.Dataset) -> xr.Dataset:
+    """The last losses at the tuned rate against the settings, mean over seeds."""
     pick = tuned(area(trace))
-    curves = trace.loss.values[np.arange(len(pick)), :, pick]
-    colour = style.colours[COLOURS[model]]
-    ax.plot(trace.step, np.exp(np.log(curves).mean(0)), color=colour, label=NAMES[model],
-            linestyle="--" if model in ("separate", "biases") else "-")  # fmt: skip
-    ax.fill_between(trace.step, curves.min(0), curves.max(0), color=colour, alpha=0.13, linewidth=0)
+    ends = trace.loss_at.values[np.arange(len(pick)), -1, pick].mean(0)
+    return xr.Dataset({"ends": (("seed", "step"), ends[None])}, {"step": trace.setting.values})
 
 
-def _side_by_side(task: str, traces: Traces, draw: Callable[..., None]) -> MatplotlibFigure:
-    """A panel for each optimiser that was run; `draw(ax, optimiser)` fills it."""
-    seen = [o for o in OPTIMISERS if all(arm in traces for arm in _pair(task, o))]
-    figure, axes = style.figure(
-        1, len(seen), width=max(5.2 * len(seen), 6.4), height=4.0, squeeze=False, sharey=True
-    )
-    for ax, optimiser in zip(axes[0], seen, strict=True):
-        draw(ax, optimiser)
-        ax.set(yscale="log", title=f"{WORDS[task]}, {WORDS[optimiser]}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return figure
+def over_sizes(trace: xr.Dataset) -> xr.Dataset:
+    return trace.isel(step=0, drop=True).rename(size="step")
 
 
-def _of_models(
-    task: str, optimiser: str, traces: Traces, *, leave_out: Sequence[str] = ()
-) -> Iterator[tuple[str, xr.Dataset]]:
-    """Every model that was run on the task, and its trace."""
-    for model in MODELS[task]:
-        arm = _name(task, optimiser, model)
-        if arm in traces and model not in leave_out:
-            yield model, traces[arm]
+def figures_of(task: str) -> tuple[Figure, ...]:
+    arms, lines = tuple(_name(task, "adam", m) for m in PAIR), groups(task)
+    rates = [
+        (title, {label: (RATES[o], [at_rate(rate)[arm] for rate in RATES[o]])
+                 for arm, label in models.items() if label != NAMES["separate"]})
+        for o, (title, models) in zip(OPTIMISERS, lines, strict=True)
+    ]  # fmt: skip
+    return (
+        Figure(f"learning-{task}", "Validation loss in training, each at the learning rate that the other seeds "
+               f"chose; bands from the lowest to the highest seed. Task: {WORDS[task]}.",
+               pictures.curves(log10(validation), *lines, ylabel="log10 of the validation loss"),
+               arms),
+        Figure(f"rates-{task}", f"How much the learning rate matters. Task: {WORDS[task]}.",
+               pictures.trend(*rates, xscale="log", yscale="log", xlabel="learning rate",
+                              ylabel="loss, geometric mean over training"), arms),
+        Figure(f"settings-{task}", f"Where in the range of settings the loss is. Task: {WORDS[task]}.",
+               pictures.curves("ends", *lines, as_drawn=over_settings, yscale="log",
+                               xlabel="setting γ", ylabel="validation loss at the end"), arms),
+    )  # fmt: skip
 
 
-def draw_learning(task: str, traces: Traces) -> MatplotlibFigure:
-    def draw(ax: Axes, optimiser: str) -> None:
-        for model, trace in _of_models(task, optimiser, traces):
-            _learning(ax, trace, model)
-        ax.set(xlabel="step", ylabel="validation loss, mean over settings")
-
-    return _side_by_side(task, traces, draw)
-
-
-def draw_rates(task: str, traces: Traces) -> MatplotlibFigure:
-    def draw(ax: Axes, optimiser: str) -> None:
-        for model, trace in _of_models(task, optimiser, traces, leave_out=("separate",)):
-            values = np.exp(area(trace))
-            colour = style.colours[COLOURS[model]]
-            ax.plot(
-                trace.rate, values.mean(0), "o-", color=colour, label=NAMES[model], markersize=4
-            )
-            every = np.tile(trace.rate, (len(values), 1))
-            ax.plot(every, values, ".", color=colour, alpha=0.35, markersize=4)
-        ax.set(xscale="log", xlabel="learning rate", ylabel="loss, geometric mean over training")
-
-    return _side_by_side(task, traces, draw)
-
-
-def draw_settings(task: str, traces: Traces) -> MatplotlibFigure:
-    def draw(ax: Axes, optimiser: str) -> None:
-        for model, trace in _of_models(task, optimiser, traces):
-            pick = tuned(area(trace))
-            ends = trace.loss_at.values[np.arange(len(pick)), -1, pick]
-            ax.plot(trace.setting, ends.mean(0), "--" if model == "separate" else "-",
-                    color=style.colours[COLOURS[model]], label=NAMES[model])  # fmt: skip
-        ax.set(xlabel="setting γ", ylabel="validation loss at the end")
-
-    return _side_by_side(task, traces, draw)
-
-
-def draw_cells(traces: Traces) -> MatplotlibFigure:
-    cells = [c for c in CELLS if _cell(c, "invariant") in traces]
-    figure, ax = style.figure(width=8.0, height=1.4 + 0.3 * len(cells))
-    for place, cell in enumerate(cells):
-        gap = at_tuned(traces[_cell(cell, "invariant")]) - at_tuned(traces[_cell(cell, "standard")])
-        ax.plot(gap, np.full(len(gap), -place), ".", color=style.colours[0], alpha=0.45)
-        ax.plot(
-            [gap.mean()], [-place], "|", color=style.colours[0], markersize=12, markeredgewidth=2.2
-        )
-    ax.set_yticks(-np.arange(len(cells)), [_words_of_cell(cell) for cell in cells])
-    ax.set_ylim(-len(cells) + 0.4, 0.6)
-    ax.axvline(0, color=style.INK, linewidth=0.8)
-    ax.set(xlabel="log loss: invariant less standard", title="below 0: the invariant one is faster")
-    return figure
-
-
-def _words_of_cell(cell: str) -> str:
+def cell_in_words(cell: str) -> str:
     activation, norm, settings, depth = cell.split("/")
     normed = "no norm" if norm == "none" else f"{norm} norm"
-    return (
-        f"{activation}, {normed}, {settings} setting{'s' if settings != '1' else ''}, "
-        f"{depth} hidden layer{'s' if depth != '1' else ''}"
-    )
+    several, layered = ("" if n == "1" else "s" for n in (settings, depth))
+    return f"{activation}, {normed}, {settings} setting{several}, {depth} hidden layer{layered}"
 
 
-STARTS = tuple(f"start/{a}/{m}" for a in ACTIVATIONS for m in ("standard", "invariant"))
-WAVES = tuple(_name("waves", o, m) for o in OPTIMISERS for m in MODELS["waves"])
-QUICK = (
-    *(f"start/{a}/standard" for a in ("leaky_relu", "relu", "tanh")), "start/leaky_relu/invariant",
-    *(_name("waves", o, m) for o in OPTIMISERS
-      for m in ("standard", "invariant", "encoding", "residual")),
-    "waves/adam/separate",
+STARTS = {f"start/{a}/{m}": (f"{NAMES[m]}, {a}", {"colour": colour, "linestyle": dashes})
+          for m, colour in zip(PAIR, style.colours, strict=False)
+          for a, dashes in zip(ACTIVATIONS, ("-", "--", ":", "-."), strict=True)}  # fmt: skip
+FIGURES = (
+    Figure("start", "Before training: what the size of the settings does.",
+           pictures.curves(
+               {"std of predicted weights": "spread", "norm of the gradient": "gradient",
+                "rms before the third activation": curve("activation", layer=2)},
+               ("", {arm: label for arm, (label, _) in STARTS.items()}), look=dict(STARTS.values()),
+               as_drawn=over_sizes, xscale="log", yscale="log", xlabel="size of the setting γ"),
+           (f"{BEFORE}/standard", f"{BEFORE}/invariant")),
+    *(figure for task in TASKS for figure in figures_of(task)),
+    Figure("cells", "Units, normalisation, number of settings and depth of the hypernetwork (waves, Adam). One dot a "
+           "seed; below 0 the invariant one is faster.",
+           pictures.dots({"log loss: invariant less standard": {cell_in_words(c): ahead(c) for c in CELLS}},
+                         levels={"": 0}), tuple(_cell(FOUR_CELLS[1], m) for m in PAIR)),
 )  # fmt: skip
-DIGITS, REGISTRATION = (
-    tuple(arm for o in OPTIMISERS for arm in _pair(task, o)) for task in ("costs", "registration")
-)
-CHOICES = (
-    *(_name("waves", "adam", m) for m in ("standard", "invariant", "hyperfan", "split", "scaled")),
-    *(_cell(c, m) for c in QUICK_CELLS[1:] for m in ("standard", "invariant")),
-)  # fmt: skip
+
 SMOKE = (
     "start/leaky_relu/standard", "start/leaky_relu/invariant", "start/tanh/standard",
-    *_pair("waves", "adam"), *_pair("waves", "sgd"),
+    *(_name("waves", o, m) for o in OPTIMISERS for m in PAIR),
 )  # fmt: skip
+SHORT = {
+    "costs": {"steps": 400, "observations": 10},
+    "registration": {"steps": 300, "observations": 10, "rates": 3, "rows": 100, "pixels": 32},
+}
+SMALL = {_name(task, o, m): SHORT[task] for task in SHORT for o in OPTIMISERS for m in MODELS[task]}
+HALVES = tuple(_name("waves", "sgd", m) for m in ("encoding", "residual"))
 study = Study(
     paper=Paper(
         "magnitude-invariant-hypernets",
@@ -663,33 +586,12 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, SMOKE, settings={"steps": 10, "observations": 2, "points": 3, "rates": 3}),
-        "quick": Budget(5, QUICK, settings={"steps": 3000}),
-        "digits": Budget(4, DIGITS, settings={"steps": 400, "observations": 10}),
-        "registration": Budget(
-            4, REGISTRATION,
-            settings={"steps": 300, "observations": 10, "rates": 3, "rows": 100, "pixels": 32},
-        ),
-        "choices": Budget(4, CHOICES, settings={"steps": 3000}),
+        "quick": Budget(6, None, {"steps": 3000}),
+        "thorough": Budget(6, None, {"steps": 3000}, SMALL, HALVES),
         "full": Budget(10, settings={"rates": 7}),
     },
     claims=CLAIMS,
-    figures=(
-        Figure("start", "Before training: what the size of the settings does.", draw_start,
-               ("start/leaky_relu/standard", "start/leaky_relu/invariant")),
-        *(
-            Figure(f"{name}-{task}", f"{caption} Task: {WORDS[task]}.", partial(draw, task),
-                   _pair(task, "adam"))
-            for task in TASKS for name, caption, draw in (
-                ("learning", "Validation loss in training, each at the learning rate that the other "
-                 "seeds chose; bands from the lowest to the highest seed.", draw_learning),
-                ("rates", "How much the learning rate matters.", draw_rates),
-                ("settings", "Where in the range of settings the loss is.", draw_settings),
-            )
-        ),
-        Figure("cells", "Units, normalisation, number of settings and depth of the hypernetwork "
-               "(waves, Adam). One dot a seed.", draw_cells,
-               tuple(_cell(QUICK_CELLS[1], m) for m in ("standard", "invariant"))),
-    ),
+    figures=FIGURES,
     data="synthetic waves; scikit-learn digits; synthetic pairs of deformed images",
     notes="The paper's scripts are not public and its tasks use medical images and flowers that no "
     "package ships: a family of sine waves, digits whose costs shift with the setting, and "
