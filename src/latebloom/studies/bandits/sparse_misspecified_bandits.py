@@ -6,7 +6,7 @@ Dong & Yang (ICML 2023, arXiv:2303.16998).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,9 +16,20 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess, Quantity
 from latebloom.data import load_table
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures
+from latebloom.measures import (
+    Effect,
+    Measure,
+    Traces,
+    average,
+    combined,
+    curve,
+    highest,
+    lowest,
+    mean,
+    measure,
+    peak,
+)
 from latebloom.methods.bandits.sparse_misspecified import baselines, nets, problem, recovery
 from latebloom.methods.bandits.sparse_misspecified.design import Design, g_optimal_design
 from latebloom.methods.bandits.sparse_misspecified.nets import Found
@@ -288,185 +299,220 @@ def where(trace: xr.Dataset, **wanted: float) -> xr.Dataset:
     return trace.isel(step=np.flatnonzero(keep))
 
 
-LEAST_GAP = 0.1  # gaps below are counted as this much in logarithms
+def within(of: Measure, **wanted: float) -> Measure:
+    """Of the settings with these values; NaN where there are none."""
+
+    def found(trace: xr.Dataset) -> np.ndarray:
+        rows = where(trace, **wanted)
+        return of(rows) if rows.sizes["step"] else np.full(trace.sizes["seed"], np.nan)
+
+    return Measure(f"{of.text} at {', '.join(f'{k} = {v:g}' for k, v in wanted.items())}", found)
 
 
-def gap_slope(arm: str) -> Callable[[Traces], np.ndarray]:
-    """Slope of log gap on log d, mean over sparsities and epsilons."""
-
-    def effect(traces: Traces) -> np.ndarray:
-        rows = [where(traces[arm], s=s, setting_epsilon=e) for s, e in PAIRS]
-        return np.mean(
-            [slope(np.log(r.d.values), np.log(np.maximum(r.gap.values, LEAST_GAP))) for r in rows],
-            0,
-        )
-
-    return effect
+@measure("slope of log(gap / ε) on log d")
+def gap_slope(trace: xr.Dataset) -> np.ndarray:
+    gap = np.maximum(trace.gap.values, 0.1)  # what is less counts as this much
+    return slope(np.log(trace.d.values), np.log(gap))
 
 
-def violations(arm: str, limit: float) -> Callable[[Traces], np.ndarray]:
-    """Share of settings in which the loss is more than the guarantee."""
-    return lambda traces: (traces[arm].gap.values > limit + 1e-9).mean(1)
+@measure("exponent of the net in d")
+def net_in_d(trace: xr.Dataset) -> np.ndarray:
+    return slope(np.log(trace.d.values), np.log(trace.net.values))
 
 
-def largest_gap(*arms: str) -> Callable[[Traces], np.ndarray]:
-    return lambda traces: np.max([traces[arm].gap.values.max(1) for arm in arms], 0)
+@measure("exponent of the net in 1 / ε")
+def net_in_epsilon(trace: xr.Dataset) -> np.ndarray:
+    return slope(-np.log(trace.setting_epsilon.values), np.log(trace.net.values))
 
 
-def net_growth_in_d(traces: Traces) -> np.ndarray:
-    """|slope of log parameters on log d - s|, the larger of both sparsities."""
-    rows = [(where(traces["net-search"], s=s, setting_epsilon=0.1), s) for s in (1, 2)]
-    return np.max([np.abs(slope(np.log(r.d.values), np.log(r.net.values)) - s) for r, s in rows], 0)
-
-
-def net_growth_in_epsilon(traces: Traces) -> np.ndarray:
-    rows = [(where(traces["net-sizes"], s=s), s) for s in (1, 2)]
-    x = [-np.log(r.setting_epsilon.values) for r, _ in rows]
-    return np.max([np.abs(slope(a, np.log(r.net.values)) - s) for a, (r, s) in zip(x, rows, strict=True)], 0)  # fmt: skip
-
-
-def dense_growth(traces: Traces) -> np.ndarray:
-    """Factor by which a dense net grows with each dimension."""
-    trace = traces["dense-net"]
+@measure("factor of the net with each dimension")
+def net_factor(trace: xr.Dataset) -> np.ndarray:
     return np.exp(slope(trace.d.values, np.log(trace.net.values)))
 
 
-NEEDLE_ARMS = tuple(NEEDLE_METHODS)
+@measure("slope of log queries on s")
+def queries_in_s(trace: xr.Dataset) -> np.ndarray:
+    return slope(trace.s.values, np.log(trace.queries.values))
 
 
-def needle_slope(traces: Traces) -> np.ndarray:
-    """Smallest slope of log queries on s among the methods."""
-    rows = [traces[arm] for arm in NEEDLE_ARMS]
-    return np.min([slope(r.s.values, np.log(r.queries.values)) for r in rows], 0)
-
-
-def needle_ratio(traces: Traces) -> np.ndarray:
-    """Queries over half the number of actions; the smallest mean over s among the methods."""
-    return np.min([traces[arm].gap.values.mean(1) for arm in NEEDLE_ARMS], 0)
-
-
-def recovery_bound(traces: Traces) -> np.ndarray:
-    """Median over settings of gap / (s epsilon)."""
-    trace = traces["l1-gaussian"]
+@measure("median gap / (s ε)")
+def gap_by_s(trace: xr.Dataset) -> np.ndarray:
     return np.median(trace.gap.values / trace.s.values, axis=1)
 
 
-def recovery_growth(traces: Traces) -> np.ndarray:
-    """How much more is lost at d = 800 than at d = 50."""
-    trace = traces["l1-gaussian"]
-    return where(trace, d=800).gap.values.mean(1) - where(trace, d=50).gap.values.mean(1)
+def violations(limit: float) -> Measure:
+    """Share of settings in which the loss is more than the guarantee."""
+    return Measure(f"share with gap > {limit:g} ε", lambda t: (t.gap.values > limit + 1e-9).mean(1))
 
 
-def recovery_degrades(traces: Traces) -> np.ndarray:
-    good, bad = where(traces["l1-gaussian"], d=200), traces["l1-coherent"]
-    return bad.gap.values.mean(1) - good.gap.values.mean(1)
+def over_pairs(arm: str) -> Effect:
+    return mean(within(gap_slope, s=s, setting_epsilon=e)[arm] for s, e in PAIRS)
 
 
-def general_bound(traces: Traces) -> np.ndarray:
-    trace = traces["support-designs"]
-    return np.max(trace.gap.values / np.sqrt(trace.s.values), axis=1)
+def off(arm: str, exponent: Measure, **wanted: float) -> Effect:
+    """Distance of a net's exponent from s, the larger of both sparsities."""
+    return highest(abs(within(exponent, s=s, **wanted) - s)[arm] for s in (1, 2))
+
+
+NEEDLE_ARMS = tuple(NEEDLE_METHODS)
+gap, worst = average("gap"), peak("gap")
+gap_by_root = peak(curve("gap") / combined("sqrt", np.sqrt, curve("s")))
+# Least squares in the settings of the arms that it is the null of.
+noisy_least_squares = mean(within(violations(6), d=d, setting_epsilon=0.1)["design"] for d in DIMENSIONS)  # fmt: skip
+small_least_squares = highest(within(gap_by_root, d=d)["design"] for d in (6, 10))
+CLAIMS = (
+    Claim("C0.slope", "least squares loses more the more features there are: slope of log(gap / ε) on log d",
+          "no polynomial method without sparsity beats ε √d", over_pairs("design"), "> 0.3",
+          null=over_pairs("net-elimination")),
+    Claim("C0.dense", "without sparsity a net grows exponentially: its factor with each dimension", "exp(d) queries",
+          net_factor["dense-net"], "> 2", "ratio", null=within(net_factor, s=1, setting_epsilon=0.1)["net-search"]),
+    Claim("C1.guarantee", "net search and elimination lose at most 4 ε on every instance (largest loss)",
+          "O(ε)-optimal with O(ε^-s d^s) queries", highest([worst["net-search"], worst["net-elimination"]]),
+          "< 4.000001", "ε", null=worst["design"]),
+    Claim("C1.violations", "share of instances in which elimination breaks its guarantee", "none",
+          violations(4)["net-elimination"], "< 0.001", null=violations(4)["design"]),
+    Claim("C1.noisy", "with noisy rewards, share of instances that lose more than 6 ε", "with probability 1 - δ",
+          violations(6)["net-elimination-noisy"], "< 0.05", null=noisy_least_squares),
+    Claim("C1.flat", "elimination's loss does not grow with d: slope of log(gap / ε) on log d", "O(ε), whatever d",
+          over_pairs("net-elimination"), "< 0.3", null=over_pairs("design")),
+    Claim("C1.cost-d", "the net grows like d^s: distance of the exponent from s", "d^s",
+          off("net-search", net_in_d, setting_epsilon=0.1), "< 0.2", null=1.0),  # the other sparsity's exponent
+    Claim("C1.cost-epsilon", "the net grows like ε^-s: distance of the exponent from s", "ε^-s",
+          off("net-sizes", net_in_epsilon), "< 0.2", null=1.0),
+    Claim("C2.slope", "queries to find a needle grow exponentially with s, for every method",
+          "Ω(exp(s)) queries for error O(s^δ ε), δ < 1", lowest(queries_in_s[arm] for arm in NEEDLE_ARMS), "> 0",
+          "log / feature"),
+    Claim("C2.half", "no method needs clearly less than half of all actions to find it", "no method can",
+          lowest(gap[arm] for arm in NEEDLE_ARMS), "> 0.9", "ratio"),
+    Claim("C3.bound", "with Gaussian features and 4 s log d queries, L1 recovery loses at most 4 s ε (median)",
+          "error O(s^δ ε), δ ≥ 1, with poly(s/ε) queries", gap_by_s["l1-gaussian"], "< 4", "s ε",
+          null=gap_by_s["l1-coherent"]),
+    Claim("C3.growth", "that loss does not grow from d = 50 to d = 800", "no dependence on d but the logarithm",
+          (within(gap, d=800) - within(gap, d=50))["l1-gaussian"], "< 1", "ε"),
+    Claim("C3.bad", "with coherent columns it does grow", "good features are needed for this method",
+          gap["l1-coherent"] - within(gap, d=200)["l1-gaussian"], "> 0", "ε"),
+    Claim("C3.general", "a design for every support loses at most 4 ε √s, whatever the features (largest loss)",
+          "even in general", gap_by_root["support-designs"], "< 4", "ε √s", null=small_least_squares),
+)  # fmt: skip
+
+Lines = dict[str, tuple[Sequence[float], Sequence[Effect]]]
+
+
+def against_d(arms: dict[str, str], name: str, s: int, epsilon: float) -> Lines:
+    by_d = [within(average(name), d=d, s=s, setting_epsilon=epsilon) for d in LARGE]
+    return {
+        label: (np.log2(LARGE).tolist(), [of[arm] for of in by_d]) for arm, label in arms.items()
+    }
+
+
+def against_s(arm: str, name: str) -> tuple[Sequence[float], list[Effect]]:
+    levels = [s for _, _, s, _ in NEEDLES]
+    return levels, [within(average(name), s=s)[arm] for s in levels]
+
+
+def recovered(arm: str, *ds: int) -> Lines:
+    return {
+        f"s = {s}": (np.log2(ds).tolist(), [within(gap, d=d, s=s)[arm] for d in ds])
+        for s in (2, 4, 8)
+    }
+
+
+def axis_of(*ds: int) -> dict[str, Any]:
+    return {"xlabel": "features d", "xticks": np.log2(ds), "xticklabels": list(map(str, ds))}
+
+
+NETS = {
+    "net-elimination": "net elimination",
+    "net-search": "net search",
+    "known-support": "support known",
+}
+FITS = {
+    "design": "least squares on the G-optimal design",
+    "phased-elimination": "phased elimination",
+}
+NEEDLE_LABELS = ("elimination, told all needles", "search", "LASSO", "G-optimal design")
+levels, counts = against_s(NEEDLE_ARMS[0], "actions")
+half_of_all = {"half of all actions": (levels, [(count + 1) / 2 for count in counts])}
+barrier = pictures.trend(
+    *((f"sparsity {s}, ε = {e}", against_d(FITS | NETS, "gap", s, e)) for s, e in ((1, 0.1), (2, 0.2))),
+    ylabel="reward below the best / ε", **axis_of(*LARGE),
+)  # fmt: skip
 
 
 def draw_barrier(traces: Traces) -> MatplotlibFigure:
-    """Gap against dimension, one panel a pair of sparsity and epsilon."""
-    drawn, axes = style.figure(1, 2, sharey=True)
-    shown = {"design": "least squares on the G-optimal design", "phased-elimination": "phased elimination",
-             "net-elimination": "net elimination", "net-search": "net search",
-             "known-support": "support known"}  # fmt: skip
-    for ax, (s, epsilon) in zip(axes, ((1, 0.1), (2, 0.2)), strict=True):
-        for colour, (arm, label) in zip(style.colours, shown.items(), strict=False):
-            rows = where(traces[arm], s=s, setting_epsilon=epsilon)
-            _band(ax, rows.d.values[0], rows.gap.values, colour, label)
-        ax.axhline(4, color="0.5", linestyle=":", linewidth=1.2)
-        ax.text(6, 4.08, "guarantee of the nets", fontsize=8, color="0.4")
-        ax.set_xscale("log")
-        ax.set_xticks(LARGE, [str(d) for d in LARGE])
-        ax.minorticks_off()
-        ax.set_xlabel("features d")
-        ax.set_title(f"sparsity {s}, ε = {epsilon}")
-    axes[0].set_ylabel("reward below the best / ε")
-    drawn.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return drawn
-
-
-def draw_queries(traces: Traces) -> MatplotlibFigure:
-    drawn, (left, right) = style.figure(1, 2)
-    shown = {"net": "parameters in the net", "net-search": "net search", "l1-recovery": "L1 recovery",
-             "net-elimination": "net elimination", "known-support": "support known"}  # fmt: skip
-    for colour, (arm, label) in zip(style.colours, shown.items(), strict=False):
-        rows = where(traces["net-search" if arm == "net" else arm], s=2, setting_epsilon=0.2)
-        values = rows.net.values if arm == "net" else rows.queries.values
-        _band(left, rows.d.values[0], values, colour, label)
-    left.set(xscale="log", yscale="log", xlabel="features d", ylabel="queries")
-    left.set_xticks(LARGE, [str(d) for d in LARGE])
-    left.minorticks_off()
-    left.set_title("sparsity 2, ε = 0.2, adversarial")
-    names = ("elimination, told all needles", "search", "LASSO", "G-optimal design")
-    for colour, arm, label in zip(style.colours, NEEDLE_ARMS, names, strict=False):
-        _band(right, traces[arm].s.values[0], traces[arm].queries.values, colour, label)
-    half = (traces[NEEDLE_ARMS[0]].actions.values.mean(0) + 1) / 2
-    right.plot(traces[NEEDLE_ARMS[0]].s.values[0], half, "k:", label="half of all actions")
-    right.set(yscale="log", xlabel="sparsity s", ylabel="median queries until found")
-    right.set_title("one needle: the lower bound")
-    for ax in (left, right):
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    return drawn
-
-
-def draw_recovery(traces: Traces) -> MatplotlibFigure:
-    drawn, ax = style.figure(width=5.6)
-    trace = traces["l1-gaussian"]
-    for colour, s in zip(style.colours, np.unique(trace.s), strict=False):
-        rows = where(trace, s=s)
-        _band(ax, rows.d.values[0], rows.gap.values, colour, f"Gaussian, s = {s:.0f}")
-        bad = where(traces["l1-coherent"], s=s)
-        low, mid, high = np.percentile(bad.gap.values[:, 0], (25, 50, 75))
-        ax.errorbar([200 * (0.9 + 0.05 * s / 2)], [mid], [[mid - low], [high - mid]], fmt="s", color=colour,
-                    capsize=3, label=f"coherent columns, s = {s:.0f}")  # fmt: skip
-    ax.set(xscale="log", xlabel="features d", ylabel="reward below the best / ε")
-    ax.set_xticks((50, 200, 800), ("50", "200", "800"))
-    ax.minorticks_off()
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return drawn
-
-
-def draw_methods(traces: Traces) -> MatplotlibFigure:
-    """Every method's loss against its queries at the largest d that all were run at."""
-    drawn, ax = style.figure(width=7.4, height=3.8)
-    d = traces["net-search"].d.values.max()
-    arms = [arm for arm in MAIN_ARMS if d in traces[arm].d.values]
-    markers = "os^Dv"
-    for i, arm in enumerate(arms):
-        rows = where(traces[arm], d=d, s=2, setting_epsilon=0.2)
-        gap = rows.gap.values[:, 0]
-        low, high = np.percentile(gap, (25, 75))
-        ax.errorbar([np.median(rows.queries)], [gap.mean()], [[max(gap.mean() - low, 0)], [max(high - gap.mean(), 0)]],
-                    fmt=markers[i // 7], color=style.colours[i % 7], capsize=3, label=arm)  # fmt: skip
-    ax.set(xscale="log", xlabel="rewards asked for", ylabel="reward below the best / ε")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return drawn
-
-
-def _band(ax: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
-    """Mean over seeds with its quartiles."""
-    low, high = np.percentile(values, (25, 75), axis=0)
-    ax.plot(x, values.mean(0), "o-", color=colour, label=label, markersize=4)
-    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    figure = barrier(traces)
+    for ax in figure.axes:
+        pictures.horizontal(ax, 4, "guarantee of the nets")
+    return figure
 
 
 MAIN_ARMS = (
-    "net-elimination", "net-search", "unknown-epsilon", "l1-recovery", "lasso", "pursuit",
+    "net-elimination", "net-search", "l1-recovery", "lasso", "pursuit",
     "known-support", "design", "phased-elimination", "lin-ucb", "sparse-oful",
     "explore-then-commit", "all-actions",
 )  # fmt: skip
+HARDEST = {"d": 24, "s": 2, "setting_epsilon": 0.2}
+FIGURES = (
+    Figure("barrier", "What is lost against the number of features, on instances made to mislead least squares: means, "
+           "and a dot for each instance.", draw_barrier, ("design", "net-elimination")),
+    Figure("queries", "Left: what it costs. Right: the lower bound's instance, where nothing helps.",
+           pictures.trend(
+               ("sparsity 2, ε = 0.2, adversarial",
+                against_d({"net-search": "parameters in the net"}, "net", 2, 0.2)
+                | against_d({"l1-recovery": "L1 recovery"} | NETS, "queries", 2, 0.2)),
+               ("one needle: the lower bound",
+                {label: against_s(arm, "queries") for arm, label in zip(NEEDLE_ARMS, NEEDLE_LABELS, strict=True)}
+                | half_of_all),
+               own={"sparsity 2, ε = 0.2, adversarial": axis_of(*LARGE),
+                    "one needle: the lower bound": {"xlabel": "sparsity s"}},
+               yscale="log", ylabel="queries"),
+           ("net-search", *NEEDLE_ARMS)),
+    Figure("recovery", "L1 recovery from 4 s log d queries: Gaussian features, and columns that are nearly the same.",
+           pictures.trend(("Gaussian features", recovered("l1-gaussian", 50, 200, 800)),
+                          ("nearly the same columns", recovered("l1-coherent", 200)),
+                          ylabel="reward below the best / ε", **axis_of(50, 200, 800)),
+           ("l1-gaussian", "l1-coherent")),
+    Figure("methods", "All methods at d = 24, sparsity 2, ε = 0.2. Dots: instances, bars: means.",
+           pictures.dots({title: {arm: within(average(name), **HARDEST)[arm] for arm in MAIN_ARMS} for title, name in (
+               ("reward below the best / ε", "gap"), ("rewards asked for", "queries"))},
+               own={"rewards asked for": {"xscale": "log"}}), MAIN_ARMS),
+)  # fmt: skip
 
 SMOKE = {
-    **dict.fromkeys((*MAIN_ARMS, "net-elimination-noisy"), grid("adversarial", (6, 10), PAIRS)),
+    **dict.fromkeys(
+        (*MAIN_ARMS, "unknown-epsilon", "net-elimination-noisy"),
+        grid("adversarial", (6, 10), PAIRS),
+    ),
     "l1-gaussian": grid("gaussian", (50, 200, 800), ((2, 0.1),)),
     "l1-coherent": grid("coherent", (200,), ((2, 0.1),)),
     "support-designs": grid("adversarial", (6,), PAIRS),
     "dense-net": grid("adversarial", (2, 3), ((1, 0.4),)),
     **dict.fromkeys(NEEDLE_ARMS, grid("needle", (24,), ((4, 0.2), (8, 0.2)))),
+}
+
+ARMS = {
+    "net-elimination": Config(),
+    "net-search": Config("net-search", HARD_SMALL),
+    "net-elimination-noisy": Config(settings=HARD_SMALL[::2], sigma=0.3),
+    "unknown-epsilon": Config("unknown-epsilon", grid("adversarial", (6, 10), PAIRS)),
+    "net-elimination-others": Config(settings=OTHERS),
+    "l1-others": Config("l1-recovery", OTHERS),
+    "net-sizes": Config(settings=NET_SIZES),
+    "dense-net": Config("dense-net", grid("adversarial", (2, 3, 4, 5), ((1, 0.4),))),
+    "l1-recovery": Config("l1-recovery"),
+    "lasso": Config("lasso"),
+    "pursuit": Config("pursuit"),
+    "support-designs": Config("support-designs", grid("adversarial", (6, 10), PAIRS)),
+    "known-support": Config("known-support"),
+    "design": Config("design"),
+    "phased-elimination": Config("phased-elimination", HARD_SMALL),
+    "lin-ucb": Config("lin-ucb", HARD_SMALL),
+    "sparse-oful": Config("sparse-oful", HARD_SMALL),
+    "explore-then-commit": Config("explore-then-commit", HARD_SMALL),
+    "all-actions": Config("all-actions", HARD_SMALL),
+    "l1-gaussian": Config("l1-recovery", GAUSSIAN),
+    "l1-coherent": Config("l1-recovery", COHERENT),
+    **{arm: Config(arm, NEEDLES, replicates=4) for arm in NEEDLE_ARMS},
 }
 
 study = Study(
@@ -487,30 +533,7 @@ study = Study(
         "least squares is misled although the model's error is small",
         "which candidate should I measure next",
     ),
-    arms={
-        "net-elimination": Config(),
-        "net-search": Config("net-search", HARD_SMALL),
-        "net-elimination-noisy": Config(settings=HARD_SMALL[::2], sigma=0.3),
-        "unknown-epsilon": Config("unknown-epsilon", grid("adversarial", (6, 10), PAIRS)),
-        "net-elimination-others": Config(settings=OTHERS),
-        "l1-others": Config("l1-recovery", OTHERS),
-        "net-sizes": Config(settings=NET_SIZES),
-        "dense-net": Config("dense-net", grid("adversarial", (2, 3, 4, 5), ((1, 0.4),))),
-        "l1-recovery": Config("l1-recovery"),
-        "lasso": Config("lasso"),
-        "pursuit": Config("pursuit"),
-        "support-designs": Config("support-designs", grid("adversarial", (6, 10), PAIRS)),
-        "known-support": Config("known-support"),
-        "design": Config("design"),
-        "phased-elimination": Config("phased-elimination", HARD_SMALL),
-        "lin-ucb": Config("lin-ucb", HARD_SMALL),
-        "sparse-oful": Config("sparse-oful", HARD_SMALL),
-        "explore-then-commit": Config("explore-then-commit", HARD_SMALL),
-        "all-actions": Config("all-actions", HARD_SMALL),
-        "l1-gaussian": Config("l1-recovery", GAUSSIAN),
-        "l1-coherent": Config("l1-recovery", COHERENT),
-        **{arm: Config(arm, NEEDLES, replicates=4) for arm in NEEDLE_ARMS},
-    },
+    arms=ARMS,
     process=make_process,
     schedule=schedule,
     budgets={
@@ -518,51 +541,12 @@ study = Study(
             2, settings={"actions": 100, "replicates": 1},
             arm_settings={arm: {"settings": settings} for arm, settings in SMOKE.items()},
         ),
-        "quick": Budget(20),
+        "quick": Budget(20, also=("phased-elimination", "known-support", "l1-recovery")),
+        "thorough": Budget(20, also=tuple(ARMS)),
         "full": Budget(100, settings={"actions": 2000}),
     },
-    claims=(
-        Claim("C0.slope", "least squares loses more the more features there are: slope of log(gap / ε) on log d",
-              "no polynomial method without sparsity beats ε √d", ("design",), gap_slope("design"), "> 0.3"),
-        Claim("C0.dense", "without sparsity a net grows exponentially: its factor with each dimension",
-              "exp(d) queries", ("dense-net",), dense_growth, "> 2", "ratio"),
-        Claim("C1.guarantee", "net search and elimination lose at most 4 ε on every instance (largest loss)",
-              "O(ε)-optimal with O(ε^-s d^s) queries", ("net-search", "net-elimination"),
-              largest_gap("net-search", "net-elimination"), "< 4.000001", "ε"),
-        Claim("C1.violations", "share of instances in which elimination breaks its guarantee",
-              "none", ("net-elimination",), violations("net-elimination", 4), "< 0.001"),
-        Claim("C1.noisy", "with noisy rewards, share of instances that lose more than 6 ε",
-              "with probability 1 - δ", ("net-elimination-noisy",), violations("net-elimination-noisy", 6), "< 0.05"),
-        Claim("C1.flat", "elimination's loss does not grow with d: slope of log(gap / ε) on log d",
-              "O(ε), whatever d", ("net-elimination",), gap_slope("net-elimination"), "< 0.3"),
-        Claim("C1.cost-d", "the net grows like d^s: distance of the exponent from s",
-              "d^s", ("net-search",), net_growth_in_d, "< 0.2"),
-        Claim("C1.cost-epsilon", "the net grows like ε^-s: distance of the exponent from s",
-              "ε^-s", ("net-sizes",), net_growth_in_epsilon, "< 0.2"),
-        Claim("C2.slope", "queries to find a needle grow exponentially with s, for every method",
-              "Ω(exp(s)) queries for error O(s^δ ε), δ < 1", NEEDLE_ARMS, needle_slope, "> 0", "log / feature"),
-        Claim("C2.half", "no method needs clearly less than half of all actions to find it",
-              "no method can", NEEDLE_ARMS, needle_ratio, "> 0.9", "ratio"),
-        Claim("C3.bound", "with Gaussian features and 4 s log d queries, L1 recovery loses at most 4 s ε (median)",
-              "error O(s^δ ε), δ ≥ 1, with poly(s/ε) queries", ("l1-gaussian",), recovery_bound, "< 4", "s ε"),
-        Claim("C3.growth", "that loss does not grow from d = 50 to d = 800",
-              "no dependence on d but the logarithm", ("l1-gaussian",), recovery_growth, "< 1", "ε"),
-        Claim("C3.bad", "with coherent columns it does grow",
-              "good features are needed for this method", ("l1-gaussian", "l1-coherent"), recovery_degrades, "> 0", "ε"),
-        Claim("C3.general", "a design for every support loses at most 4 ε √s, whatever the features (largest loss)",
-              "even in general", ("support-designs",), general_bound, "< 4", "ε √s"),
-    ),
-    figures=(
-        Figure("barrier", "What is lost against the number of features, on instances made to mislead least "
-               "squares: means and quartiles over instances.", draw_barrier,
-               ("design", "phased-elimination", "net-elimination", "net-search", "known-support")),
-        Figure("queries", "Left: what it costs. Right: the lower bound's instance, where nothing helps.", draw_queries,
-               ("net-search", "net-elimination", "l1-recovery", "known-support", *NEEDLE_ARMS)),
-        Figure("recovery", "L1 recovery from 4 s log d queries: Gaussian features, and columns that are nearly "
-               "the same.", draw_recovery, ("l1-gaussian", "l1-coherent")),
-        Figure("methods", "All methods at d = 24, sparsity 2, ε = 0.2: loss (mean and quartiles) against queries.",
-               draw_methods, ("net-search",)),
-    ),
+    claims=CLAIMS,
+    figures=FIGURES,
     data="synthetic; the tables diabetes and breast-cancer in two arms",
     notes="The paper is theory without experiments; instances and constants are this study's. A seed is an "
     "instance, a step is a setting (dimension, sparsity, ε). Net search and elimination are derived from the "
