@@ -12,7 +12,6 @@ from latebloom.lab.runner import run
 from latebloom.lab.store import Store
 from latebloom.lab.verdict import OUTCOMES
 
-
 # Its claims read whatever was run, and need more of it than a smoke budget has; its own tests run it.
 APART = {"information-bottleneck"}
 
