@@ -1,10 +1,9 @@
+"""What the arms are made of, and the effects on curves made by hand."""
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.lab import style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
 from latebloom.studies.grokking import concept_space as this
 from latebloom.studies.grokking.concept_space import Config, make_process, schedule, study
 
@@ -67,12 +66,15 @@ def test_c1_ranks_speed_by_signal():
 
 def test_c2_needs_both_bends():
     early, late = trace(colour=300, size=900), trace(colour=900, size=300)
-    arms = {"a": early, "b": late}
-    assert (this.order_switch(arms, "a", "b") > 0).all()
-    assert (this.order_switch(arms, "b", "a") < 0).all()
-    assert (this.order_switch(arms, "a", "a") < 0).all()
-    assert this.detour({"b": late}, "b").tolist() == [1.0, 1.0]
-    assert this.detour({"a": trace()}, "a").tolist() == [0.0, 0.0]
+    colour_strong, size_strong = "vectors-c0.4-s0.1", "vectors-c0.1-s0.4"
+    order, corner = claim("C2-order-vectors"), claim("C2-corner-vectors")
+    right = {colour_strong: early, size_strong: late}
+    assert (order.effect(right) > 0).all()
+    assert (order.effect({colour_strong: late, size_strong: early}) < 0).all()
+    assert (order.effect(dict.fromkeys(right, early)) < 0).all()
+    assert order.null({"vectors-c0.4-s0.4": trace()}).tolist() == [0.0, 0.0]
+    assert corner.effect(right).tolist() == [1.0, 1.0] and corner.null(right).tolist() == [0.0, 0.0]
+    assert corner.effect({size_strong: trace()}).tolist() == [0.0, 0.0]
 
 
 def test_c3_leads_and_what_holds_at_the_onset():
@@ -82,6 +84,7 @@ def test_c3_leads_and_what_holds_at_the_onset():
     assert claim("C3-linear-vectors").effect(one) == pytest.approx(np.log10([2.5, 2.5]))
     assert claim("C3-placebo-vectors").effect(one).tolist() == [0, 0]
     assert claim("C3-seen-vectors").effect(one).tolist() == [1, 1]
+    assert claim("C3-seen-vectors").null(one).tolist() == [0, 0]
     assert claim("C3-spread-vectors").effect(one).tolist() == [0, 0]
     never = {arm: trace(naive=None, over=500, linear=None, sham=100)}
     assert claim("C3-over-vectors").effect(never) == pytest.approx(np.log10([4, 4]))  # lower limit
@@ -104,7 +107,7 @@ def test_c6_compares_within_unseen_combinations_of_the_weak_concept():
     end[:, :, 1, 2] = 0.0  # a seen class does not matter
     three = xr.Dataset(
         {"concept_accuracy": (("seed", "step", "class", "concept"), end)},
-        {"class": labels, "seed": [0, 1], "step": [1]},
+        {"class": labels, "seed": [0, 1], "step": [1], "concept": list(this.THREE)},
     )
     assert claim("C6-weak-vectors").effect({"vectors-three": three}).tolist() == [0.75, 0.75]
 
@@ -114,8 +117,6 @@ def test_arms_differ_in_what_their_claim_needs():
     assert [c.mask for c in masks] == list(this.MASKS)
     assert all(c.concepts == ("colour", "shape") for c in masks)
     assert study.arms["images-hidden"] == Config(interventions=True)
-    for name in study.budgets["quick"].arms:
-        assert study.arms[name].world == "vectors"
 
 
 def test_schedule_is_quadratic():
@@ -134,9 +135,12 @@ def test_images_and_vectors_make_processes(monkeypatch):
     assert patched.patch_from == study.arms["vectors-hidden"].steps
 
 
-def test_smoke(tmp_path):
-    done = run(study, "smoke", store=Store(tmp_path))
-    assert set(done.traces) == {"vectors-hidden"}
-    assert {v.claim for v in done.verdicts} == {c.id for c in study.claims}
-    drawn = next(f for f in study.figures if f.name == "hidden").draw(done.traces)
-    assert len(style.png(drawn)) > 10_000
+def test_budgets():
+    quick, thorough = study.configs("quick"), study.configs("thorough")
+    assert {c.world for c in quick.values()} == {"vectors"} and len(quick) == 13
+    assert set(thorough) - set(quick) == {
+        "images-hidden", "vectors-three", "vectors-cfg", "vectors-regression",
+        *(this._mask("vectors", p) for p in this.MASKS),
+    }  # fmt: skip
+    assert thorough["images-hidden"].image_size == 16 and thorough["vectors-three"].steps == 1200
+    assert study.configs("full") == study.arms
