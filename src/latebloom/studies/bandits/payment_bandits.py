@@ -326,7 +326,7 @@ CLAIMS = (
     Claim("C4.gamma", "They swing more at γ = 1000 than at γ = 10", OSCILLATES, less(swing, SQUARE, "squarecb-10"),
           "> 0", GAP),
     Claim("C4.greedy", "Without exploration (greedy) they alternate, more than the control", OSCILLATES,
-          less(lag_one, "greedy", "uniform"), "< 0", "correlation"),
+          less(lag_one, "greedy", "uniform"), "< 0", "correlation", added="after results"),
     Claim("C4.memory", "A short memory alternates more than a long one", OSCILLATES,
           less(lag_one, SQUARE, "squarecb-long"), "< 0", "correlation"),
     Claim("C5.dr", "DR's 95 % intervals hold the greedy policy's value, from SquareCB's logs", "not reported",
