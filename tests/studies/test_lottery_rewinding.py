@@ -1,4 +1,4 @@
-"""The study at smoke, and its checks on traces worked by hand."""
+"""What the arms are made of, and the study's effects on traces worked by hand."""
 
 import json
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.lab import style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
+from latebloom import unfold
 from latebloom.nn import BatchNorm, Conv
 from latebloom.studies.compression import lottery_rewinding as module
 from latebloom.studies.compression.lottery_rewinding import ARMS, CLAIMS, SWEEP, study
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
 def seen(dense, sparse, random=0.5, reinit=0.6, **distances):
@@ -40,32 +40,33 @@ def swept(accuracies, apart=(6, 5, 4, 3, 2, 1), travelled=(6, 5, 4, 3, 2, 1)):
 
 def test_accuracies_are_compared_in_points():
     traces = {"k-5": seen(0.90, 0.91), "k-0": seen(0.92, 0.88), "low-rate": seen(0.93, 0.9)}
-    assert module.over_dense("k-0", traces) == pytest.approx(-4)
-    assert module.over("k-5", "k-0", traces) == pytest.approx(3)
-    assert module.over_best_dense(traces) == pytest.approx(-2)
-    assert module.over_control("random", traces) == pytest.approx(41)
-    assert module.over_control("reinit", traces) == pytest.approx(31)
+    found = {id: BY_ID[id].effect(traces) for id in (
+        "C1.fails", "C1.gain", "C1.best-dense", "C1.random", "C1.reinit")}  # fmt: skip
+    wanted = (-4, 3, -2, 41, 31)
+    assert list(found.values()) == [pytest.approx(points) for points in wanted]
+    assert BY_ID["C1.matching"].null(traces) == pytest.approx(-40)
 
 
 def test_early_gains_and_curvature():
     traces = swept([0.80, 0.85, 0.88, 0.89, 0.90, 0.85])
-    assert module.early_share(traces) == pytest.approx(9 - 0.8 * 10)
+    assert BY_ID["C2.early"].effect(traces) == pytest.approx(9 - 0.8 * 10)
     k = np.log1p(400 * np.array(list(SWEEP.values())))
     traces = swept((80 + 5 * k - 0.7 * k**2) / 100)
-    assert module.curvature(traces) == pytest.approx(-0.7)
+    assert BY_ID["C2.concave"].effect(traces) == pytest.approx(-0.7)
 
 
 def test_stabilities_against_k_and_accuracy():
     traces = swept([0.80, 0.85, 0.88, 0.89, 0.90, 0.85])
-    assert module.rank_with_k("pruning_distance", traces) == pytest.approx(-1)
-    assert module.rank_with_k("order_distance", traces) == pytest.approx(1)
+    assert BY_ID["C3.pruning"].effect(traces) == pytest.approx(-1)
+    assert BY_ID["C3.order"].effect(traces) == pytest.approx(1)
     # the same distances, but most of the fall is that of the distance travelled
     traces = swept([0.8] * 6, apart=(12, 11, 10, 9, 8, 7), travelled=(6, 5, 4, 3, 2, 1))
-    assert module.rank_with_k("pruning_distance", traces, relative=True) == pytest.approx(1)
+    assert BY_ID["C3.pruning"].null(traces) == pytest.approx(-1)
+    assert BY_ID["C3.pruning-relative"].effect(traces) == pytest.approx(1)
     traces = swept([0.80, 0.85, 0.88, 0.89, 0.0, 0.0])  # only k up to 10 % count
-    assert module.rank_with_accuracy("pruning_distance", traces) == pytest.approx(-1)
-    assert module.over_random("pruning_distance", traces) == pytest.approx(0.5)
-    assert module.over_random("order_distance", traces) == pytest.approx(3 / 8)
+    assert BY_ID["C3.accuracy-pruning"].effect(traces) == pytest.approx(-1)
+    assert BY_ID["C3.random-pruning"].effect(traces) == pytest.approx(0.5)
+    assert BY_ID["C3.random-order"].effect(traces) == pytest.approx(3 / 8)
 
 
 def test_arms_are_what_they_are_called():
@@ -98,12 +99,17 @@ def test_networks_start_as_the_authors_do():
     )
 
 
-def test_the_study_runs_at_smoke_and_draws(tmp_path):
-    done = run(study, "smoke", store=Store(tmp_path))
-    trace = done.traces["k-5"]
+def test_budgets():
+    assert set(study.configs("quick")) == {*SWEEP, "low-rate"}
+    assert study.configs("thorough") == ARMS
+    full = study.configs("full")
+    networks = {arm: config.network for arm, config in full.items()}
+    assert networks == {a: "lenet" if a.startswith("lenet") else "resnet" for a in ARMS}
+    assert full["low-rate"].rate < full["k-0"].rate
+
+
+def test_distances_and_densities_of_a_small_run():
+    config = study.configs("smoke")["k-5"]
+    trace = unfold(study.process(config), seeds=2, at=study.schedule(config), progress=False)
     assert trace.pruning_distance.dims == ("seed", "step", "masks")
     assert trace.density.values[0].tolist() == [1.0, pytest.approx(0.8, abs=0.02)]
-    judged = {v.claim for v in done.verdicts if v.verdict != "not run"}
-    assert judged == {claim.id for claim in CLAIMS if set(claim.arms) <= set(SWEEP)}
-    for figure in study.figures:
-        assert len(style.png(figure.draw(done.traces))) > 10_000

@@ -6,8 +6,7 @@ Frankle, Dziugaite, Roy, Carbin (2019, arXiv 1903.01611).
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -21,13 +20,22 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
-from scipy import stats
 
 from latebloom.core.dataset import Dataset
 from latebloom.data import load
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import (
+    Effect,
+    Measure,
+    Traces,
+    at,
+    best,
+    curve,
+    effect,
+    final,
+    setting,
+    spearman,
+)
 from latebloom.methods.compression.lottery import (
     LotteryTicket,
     MaskedTraining,
@@ -169,160 +177,126 @@ ARMS: dict[str, Config] = {
     "lenet-k-5": LENET,
 }
 
-
-def _config(traces: Traces, arm: str) -> dict[str, Any]:
-    return json.loads(traces[arm].attrs["config"])
-
-
-def accuracies(traces: Traces, arm: str, level: int = -1) -> np.ndarray:
-    """Test accuracy in percent, one a seed; level 0 is the dense network, -1 the sparsest."""
-    return 100 * traces[arm].test_accuracy.isel(step=level).values
+SHARES = tuple(100 * share for share in SWEEP.values())  # k in % of training
+BEFORE_FALL = ("k-0", *EARLY)  # up to where accuracy rises with k
 
 
-def over_dense(arm: str, traces: Traces) -> np.ndarray:
-    """The sparsest subnetwork minus the dense network of the same run."""
-    return accuracies(traces, arm) - accuracies(traces, arm, 0)
+def percent(name: str) -> Measure:
+    return final(100 * curve(name))
 
 
-def over(one: str, other: str, traces: Traces) -> np.ndarray:
-    return accuracies(traces, one) - accuracies(traces, other)
+def apart(which: str, masks: str = "ticket") -> Measure:
+    """A distance or an angle at the last level, of the ticket or of random masks."""
+    return final(which, masks=masks)
 
 
-def over_best_dense(traces: Traces) -> np.ndarray:
-    """k = 5 % minus the dense network at the rate that suits it best."""
-    return accuracies(traces, "k-5") - accuracies(traces, "low-rate", 0)
+sparsest, random, fresh = (percent(f"{name}_accuracy") for name in ("test", "random", "reinit"))
+dense = at(100 * curve("test_accuracy"), 1)  # before any pruning
 
 
-def over_control(name: str, traces: Traces) -> np.ndarray:
-    control = traces["k-5"][f"{name}_accuracy"].isel(step=-1).values
-    return accuracies(traces, "k-5") - 100 * control
+def loss(arm: str, other: str = "") -> Effect:
+    """The sparsest subnetwork minus the dense network, of the same run or of another."""
+    return sparsest[arm] - dense[other or arm]
 
 
-def sweep(traces: Traces) -> np.ndarray:
-    """Accuracy at the last level, [k, seed]."""
-    return np.stack([accuracies(traces, arm) for arm in SWEEP])
+def over(one: str, other: str) -> Effect:
+    return sparsest[one] - sparsest[other]
 
 
-def early_share(traces: Traces) -> np.ndarray:
-    """Gain of k = 10 % over k = 0, minus 80 % of the gain of the k that is best on average."""
-    gains = sweep(traces) - sweep(traces)[0]
-    return gains[list(SWEEP).index("k-10")] - 0.8 * gains[gains.mean(axis=1).argmax()]
-
-
+@effect("second coefficient of accuracy in log(1 + k)", *SWEEP)
 def curvature(traces: Traces) -> np.ndarray:
-    """Second coefficient of a parabola through accuracy against log(1 + k)."""
-    steps = _config(traces, "k-0")["steps"]
-    return np.polyfit(np.log1p(np.array(list(SWEEP.values())) * steps), sweep(traces), 2)[0]
+    steps = setting(traces["k-0"], "steps")
+    rows = np.stack([sparsest[arm](traces) for arm in SWEEP])
+    return np.polyfit(np.log1p(np.array(list(SWEEP.values())) * steps), rows, 2)[0]
 
 
-def instability(traces: Traces, which: str, *, masks: str = "ticket", relative: bool = False) -> np.ndarray:  # fmt: skip
-    """Distance at the last level, [k, seed]; `relative` to the distance travelled from W_k."""
-    rows = []
-    for arm in SWEEP:
-        last = traces[arm].isel(step=-1).sel(masks=masks)
-        distance = last[which].values
-        rows.append(distance / last.travelled.values if relative else distance)
-    return np.stack(rows)
+def with_k(of: Measure) -> Effect:
+    return spearman(range(len(SWEEP)), [of[arm] for arm in SWEEP])
 
 
-def rank_with_k(which: str, traces: Traces, *, relative: bool = False) -> np.ndarray:
-    """Spearman's correlation of k and distance, for each seed."""
-    rows = instability(traces, which, relative=relative)
-    return np.array([stats.spearmanr(np.arange(len(rows)), row)[0] for row in rows.T])
+def with_accuracy(of: Measure) -> Effect:
+    return spearman([of[arm] for arm in BEFORE_FALL], [sparsest[arm] for arm in BEFORE_FALL])
 
 
-def rank_with_accuracy(which: str, traces: Traces) -> np.ndarray:
-    """The same of distance and accuracy, up to k = 10 %, where accuracy rises."""
-    count = list(SWEEP).index("k-10") + 1
-    pairs = zip(instability(traces, which)[:count].T, sweep(traces)[:count].T, strict=True)
-    return np.array([stats.spearmanr(*pair)[0] for pair in pairs])
+def over_random(which: str) -> Effect:
+    return (apart(which) / apart(which, "random"))["k-5"]
 
 
-def over_random(which: str, traces: Traces) -> np.ndarray:
-    """Distance of the ticket over that of random masks, k = 5 %."""
-    place = list(SWEEP).index("k-5")
-    return (instability(traces, which) / instability(traces, which, masks="random"))[place]
-
-
-POINTS, RANK = "percentage points", "Spearman"
+early = over("k-10", "k-0") - 0.8 * best(over(arm, "k-0") for arm in SWEEP)
+to_dense, to_order, travelled = map(apart, ("pruning_distance", "order_distance", "travelled"))
+POINTS, RANK, RATIO = "percentage points", "Spearman", "ratio of distances"
+RISE, SMALL = "stability and accuracy rise together", "k = 0 works on MNIST"
 CLAIMS = (
     Claim("C1.fails", "Rewound to the start, the subnetwork does not match the dense network",
-          "k = 0 fails on deep networks", ("k-0",), partial(over_dense, "k-0"), "< -0.5", POINTS),
+          "k = 0 fails on deep networks", loss("k-0"), "< -0.5", POINTS, null=0.0),  # as good as dense
     Claim("C1.gain", "Rewinding to 5 % of training makes it better than rewinding to the start",
-          "rewinding early in training succeeds", ("k-5", "k-0"), partial(over, "k-5", "k-0"), "> 0",
-          POINTS),
+          "rewinding early in training succeeds", over("k-5", "k-0"), "> 0", POINTS),
     Claim("C1.matching", "Rewound to 5 %, it is at most half a point below the dense network",
-          "subnetworks match at 80 % sparsity", ("k-5",), partial(over_dense, "k-5"), "> -0.5", POINTS),
+          "subnetworks match at 80 % sparsity", loss("k-5"), "> -0.5", POINTS,
+          null=random["k-5"] - dense["k-5"]),
     Claim("C1.best-dense", "And at most half a point below a dense network trained at its best rate",
-          "(stricter than the paper)", ("k-5", "low-rate"), over_best_dense, "> -0.5", POINTS),
+          "(stricter than the paper)", loss("k-5", "low-rate"), "> -0.5", POINTS,
+          null=random["k-5"] - dense["low-rate"]),
     Claim("C1.random", "Random masks of the same layer densities, also rewound to 5 %, are worse",
-          "random subnetworks are worse", ("k-5",), partial(over_control, "random"), "> 0", POINTS),
+          "random subnetworks are worse", (sparsest - random)["k-5"], "> 0", POINTS),
     Claim("C1.reinit", "The same masks with fresh initial weights are worse",
-          "reinitialised subnetworks are worse", ("k-5",), partial(over_control, "reinit"), "> 0",
-          POINTS),
+          "reinitialised subnetworks are worse", (sparsest - fresh)["k-5"], "> 0", POINTS),
     Claim("C1.warmup", "With a warm-up, k = 0 is at most half a point below the dense network",
-          "warm-up makes k = 0 work at higher rates", ("warmup",), partial(over_dense, "warmup"),
-          "> -0.5", POINTS),
+          "warm-up makes k = 0 work at higher rates", loss("warmup"), "> -0.5", POINTS,
+          budget="thorough", null=loss("k-0")),
     Claim("C1.low-rate", "So it is at a third of the learning rate", "low rates make k = 0 work",
-          ("low-rate",), partial(over_dense, "low-rate"), "> -0.5", POINTS),
+          loss("low-rate"), "> -0.5", POINTS, null=loss("k-0")),
     Claim("C1.one-shot", "Pruned at once instead of in rounds, k = 5 % still beats k = 0 in rounds",
-          "one-shot pruning with rewinding works too", ("one-shot", "k-0"),
-          partial(over, "one-shot", "k-0"), "> 0", POINTS),
+          "one-shot pruning with rewinding works too", over("one-shot", "k-0"), "> 0", POINTS,
+          budget="thorough"),
     Claim("C2.early", "k = 10 % brings more than 80 % of what the best k brings",
-          "gains accrue over the earliest iterations", tuple(SWEEP), early_share, "> 0", POINTS),
+          "gains accrue over the earliest iterations", early, "> 0", POINTS),
     Claim("C2.concave", "Accuracy is concave in log k", "gains accrue rapidly, then saturate",
-          tuple(SWEEP), curvature, "< 0", "points / log²"),
+          curvature, "< 0", "points / log²"),
+    # A later k leaves less way to go: the null is the distance travelled from W_k.
     Claim("C3.pruning", "The later k, the nearer are the weights to those in the dense network",
-          "subnetworks become more stable to pruning", tuple(SWEEP),
-          partial(rank_with_k, "pruning_distance"), "< 0", RANK),
+          "subnetworks become more stable to pruning", with_k(to_dense), "< 0", RANK, null=with_k(travelled)),
     Claim("C3.order", "The later k, the nearer are the results of two data orders",
-          "subnetworks become more stable to data order", tuple(SWEEP),
-          partial(rank_with_k, "order_distance"), "< 0", RANK),
+          "subnetworks become more stable to data order", with_k(to_order), "< 0", RANK, null=with_k(travelled)),
     Claim("C3.pruning-relative", "The first holds for the distance over the distance travelled from W_k",
-          "(control)", tuple(SWEEP), partial(rank_with_k, "pruning_distance", relative=True), "< 0",
-          RANK),
-    Claim("C3.order-relative", "So does the second", "(control)", tuple(SWEEP),
-          partial(rank_with_k, "order_distance", relative=True), "< 0", RANK),
+          "(control)", with_k(to_dense / travelled), "< 0", RANK),
+    Claim("C3.order-relative", "So does the second", "(control)", with_k(to_order / travelled), "< 0", RANK),
     Claim("C3.accuracy-pruning", "Up to k = 10 %, accuracy is higher where that to the dense network is less",
-          "stability and accuracy rise together", ("k-0", *EARLY),
-          partial(rank_with_accuracy, "pruning_distance"), "< 0", RANK),
+          RISE, with_accuracy(to_dense), "< 0", RANK, null=with_accuracy(travelled)),
     Claim("C3.accuracy-order", "And where that between two data orders is less",
-          "stability and accuracy rise together", ("k-0", *EARLY),
-          partial(rank_with_accuracy, "order_distance"), "< 0", RANK),
+          RISE, with_accuracy(to_order), "< 0", RANK, null=with_accuracy(travelled)),
     Claim("C3.random-pruning", "At k = 5 % the ticket is more stable to pruning than random masks",
-          "random subnetworks are less stable", ("k-5", *SWEEP), partial(over_random, "pruning_distance"),
-          "< 1", "ratio of distances"),
+          "random subnetworks are less stable", over_random("pruning_distance"), "< 1", RATIO),
     Claim("C3.random-order", "And more stable to data order", "random subnetworks are less stable",
-          ("k-5", *SWEEP), partial(over_random, "order_distance"), "< 1", "ratio of distances"),
+          over_random("order_distance"), "< 1", RATIO),
     Claim("C4.start", "LeNet-300-100: rewound to the start, the subnetwork matches the dense network",
-          "k = 0 works on MNIST", ("lenet-k-0",), partial(over_dense, "lenet-k-0"), "> -0.5", POINTS),
+          SMALL, loss("lenet-k-0"), "> -0.5", POINTS, budget="thorough", null=loss("k-0")),
     Claim("C4.no-gain", "And rewinding to 5 % brings less than half a point",
-          "k = 0 works on MNIST", ("lenet-k-5", "lenet-k-0"), partial(over, "lenet-k-5", "lenet-k-0"),
-          "< 0.5", POINTS),
+          SMALL, over("lenet-k-5", "lenet-k-0"), "< 0.5", POINTS, budget="thorough", null=over("k-5", "k-0")),
     Claim("B.late", "Pruned without retraining (k = T) it is worse than at k = 5 %", "(baseline)",
-          ("k-5", "k-100"), partial(over, "k-5", "k-100"), "> 0", POINTS),
+          over("k-5", "k-100"), "> 0", POINTS, budget="thorough"),
     Claim("B.fine-tuning", "Rewinding to 5 % beats fine-tuning at the last rate", "(baseline)",
-          ("k-5", "fine-tuning"), partial(over, "k-5", "fine-tuning"), "> 0", POINTS),
+          over("k-5", "fine-tuning"), "> 0", POINTS, budget="thorough"),
     Claim("B.rate-rewinding", "Rewinding the rate alone (Renda et al. 2020) is as good, to half a point",
-          "(baseline)", ("rate-rewinding", "k-5"), partial(over, "rate-rewinding", "k-5"), "> -0.5",
-          POINTS),
+          "(baseline)", over("rate-rewinding", "k-5"), "> -0.5", POINTS, budget="thorough",
+          null=over("fine-tuning", "k-5")),
 )  # fmt: skip
 
 
 NETWORKS = {"deep": "deep network", "resnet": "ResNet", "lenet": "LeNet-300-100"}
-CONTROLS = {"random": ("random masks", "v"), "reinit": ("fresh weights", "X")}
+CONTROLS = {"random_accuracy": ("random masks", "v"), "reinit_accuracy": ("fresh weights", "X")}
 
 
 def draw_curves(traces: Traces) -> MatplotlibFigure:
     """Accuracy against the share of weights left: the sweep over k, and LeNet."""
-    panels = [[arm for arm in SWEEP if arm in traces]]
-    panels += [lenet] if (lenet := [a for a in ("lenet-k-0", "lenet-k-5") if a in traces]) else []
-    figure, axes = style.figure(1, len(panels), width=2 + 4 * len(panels), height=4, squeeze=False)
-    for ax, arms in zip(axes[0], panels, strict=True):
+    shown = [[arm for arm in arms if arm in traces] for arms in (SWEEP, ("lenet-k-0", "lenet-k-5"))]
+    shown = [arms for arms in shown if arms]
+    figure, axes = pictures.panels(len(shown), width=2 + 4 * len(shown), height=4)
+    for ax, arms in zip(axes, shown, strict=True):
         for colour, arm in zip(style.colours, arms, strict=False):
             left, scores = (100 * traces[arm][n] for n in ("density", "test_accuracy"))
             left, mean = left.mean("seed").values, scores.mean("seed").values
-            label = f"k = {100 * _config(traces, arm)['rewind']:g} % of T"
+            label = f"k = {100 * setting(traces[arm], 'rewind'):g} % of T"
             ax.plot(left, mean, "o-", markersize=4, color=colour, label=label)
             if arm.endswith(("k-0", "k-5")):
                 sd = scores.std("seed", ddof=1).values
@@ -330,11 +304,10 @@ def draw_curves(traces: Traces) -> MatplotlibFigure:
         if "k-5" in arms:
             last = 100 * traces["k-5"].isel(step=-1).mean("seed")
             for name, (label, mark) in CONTROLS.items():
-                ax.plot(last.density, last[f"{name}_accuracy"], mark, color=style.INK, markersize=7,
-                        label=f"{label}, k = 5 %")  # fmt: skip
+                ax.plot(last.density, last[name], mark, color=style.INK, markersize=7, label=f"{label}, k = 5 %")  # fmt: skip
         ticks = [t for t in (100, 64, 41, 26, 17, 11) if t >= 0.95 * left[-1]]
         ax.set(xscale="log", xlabel="weights left in %", ylabel="test accuracy in %",
-               title=NETWORKS[_config(traces, arms[0])["network"]])  # fmt: skip
+               title=NETWORKS[setting(traces[arms[0]], "network")])  # fmt: skip
         ax.set_xticks(ticks, [str(t) for t in ticks])
         ax.minorticks_off()
         ax.invert_xaxis()
@@ -342,85 +315,56 @@ def draw_curves(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-BASELINES = {
-    "rate-rewinding": "rate rewinding", "fine-tuning": "fine-tuning",
-    "warmup": "k = 0, warm-up", "low-rate": "k = 0, low rate", "one-shot": "one-shot, k = 5 %",
-}  # fmt: skip
-
-
-def draw_rewinding(traces: Traces) -> MatplotlibFigure:
-    """The sparsest subnetworks against k, and beside them the baselines."""
-    figure, (left, right) = style.figure(1, 2, width=10, height=4)
-    values, shares = sweep(traces), 100 * np.array(list(SWEEP.values()))
-    left.plot(shares, values, ".", color=style.colours[0], alpha=0.35)
-    left.plot(shares, values.mean(axis=1), "o-", color=style.colours[0], label="tickets")
-    for colour, (name, (label, mark)) in zip(style.colours[1:], CONTROLS.items(), strict=False):
-        found = [100 * float(traces[arm][f"{name}_accuracy"].isel(step=-1).mean()) for arm in SWEEP]
-        left.plot(shares, found, f"{mark}-", color=colour, label=label)
-    dense = np.mean([accuracies(traces, arm, 0) for arm in SWEEP])
-    left.axhline(dense, color=style.INK, linestyle=":", label="dense")
-    _share_axis(left, shares)
-    left.set_ylabel("test accuracy in %")
-    left.legend(fontsize=8)
-    shown = {arm: label for arm, label in BASELINES.items() if arm in traces}
-    names = ["k = 0", "k = 5 %", *shown.values()]
-    for place, arm in enumerate(("k-0", "k-5", *shown)):
-        found, start = accuracies(traces, arm), accuracies(traces, arm, 0)
-        right.plot(found, np.full(len(found), place), ".", color=style.colours[0], alpha=0.35)
-        right.plot(found.mean(), place, "o", color=style.colours[0])
-        right.plot(start.mean(), place, "|", color=style.INK, markersize=14)
-    right.plot([], [], "|", color=style.INK, markersize=10, label="dense network of the same run")
-    right.set_yticks(range(len(names)), names)
-    right.invert_yaxis()
-    right.set(xlabel="test accuracy in %")
-    right.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def draw_stability(traces: Traces) -> MatplotlibFigure:
-    """Both stabilities at the last level against k: distance, over that travelled, and angle."""
-    figure, axes = style.figure(3, 2, width=9, height=8, sharex=True)
-    shares = 100 * np.array(list(SWEEP.values()))
-    titles = {"pruning": "to the dense network", "order": "between two data orders"}
-    for column, (which, title) in zip(axes.T, titles.items(), strict=True):
-        for place, (masks, label) in enumerate((("ticket", "tickets"), ("random", "random masks"))):
-            rows = [
-                instability(traces, f"{which}_distance", masks=masks),
-                instability(traces, f"{which}_distance", masks=masks, relative=True),
-                instability(traces, f"{which}_angle", masks=masks),
-            ]
-            for ax, values in zip(column, rows, strict=True):
-                ax.plot(shares, values, ".", color=style.colours[place], alpha=0.35)
-                ax.plot(shares, values.mean(axis=1), "o-", color=style.colours[place], label=label)
-        column[0].set_title(title)
-        _share_axis(column[2], shares)
-    for ax in axes.flat:
-        ax.set_ylim(0, None)
-    for ax, name in zip(
-        axes[:, 0], ("L2 distance", "distance / travelled", "angle in degrees"), strict=True
-    ):
-        ax.set_ylabel(name)
-    axes[0, 0].legend()
-    return figure
-
-
-def _share_axis(ax: Axes, shares: np.ndarray) -> None:
+def against_k(ax: Axes, traces: Traces, lines: Mapping[str, Measure]) -> None:
+    """Measures of the sweep, by label: means as a line, seeds as dots."""
+    for colour, (label, of) in zip(style.colours, lines.items(), strict=False):
+        rows = np.stack([of(traces[arm]) for arm in SWEEP])
+        ax.plot(SHARES, rows, ".", color=colour, alpha=0.35)
+        ax.plot(SHARES, rows.mean(axis=1), "o-", color=colour, label=label)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(-0.15, 70)
-    ax.set_xticks(shares, [f"{share:g}" for share in shares])
+    ax.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     ax.minorticks_off()
     ax.set_xlabel("k in % of training")
 
 
+def draw_rewinding(traces: Traces) -> MatplotlibFigure:
+    figure, (ax,) = pictures.panels(1, width=6.4, height=4)
+    against_k(ax, traces, {"tickets": sparsest, "random masks": random, "fresh weights": fresh})
+    pictures.horizontal(ax, float(np.mean([dense[arm](traces) for arm in SWEEP])), "dense")
+    ax.set_ylabel("test accuracy in %")
+    pictures.legend_below(figure)
+    return figure
+
+
+MASKS = {"tickets": "ticket", "random masks": "random"}
+DISTANCES: dict[str, Callable[[str, str], Measure]] = {
+    "L2 distance": lambda which, masks: apart(f"{which}_distance", masks),
+    "distance / travelled": lambda which, masks: apart(f"{which}_distance", masks) / apart("travelled", masks),
+    "angle in degrees": lambda which, masks: apart(f"{which}_angle", masks),
+}  # fmt: skip
+
+
+def draw_stability(traces: Traces) -> MatplotlibFigure:
+    """Both stabilities at the last level against k, one a column."""
+    figure, axes = pictures.panels(6, 2, width=9, height=8 / 3)
+    for column, which in enumerate(("pruning", "order")):
+        for ax, (name, of) in zip(axes[column::2], DISTANCES.items(), strict=True):
+            against_k(ax, traces, {label: of(which, masks) for label, masks in MASKS.items()})
+            ax.set(ylim=(0, None), ylabel="" if column else name)
+            if ax not in axes[4:]:
+                ax.set_xlabel("")
+    axes[0].set_title("to the dense network")
+    axes[1].set_title("between two data orders")
+    pictures.legend_below(figure)
+    return figure
+
+
 def draw_layers(traces: Traces) -> MatplotlibFigure:
-    """What is left of each layer after the last round."""
     figure, ax = style.figure(width=7, height=3.6)
     for place, arm in enumerate(("k-0", "k-5")):
         last = traces[arm].layer_density.isel(step=-1).transpose("seed", "layer")
-        names = [
-            str(name).replace("layers", "layer ").strip("]").replace("[", "")
-            for name in last.layer.values
-        ]
+        names = [str(n).replace("layers", "layer ").strip("]").replace("[", "") for n in last.layer.values]  # fmt: skip
         ax.plot(names, 100 * last.values.T, ".", color=style.colours[place], alpha=0.35)
         ax.plot(names, 100 * last.mean("seed").values, "o-", color=style.colours[place],
                 label=f"k = {arm.removeprefix('k-')} %")  # fmt: skip
@@ -428,6 +372,12 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
     ax.tick_params(axis="x", rotation=40)
     ax.legend()
     return figure
+
+
+WAYS = {
+    "k-0": "k = 0", "k-5": "k = 5 %", "rate-rewinding": "rate rewinding", "fine-tuning": "fine-tuning",
+    "warmup": "k = 0, warm-up", "low-rate": "k = 0, low rate", "one-shot": "one-shot, k = 5 %",
+}  # fmt: skip
 
 
 SMOKE = {"steps": 6, "rounds": 1, "depth": 2, "width": 8, "data": "digits", "batch_size": 16}
@@ -466,25 +416,30 @@ study = Study(
     budgets={
         "smoke": Budget(2, (*SWEEP,), SMOKE),
         "quick": Budget(6),
-        "full": Budget(5, None, FULL, {
-            "low-rate": {"rate": 0.03},
-            "lenet-k-0": FULL_LENET, "lenet-k-5": FULL_LENET,
+        "thorough": Budget(6),
+        "full": Budget(6, settings=FULL, arm_settings={
+            "low-rate": {"rate": 0.03}, "lenet-k-0": FULL_LENET, "lenet-k-5": FULL_LENET,
         }),
     },
     claims=CLAIMS,
     figures=(
         Figure("curves", "Test accuracy after each round of pruning, by the step k that weights are "
                "rewound to. Bands (k = 0 and 5 %): one standard deviation over seeds.", draw_curves, tuple(SWEEP)),
-        Figure("rewinding", "Accuracy of the sparsest subnetworks. Left: against k. Right: other ways, "
-               "dots are seeds (not shown: without retraining, which is far below).", draw_rewinding, tuple(SWEEP)),
+        Figure("rewinding", "Accuracy of the sparsest subnetworks by k, of random masks and of fresh weights; "
+               "dots are seeds.", draw_rewinding, tuple(SWEEP)),
+        Figure("ways", "Accuracy of the sparsest subnetworks by how they are made, beside the dense network of the "
+               "same run; dots: seeds, bars: means (not shown: without retraining, which is far below).",
+               pictures.dots({"test accuracy in %": {
+                   label: {"sparsest subnetwork": sparsest[arm], "dense network": dense[arm]}
+                   for arm, label in WAYS.items()}}), ("k-0", "k-5")),
         Figure("stability", "How far apart the weights of the sparsest subnetworks end: L2, over the "
                "distance that they travel from W_k, and as an angle.", draw_stability, tuple(SWEEP)),
         Figure("layers", "What is left of each layer after the last round; dots are seeds.", draw_layers,
                ("k-0", "k-5")),
     ),
     data="MNIST-5k, 14 x 14 (LeNet: 28 x 28)",
-    notes="The paper's networks are ResNet-20 and VGG-19 on CIFAR-10 and three networks on ImageNet. Quick: "
-    "an MLP of ten layers of 40 with batch norm at a learning rate (0.3) at which k = 0 fails. Of the rates "
+    notes="The paper's networks are ResNet-20 and VGG-19 on CIFAR-10 and three networks on ImageNet. Below the full "
+    "budget: an MLP of ten layers of 40 with batch norm at a learning rate (0.3) at which k = 0 fails. Of the rates "
     "0.03, 0.1 and 0.3, tried on other seeds, 0.1 is the best for the dense network; k = 5 % is then better "
     "than k = 0 by -1.3, 0.9 and 4.5 points. The sparsest networks have 17 % of the weights. Momentum starts "
     "at 0 at step k in all runs, the dense one included, as in the authors' code. Full: a ResNet of 8 layers "
