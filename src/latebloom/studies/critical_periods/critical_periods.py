@@ -6,8 +6,7 @@ Kleinman, Achille, Soatto (ICLR 2024, arXiv 2308.12221).
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -25,9 +24,25 @@ from scipy import stats
 
 from latebloom.core.process import Process, log_steps
 from latebloom.data import load
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import (
+    Curve,
+    Effect,
+    Measure,
+    Traces,
+    at,
+    at_least,
+    average,
+    combined,
+    effect,
+    final,
+    highest,
+    lowest,
+    measure,
+    peak,
+    setting,
+    slope,
+)
 from latebloom.methods.critical_periods import (
     Deficit,
     DeficitSweep,
@@ -247,314 +262,216 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 
-def final_dominance(traces: Traces, arm: str) -> np.ndarray:
-    """Of every mode at the end, [seed, mode]."""
-    return traces[arm].dominance.isel(step=-1).values
+S = np.linalg.svd(hierarchy(), compute_uv=False)
+ENDS = {mode: final("dominance", mode=mode) for mode in range(1, len(S) + 1)}
+OTHERS = [ENDS[mode] for mode in ENDS if mode != 2]  # a cannot express mode 2
+least, largest = lowest(ENDS.values()), highest(abs(end) for end in ENDS.values())
+least_other, largest_other = lowest(OTHERS), highest(abs(end) for end in OTHERS)
 
 
-def early(traces: Traces) -> np.ndarray:
-    return final_dominance(traces, "early").min(axis=1)
+def held(mode: int, by: float) -> Measure:
+    """Share of a mode that pathway b holds at the end."""
+    return final("strength", mode=mode, path="b") / by
 
 
-def late(traces: Traces) -> np.ndarray:
-    return np.abs(final_dominance(traces, "late")).max(axis=1)
+relearnt = held(2, np.sqrt(7))
+lack = held(2, S[1]) - highest(held(mode, S[mode - 1]) for mode in ENDS if mode != 2)
 
 
-def undisturbed(traces: Traces) -> np.ndarray:
-    return np.abs(final_dominance(traces, "no-deficit")).max(axis=1)
-
-
-def middle(traces: Traces) -> np.ndarray:
-    return np.abs(final_dominance(traces, "middle")[:, 0])
-
-
-def sometimes(traces: Traces) -> np.ndarray:
-    return final_dominance(traces, "sometimes").min(axis=1)
-
-
-def slope(values: np.ndarray, depths: Sequence[int]) -> np.ndarray:
-    """Least-squares slope of [depth, seed] on depth, for each seed."""
-    return np.polyfit(depths, values, 1)[0]
-
-
-def depth_slope(traces: Traces) -> np.ndarray:
-    rows = [final_dominance(traces, f"short-{d}")[:, 0] for d in SHORT]
-    return slope(np.stack(rows), SHORT)
-
-
-def case_dominance(traces: Traces, arm: str) -> np.ndarray:
+def of_cases(trace: xr.Dataset) -> np.ndarray:
     """Final dominance of a mode's flow, mean over its trajectories, [seed, case]."""
-    final = traces[arm].strength.isel(step=-1).transpose("seed", "case", "trajectory", "path")
-    return np.asarray(dominance(final.values)).mean(axis=2)
+    found = trace.strength.isel(step=-1).transpose("seed", "case", "trajectory", "path")
+    return np.asarray(dominance(found.values)).mean(axis=2)
 
 
-def areas(traces: Traces) -> np.ndarray:
-    """Area under dominance against the log of one plus the window, [depth, seed]."""
-    lengths = np.array(ARMS["windows-2"].lengths)
-    rows = [case_dominance(traces, f"windows-{d}") for d in SHORT]
-    return np.stack([np.trapezoid(row, np.log1p(lengths), axis=1) for row in rows])
+def of_case(case: int) -> Measure:
+    return Measure(f"final dominance in case {case}", lambda trace: of_cases(trace)[:, case])
 
 
-def least_gain(traces: Traces) -> np.ndarray:
-    return np.diff(areas(traces), axis=0).min(axis=0)
+def due(case: int) -> Measure:
+    """Dominance with a deficit minus that without, from the same starts."""
+    return of_case(case) - of_case(2)
 
 
-def portrait_excess(traces: Traces, case: int) -> np.ndarray:
-    """Mean dominance with a deficit minus that without, from the same starts, [depth, seed]."""
-    rows = [case_dominance(traces, f"portrait-{d}") for d in PORTRAITS]
-    return np.stack([row[:, case] - row[:, 2] for row in rows])
+@measure("area under dominance against log(1 + length)")
+def area(trace: xr.Dataset) -> np.ndarray:
+    return np.trapezoid(of_cases(trace), np.log1p(setting(trace, "lengths")), axis=1)
 
 
-def portrait_slope(traces: Traces) -> np.ndarray:
-    return slope(portrait_excess(traces, 0), PORTRAITS)
+def gap(ode: str) -> Curve:
+    """Largest |K - K of the ODE| / s over modes and pathways."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        apart = np.abs(trace.strength - trace[ode]).transpose("seed", "step", "path", "mode")
+        return (apart.values / S).max(axis=(2, 3))
+
+    return Curve(f"distance from {ode} / s", of)
 
 
-def portrait_late(traces: Traces) -> np.ndarray:
-    return np.abs(portrait_excess(traces, 1)).max(axis=0)
+def without_deficit(ode: str) -> Effect:
+    """How far the network is from the ODE of one without a deficit."""
+
+    @effect(f"largest distance from {ode} without a deficit / s", "early", "no-deficit")
+    def of(traces: Traces) -> np.ndarray:
+        return peak(gap(ode))(traces["early"].assign({ode: traces["no-deficit"][ode]}))
+
+    return of
 
 
-def distance(traces: Traces, ode: str, arm: str = "early") -> np.ndarray:
-    """Largest |K - K of the ODE| / s over time, modes and pathways."""
-    trace = traces[arm]
-    s = np.linalg.svd(hierarchy(), compute_uv=False)
-    gap = np.abs(trace.strength - trace[ode]).transpose("seed", "step", "path", "mode")
-    return (gap.values / s).max(axis=(1, 2, 3))
+@measure("mean distance of the singular values from where they start / largest")
+def at_rest(trace: xr.Dataset) -> np.ndarray:
+    found = trace.descent.transpose("seed", "step", "rank").values
+    return (np.abs(found - found[:, :1]).max(axis=2) / found[:, :, 0]).mean(axis=1)
 
 
-def order(traces: Traces) -> np.ndarray:
-    """log2 of how much nearer the flow is at half the learning rate."""
-    return np.log2(distance(traces, "flow") / distance(traces, "flow", "half-rate"))
-
-
-def spectral_distance(traces: Traces) -> np.ndarray:
-    return traces["spectral"].distance.mean("step").values
-
-
-def relearnt(traces: Traces) -> np.ndarray:
-    """Share of the blocked mode that pathway b holds at the end."""
-    final = traces["guillery"].strength.isel(step=-1, mode=1).sel(path="b")
-    return final.values / np.sqrt(7)
-
-
-def others(traces: Traces) -> np.ndarray:
-    return np.delete(final_dominance(traces, "guillery"), 1, axis=1).min(axis=1)
-
-
-def others_ungated(traces: Traces) -> np.ndarray:
-    return np.abs(np.delete(final_dominance(traces, "blocked-only"), 1, axis=1)).max(axis=1)
-
-
-def only_the_lack(traces: Traces, arm: str) -> np.ndarray:
-    """Share of the blocked mode that b holds, minus its largest share of any other."""
-    final = traces[arm].strength.isel(step=-1).sel(path="b").values
-    held = final / np.linalg.svd(hierarchy(), compute_uv=False)
-    return held[:, 1] - np.delete(held, 1, axis=1).max(axis=1)
-
-
-def final_error(traces: Traces, arm: str, removal: int) -> np.ndarray:
+def error(removal: int) -> Measure:
     """Reconstruction error at the end after a deficit of `removal` of the paper's steps."""
-    trace = traces[arm]
-    speedup = json.loads(trace.attrs["config"])["speedup"]
-    return trace.final_error.isel(step=-1).sel(removal=removal // speedup).values
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        return final("final_error", removal=removal // setting(trace, "speedup"))(trace)
+
+    return Measure(f"final error after {removal:,} steps of the first task", of)
 
 
-def harm(traces: Traces, arm: str, removal: int = LONG) -> np.ndarray:
-    """What a deficit of that length adds to the final error."""
-    return final_error(traces, arm, removal) - final_error(traces, arm, 0)
+@measure("rank correlation of the final error with the length of the deficit")
+def longer(trace: xr.Dataset) -> np.ndarray:
+    errors = trace.final_error.isel(step=-1).sel(removal=slice(None, LONG // setting(trace, "speedup")))  # fmt: skip
+    return np.array([stats.spearmanr(errors.removal, row)[0] for row in errors.values])
 
 
-def harm_difference(one: str, other: str, traces: Traces) -> np.ndarray:
-    return harm(traces, one) - harm(traces, other)
-
-
-def beyond_tenth(small: str, large: str, traces: Traces) -> np.ndarray:
-    """Harm in one arm minus a tenth of that in the other."""
-    return harm(traces, small) - 0.1 * harm(traces, large)
-
-
-def late_rise(traces: Traces) -> np.ndarray:
-    """Share of the harm of 100,000 steps that comes after 60,000."""
-    most = harm(traces, "depth-3", 100_000)
-    return (most - harm(traces, "depth-3")) / most
-
-
-def longer(arm: str, traces: Traces) -> np.ndarray:
-    """Rank correlation of the final error with the length of the deficit, up to 60,000 steps."""
-    trace = traces[arm]
-    speedup = json.loads(trace.attrs["config"])["speedup"]
-    errors = trace.final_error.isel(step=-1).sel(removal=slice(None, LONG // speedup))
-    ranked = (stats.spearmanr(errors.removal, row) for row in errors.values)
-    return np.array([rank for rank, _ in ranked])
-
-
-def against_fill(traces: Traces) -> np.ndarray:
-    """Error without a deficit over that of the least-norm solution."""
-    fill = traces["depth-3"].fill_error.isel(step=-1).values
-    return final_error(traces, "depth-3", 0) / fill
-
-
-def still_early(activation: str, traces: Traces) -> np.ndarray:
-    ends = {when: traces[f"{activation}-{when}"].fit_dominance for when in ("early", "late")}
-    return (ends["early"] - np.abs(ends["late"])).isel(step=-1).values
-
-
-def first_over_last(kind: Kind, traces: Traces) -> np.ndarray:
-    """Share of the fit that the first onset costs pathway b beyond what the last one costs."""
-    lost = lasting_harm(traces[f"views-{kind}"], 1, "share")
+@measure("share of the fit that the first onset costs b, minus that of the last")
+def first_over_last(trace: xr.Dataset) -> np.ndarray:
+    lost = lasting_harm(trace, 1, "share")
     return lost[:, 0] - lost[:, -1]
 
 
+def early_less_late(activation: str, of: Measure) -> Effect:
+    return of[f"{activation}-early"] - abs(of[f"{activation}-late"])
+
+
+harm, most = error(LONG) - error(0), error(100_000) - error(0)
+over_fill, fit = error(0) / final("fill_error"), final("fit_dominance")
+halving = peak(gap("flow"))["early"] / peak(gap("flow"))["half-rate"]
+by_length = [area[f"windows-{d}"] for d in SHORT]
 TWO, SHARE, ERROR = "(K_a - K_b) / (K_a + K_b)", "share of s", "mean squared error"
+DEPTH, ALIKE, LATER = (
+    "the effect grows with depth",
+    "nonlinear networks behave alike",
+    "dominance, early - |late|",
+)
+NEGLIGIBLE, NEW, FIT = "negligible effect", "not in the paper", "share of the fit"
 CLAIMS = (
     Claim("C1.early", "An early deficit of b gives every mode to a, for good (smallest dominance)",
-          "the other pathway wins the features permanently", ("early",), early, "> 0.8", TWO),
+          "the other pathway wins the features permanently", least["early"], "> 0.8", TWO, null=least["no-deficit"]),
     Claim("C1.late", "The same deficit after learning changes nothing (largest |dominance|)",
-          "negligible effect", ("late",), late, "< 0.1", TWO),
+          NEGLIGIBLE, largest["late"], "< 0.1", TWO, null=largest["early"]),
     Claim("C1.none", "Without a deficit both pathways hold as much of every mode", "(control)",
-          ("no-deficit",), undisturbed, "< 0.1", TWO),
+          largest["no-deficit"], "< 0.1", TWO, null=largest["early"]),
     Claim("C1.middle", "Nor does it change the strongest mode once that is learnt",
-          "modes learnt before the deficit are safe", ("middle",), middle, "< 0.1", TWO),
+          "modes learnt before the deficit are safe", abs(ENDS[1])["middle"], "< 0.1", TWO, null=abs(ENDS[1])["early"]),
     Claim("C1.sometimes", "Gating nine early steps in ten does the same", "probabilistic gating",
-          ("sometimes",), sometimes, "> 0.8", TWO),
+          least["sometimes"], "> 0.8", TWO, null=least["no-deficit"]),
     Claim("C2.networks", "A short early deficit gives the strongest mode to a the more, the deeper",
-          "the effect grows with depth", tuple(f"short-{d}" for d in SHORT), depth_slope, "> 0",
-          "dominance a layer"),
+          DEPTH, slope(SHORT, [ENDS[1][f"short-{d}"] for d in SHORT]), "> 0", "dominance a layer"),
     Claim("C2.area", "So does one of any length: the area under dominance grows with every depth",
-          "the effect grows with depth", tuple(f"windows-{d}" for d in SHORT), least_gain, "> 0",
-          "least gain in area"),
+          DEPTH, lowest(b - a for a, b in zip(by_length, by_length[1:], strict=False)), "> 0", "least gain in area"),
     Claim("C2.large", "And from large initial weights, depths 2 to 13",
-          "the effect grows with depth", tuple(f"portrait-{d}" for d in PORTRAITS), portrait_slope,
-          "> 0", "dominance a layer"),
+          DEPTH, slope(PORTRAITS, [due(0)[f"portrait-{d}"] for d in PORTRAITS]), "> 0", "dominance a layer"),
     Claim("C2.large-late", "There too a late deficit has next to no effect, at any depth",
-          "negligible effect", tuple(f"portrait-{d}" for d in PORTRAITS), portrait_late, "< 0.1",
-          "change of dominance"),
+          NEGLIGIBLE, highest(abs(due(1))[f"portrait-{d}"] for d in PORTRAITS), "< 0.1", "change of dominance",
+          null=highest(abs(due(0))[f"portrait-{d}"] for d in PORTRAITS)),
     Claim("C3.steps", "Gradient descent follows the ODE, integrated in steps of the learning rate",
-          "the ODE matches the network", ("early",), partial(distance, ode="euler"), "< 0.02", SHARE),
+          "the ODE matches the network", peak(gap("euler"))["early"], "< 0.02", SHARE, null=without_deficit("euler")),
     Claim("C3.flow", "Gradient descent follows the ODE, integrated exactly",
-          "the ODE matches the network", ("early",), partial(distance, ode="flow"), "< 0.02", SHARE),
+          "the ODE matches the network", peak(gap("flow"))["early"], "< 0.02", SHARE, null=without_deficit("flow")),
     Claim("C3.order", "The distance to the exact ODE shrinks in proportion to the learning rate",
-          "(theory: order 1)", ("early", "half-rate"), order, "> 0.8", "order"),
+          "(theory: order 1)", combined("log2", np.log2, halving), "> 0.8", "order", null=0.0),  # as far at any rate
     Claim("C3.product", "Singular values of a product of matrices follow the spectral ODE",
-          "the ODE matches gradient descent", ("spectral",), spectral_distance, "< 0.02",
-          "mean distance / largest"),
+          "the ODE matches gradient descent", average("distance")["spectral"], "< 0.02",
+          "mean distance / largest", null=at_rest["spectral"]),
     Claim("C4.relearns", "If a cannot express a mode, the deprived pathway b learns that mode later",
-          "b learns the critical segment", ("guillery",), relearnt, "> 0.8", SHARE),
-    Claim("C4.others", "While a keeps all other modes", "a wins all other modes", ("guillery",),
-          others, "> 0.8", TWO),
+          "b learns the critical segment", relearnt["guillery"], "> 0.8", SHARE, null=relearnt["early"]),
+    Claim("C4.others", "While a keeps all other modes", "a wins all other modes", least_other["guillery"], "> 0.8",
+          TWO, null=least_other["blocked-only"]),
     Claim("C4.control", "Without the gate both pathways share all other modes", "(control)",
-          ("blocked-only",), others_ungated, "< 0.1", TWO),
+          largest_other["blocked-only"], "< 0.1", TWO, null=largest_other["guillery"]),
     Claim("C5.harm", "Depth 3: 60,000 steps of the wrong task first leave a larger final error",
-          "final error grows with the deficit", ("depth-3",), partial(harm, arm="depth-3"), "> 0",
-          ERROR),
+          "final error grows with the deficit", harm["depth-3"], "> 0", ERROR),
     Claim("C5.depth", "Depth 3 suffers more than depth 2", "deeper networks suffer more",
-          ("depth-3", "depth-2"), partial(harm_difference, "depth-3", "depth-2"), "> 0", ERROR),
+          harm["depth-3"] - harm["depth-2"], "> 0", ERROR),
     Claim("C5.control", "Depth 1 suffers less than a tenth of what depth 3 does", "(control)",
-          ("depth-1", "depth-3"), partial(beyond_tenth, "depth-1", "depth-3"), "< 0", ERROR),
+          harm["depth-1"] - 0.1 * harm["depth-3"], "< 0", ERROR),
     Claim("C5.saturates", "Less than a quarter of the harm of 100,000 steps comes after 60,000",
-          "the error saturates", ("depth-3",), late_rise, "< 0.25", "share of the harm"),
+          "the error saturates", ((most - harm) / most)["depth-3"], "< 0.25", "share of the harm",
+          null=0.4),  # in proportion to the length
     Claim("C5.baseline", "Without a deficit, depth 3 is far ahead of the least-norm solution",
-          "(control)", ("depth-3",), against_fill, "< 0.1", "ratio of errors"),
+          "(control)", over_fill["depth-3"], "< 0.1", "ratio of errors", null=over_fill["depth-1"]),
     Claim("C6.rank", "A first task of rank 15 does more harm than one of rank 2",
-          "the rank of the first task matters", ("rank-15", "rank-2"),
-          partial(harm_difference, "rank-15", "rank-2"), "> 0", ERROR),
+          "the rank of the first task matters", harm["rank-15"] - harm["rank-2"], "> 0", ERROR),
     Claim("C6.observed", "With 1,000 entries observed the harm is larger than with 4,000",
-          "fewer observations, more harm", ("observed-1000", "observed-4000"),
-          partial(harm_difference, "observed-1000", "observed-4000"), "> 0", ERROR),
+          "fewer observations, more harm", harm["observed-1000"] - harm["observed-4000"], "> 0", ERROR),
     Claim("C6.many", "With 4,000 entries it is less than a tenth of that with 2,000",
-          "many observations, no harm", ("observed-4000", "depth-3"),
-          partial(beyond_tenth, "observed-4000", "depth-3"), "< 0", ERROR),
+          "many observations, no harm", harm["observed-4000"] - 0.1 * harm["depth-3"], "< 0", ERROR),
     Claim("C7.harm", "60,000 steps with 1,000 of the 1,500 entries first leave a larger error",
-          "training on less data first does harm", ("subset-depth-3",),
-          partial(harm, arm="subset-depth-3"), "> 0", ERROR),
+          "training on less data first does harm", harm["subset-depth-3"], "> 0", ERROR),
     Claim("C7.longer", "The longer, the larger (up to 60,000 steps)", "harm grows with the deficit",
-          ("subset-depth-3",), partial(longer, "subset-depth-3"), "> 0.5", "Spearman"),
+          longer["subset-depth-3"], "> 0.5", "Spearman", null=longer["subset-depth-1"]),
     Claim("C7.depth", "Depth 3 suffers more from it than depth 2", "deeper networks suffer more",
-          ("subset-depth-3", "subset-depth-2"),
-          partial(harm_difference, "subset-depth-3", "subset-depth-2"), "> 0", ERROR),
-    Claim("C8.relu", "ReLU networks: an early deficit gives the fit to a, a late one does not",
-          "nonlinear networks behave alike", ("relu-early", "relu-late"),
-          partial(still_early, "relu"), "> 0.5", "dominance, early - |late|"),
-    Claim("C8.tanh", "Tanh networks: the same", "nonlinear networks behave alike",
-          ("tanh-early", "tanh-late"), partial(still_early, "tanh"), "> 0.5",
-          "dominance, early - |late|"),
-    Claim("C8.relu-lack", "ReLU: the deprived pathway relearns the blocked mode before all others",
-          "nonlinear networks behave alike", ("relu-guillery",),
-          partial(only_the_lack, arm="relu-guillery"), "> 0.2", SHARE),
-    Claim("C8.tanh-lack", "Tanh: the same", "nonlinear networks behave alike", ("tanh-guillery",),
-          partial(only_the_lack, arm="tanh-guillery"), "> 0.2", SHARE),
+          harm["subset-depth-3"] - harm["subset-depth-2"], "> 0", ERROR),
+    Claim("C8.relu", "ReLU networks: an early deficit gives the fit to a, a late one does not", ALIKE,
+          early_less_late("relu", fit), "> 0.5", LATER, budget="thorough",
+          null=early_less_late("relu", at("fit_dominance", 0))),
+    Claim("C8.tanh", "Tanh networks: the same", ALIKE, early_less_late("tanh", fit), "> 0.5", LATER,
+          budget="thorough", null=early_less_late("tanh", at("fit_dominance", 0))),
+    Claim("C8.relu-lack", "ReLU: the deprived pathway relearns the blocked mode before all others", ALIKE,
+          lack["relu-guillery"], "> 0.2", SHARE, budget="thorough", null=lack["relu-early"]),
+    Claim("C8.tanh-lack", "Tanh: the same", ALIKE, lack["tanh-guillery"], "> 0.2", SHARE, budget="thorough",
+          null=lack["tanh-early"]),
     Claim("C8.views-gate", "Halves of digits: gating b first costs it more of the fit than gating it last",
-          "not in the paper", ("views-gate",), partial(first_over_last, "gate"), "> 0.1",
-          "share of the fit"),
-    Claim("C8.views-remove", "So does closing its eye", "not in the paper", ("views-remove",),
-          partial(first_over_last, "remove"), "> 0.1", "share of the fit"),
-    Claim("C8.views-noise", "So does noise", "not in the paper", ("views-noise",),
-          partial(first_over_last, "noise"), "> 0.1", "share of the fit"),
+          NEW, first_over_last["views-gate"], "> 0.1", FIT, budget="thorough", null=0.0),  # no matter when
+    Claim("C8.views-remove", "So does closing its eye", NEW, first_over_last["views-remove"], "> 0.1", FIT,
+          budget="thorough", null=0.0),
+    Claim("C8.views-noise", "So does noise", NEW, first_over_last["views-noise"], "> 0.1", FIT,
+          budget="thorough", null=0.0),
 )  # fmt: skip
 
 
-SHADE = {"color": "#7F7F7F", "alpha": 0.16, "linewidth": 0}
+GREY = style.colours[6]
+SHADE = {"color": GREY, "alpha": 0.16, "linewidth": 0}
 SHOWN_MODES = (1, 2, 3, 5)  # one of each size
+PATHS = {"a": "-", "b": (0, (4, 2))}
 
 
-def _pathway_curves(ax: Axes, trace: xr.Dataset, title: str, ode: str = "flow") -> None:
-    """Strengths of both pathways in four modes, the ODE as dots, the deficit shaded."""
-    config = json.loads(trace.attrs["config"])
-    ax.axvspan(config["start"], config["start"] + config["length"], **SHADE)
-    one = trace.isel(seed=0)
-    for place, mode in enumerate(SHOWN_MODES):
-        for path, dashes in (("a", "-"), ("b", (0, (4, 2)))):
-            colour, cell = style.colours[place], {"mode": mode, "path": path}
-            label = f"mode {mode}" if path == "a" else None
-            ax.plot(one.step, one.strength.sel(cell), linestyle=dashes, color=colour, label=label)
-            if config["activation"] == "identity":
-                ax.plot(one.step[::3], one[ode].sel(cell)[::3], ".", color=colour, markersize=4,
-                        alpha=0.7)  # fmt: skip
-    ax.set(title=title, xlabel="step")
+def pathways(titles: Mapping[str, str], columns: int = 3, ylabel: str = "pathway singular value K") -> pictures.Picture:  # fmt: skip
+    """Strengths of both pathways in four modes, the ODE as dots, the deficit shaded; arm -> title."""
 
+    def draw(traces: Traces) -> MatplotlibFigure:
+        shown = {arm: title for arm, title in titles.items() if arm in traces}
+        figure, axes = pictures.panels(len(shown), columns, sharey=True, height=2.9)
+        for ax, (arm, title) in zip(axes, shown.items(), strict=True):
+            start, length, act = (
+                setting(traces[arm], n) for n in ("start", "length", "activation")
+            )
+            ax.axvspan(start, start + length, **SHADE)
+            one = traces[arm].isel(seed=0)
+            for colour, mode in zip(style.colours, SHOWN_MODES, strict=False):
+                for path, dashes in PATHS.items():
+                    line, ode = (one[n].sel(mode=mode, path=path) for n in ("strength", "flow"))
+                    label = f"mode {mode}" if path == "a" else None
+                    ax.plot(one.step, line, linestyle=dashes, color=colour, label=label)
+                    if act == "identity":
+                        ax.plot(one.step[::3], ode[::3], ".", color=colour, markersize=4, alpha=0.7)
+            ax.set(title=title, xlabel="step")
+        for path, dashes in PATHS.items():
+            axes[0].plot([], [], linestyle=dashes, color=GREY, label=f"pathway {path}")
+        if any(setting(traces[arm], "activation") == "identity" for arm in shown):
+            axes[0].plot([], [], ".", color=GREY, label="exact ODE")
+        for ax in axes[::columns]:
+            ax.set_ylabel(ylabel)
+        pictures.legend_below(figure)
+        return figure
 
-def draw_windows(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(1, 3, sharey=True)
-    for ax, arm in zip(axes, ("early", "middle", "late"), strict=True):
-        _pathway_curves(ax, traces[arm], f"deficit {arm}")
-    axes[0].set_ylabel("pathway singular value K")
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles += [axes[0].plot([], [], color=style.colours[6], linestyle=d, marker=m)[0]
-                for d, m in (("-", ""), ((0, (4, 2)), ""), ("", "."))]  # fmt: skip
-    labels += ["pathway a", "pathway b", "ODE"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
-    return figure
-
-
-def draw_guillery(traces: Traces) -> MatplotlibFigure:
-    arms = {"guillery": "linear", "relu-guillery": "ReLU", "tanh-guillery": "tanh"}
-    shown = [arm for arm in arms if arm in traces]
-    figure, axes = style.figure(1, len(shown), sharey=True, squeeze=False)
-    for ax, arm in zip(axes[0], shown, strict=True):
-        _pathway_curves(ax, traces[arm], f"{arms[arm]}: a cannot express mode 2")
-    axes[0, 0].set_ylabel("pathway singular value K")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    handles += [axes[0, 0].plot([], [], color=style.colours[6], linestyle=d)[0]
-                for d in ("-", (0, (4, 2)))]  # fmt: skip
-    figure.legend(handles, [*labels, "pathway a", "pathway b"], loc="outside lower center",
-                  ncols=6, frameon=False)  # fmt: skip
-    return figure
-
-
-def draw_nonlinear(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(2, 2, sharex=True, sharey=True, height=5.6)
-    for row, act in zip(axes, ("relu", "tanh"), strict=True):
-        for ax, when in zip(row, ("early", "late"), strict=True):
-            label = {"relu": "ReLU", "tanh": "tanh"}[act]
-            _pathway_curves(ax, traces[f"{act}-{when}"], f"{label}, deficit {when}")
-        row[0].set_ylabel("strength $u^T \\Omega v$")
-    axes[0, 0].set_xlabel("")
-    axes[0, 1].set_xlabel("")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    handles += [axes[0, 0].plot([], [], color=style.colours[6], linestyle=d)[0]
-                for d in ("-", (0, (4, 2)))]  # fmt: skip
-    figure.legend(handles, [*labels, "pathway a", "pathway b"], loc="outside lower center",
-                  ncols=6, frameon=False)  # fmt: skip
-    return figure
+    return draw
 
 
 def draw_portrait(traces: Traces) -> MatplotlibFigure:
@@ -588,80 +505,70 @@ def _flow_lines(ax: Axes, depth: int) -> None:
                   color=style.colours[3], linewidth=0.5, arrowsize=0.6)  # fmt: skip
 
 
+def against(levels: tuple[int, ...], arm: str) -> tuple[tuple[int, ...], list[Effect]]:
+    return levels, [of_case(case)[arm] for case in range(len(levels))]
+
+
+LENGTHS, ONSETS = ARMS["windows-2"].lengths, ARMS["onsets-2"].starts
+deprived = pictures.trend(
+    ("length", {f"depth {d}": against(LENGTHS, f"windows-{d}") for d in SHORT}),
+    ("depth", {
+        "early, large init": (PORTRAITS, [due(0)[f"portrait-{d}"] for d in PORTRAITS]),
+        "late, large init": (PORTRAITS, [due(1)[f"portrait-{d}"] for d in PORTRAITS]),
+        "early, small init": (SHORT, [ENDS[1][f"short-{d}"] for d in SHORT]),
+        "early, tiny init": (SMALL, [of_case(0)[f"small-{d}"] for d in SMALL]),
+    }),
+    ("onset", {f"depth {d}": against(ONSETS, f"onsets-{d}") for d in DEEPER}),
+    own={"length": {"xlabel": "length of an early deficit in steps", "xscale": "symlog", "xticks": LENGTHS,
+                    "xticklabels": LENGTHS},
+         "depth": {"xlabel": "depth"}, "onset": {"xlabel": "onset of an 8-step deficit"}},
+    ylabel="final dominance of a", ylim=(-0.1, 1.05),
+)  # fmt: skip
+
+
 def draw_depth(traces: Traces) -> MatplotlibFigure:
-    """Final dominance against the window's length, depth, and onset."""
-    figure, (left, middle, right) = style.figure(1, 3)
-    for place, depth in enumerate(SHORT):
-        cases = case_dominance(traces, f"windows-{depth}")
-        left.plot(ARMS[f"windows-{depth}"].lengths, cases.mean(axis=0), "o-", markersize=4,
-                  color=style.colours[place], label=f"depth {depth}")  # fmt: skip
-    left.set(xscale="symlog", xlabel="length of an early deficit in steps",
-             ylabel="final dominance of a", ylim=(-0.05, 1.05))  # fmt: skip
-    left.set_xticks([0, 2, 5, 10, 20, 40, 80], ["0", "2", "5", "10", "20", "40", "80"])
-    left.minorticks_off()
-    left.legend()
-    for case, when, colour in ((0, "early", 1), (1, "late", 0)):
-        rows = portrait_excess(traces, case)
-        middle.plot(PORTRAITS, rows, ".", color=style.colours[colour], alpha=0.4)
-        middle.plot(PORTRAITS, rows.mean(axis=1), "-", color=style.colours[colour],
-                    label=f"{when}, large init")  # fmt: skip
-    rows = np.stack([final_dominance(traces, f"short-{d}")[:, 0] for d in SHORT])
-    middle.plot(SHORT, rows.mean(axis=1), "s--", color=style.colours[2], label="early, small init")
-    tiny = [case_dominance(traces, f"small-{d}")[:, 0].mean() for d in SMALL]
-    middle.plot(SMALL, tiny, "^:", color=style.colours[3], label="early, tiny init")
-    middle.set(xlabel="depth", ylabel="dominance due to the deficit", ylim=(-0.1, 1.05))
-    middle.legend(loc="center right")
+    """Final dominance against the window's length, depth, and onset with the end of the critical period."""
+    figure = deprived(traces)
+    figure.axes[0].minorticks_off()
     for depth in DEEPER:
-        arm = f"onsets-{depth}"
-        cases, onsets = case_dominance(traces, arm), ARMS[arm].starts
-        window = critical_window(onsets, cases)
-        colour = style.colours[SHORT.index(depth)]
-        right.plot(onsets, cases.mean(axis=0), "o-", markersize=3, color=colour,
-                   label=f"depth {depth}: half by step {window.closes:.0f}")  # fmt: skip
-        right.axvspan(window.low, window.high, color=colour, alpha=0.25, linewidth=0)
-    right.set(
-        xlabel="onset of an 8-step deficit", ylabel="final dominance of a", ylim=(-0.05, 1.05)
-    )
-    right.legend(loc="upper right")
+        window = critical_window(ONSETS, of_cases(traces[f"onsets-{depth}"]))
+        figure.axes[2].axvspan(window.low, window.high, color=GREY, alpha=0.25, linewidth=0)
+        pictures.vertical(
+            figure.axes[2], window.closes, f"depth {depth}: half by step {window.closes:.0f}"
+        )
     return figure
 
 
-def draw_ode(traces: Traces) -> MatplotlibFigure:
-    """Where descent and the exact ODE differ, and the spectral ODE."""
-    figure, (left, right) = style.figure(1, 2, width=10)
-    s = np.linalg.svd(hierarchy(), compute_uv=False)
-    for place, (arm, label) in enumerate((("early", "rate 0.01"), ("half-rate", "rate 0.005"))):
-        trace = traces[arm].isel(seed=0)
-        time = trace.step * json.loads(trace.attrs["config"])["rate"]
-        for ode, dashes in (("flow", "-"), ("euler", ":")):
-            gap = np.abs(trace.strength - trace[ode]).max("path").transpose("step", "mode").values
-            name = {"flow": "exact ODE", "euler": "Euler steps"}[ode]
-            left.plot(time, np.maximum((gap / s).max(axis=1), 1e-8), dashes,
-                      color=style.colours[place], label=f"{name}, {label}")  # fmt: skip
-    left.axhline(0.02, color=style.colours[6], linewidth=0.8)
-    left.set(yscale="log", xlabel="time (steps × rate)", ylabel="largest |K - K of the ODE| / s",
-             title="two pathways")  # fmt: skip
-    left.set_ylim(1e-11, 1)
-    left.legend(loc="lower right", ncols=2)
+def draw_spectral(traces: Traces) -> MatplotlibFigure:
     one = traces["spectral"].isel(seed=0)
-    right.plot(one.step, one.descent, color=style.colours[0], linewidth=1.5)
-    right.plot(one.step, one.flow, ".", color=style.colours[1], markersize=4)
-    right.plot([], [], color=style.colours[0], label="gradient descent")
-    right.plot([], [], ".", color=style.colours[1], label="spectral ODE")
-    right.axvline(one.step.values[-1] // 2, color=style.colours[6], linestyle=":")
-    right.set(xlabel="step (dotted: the task changes)", ylabel="singular values of the product",
-              title="three factors, rank 8 then 2")  # fmt: skip
-    right.legend()
+    figure, (ax,) = pictures.panels(1, width=6.4)
+    ax.plot(one.step, one.descent, color=style.colours[0], linewidth=1.5)
+    ax.plot(one.step, one.flow, ".", color=style.colours[1], markersize=4)
+    ax.plot([], [], color=style.colours[0], label="gradient descent")
+    ax.plot([], [], ".", color=style.colours[1], label="spectral ODE")
+    pictures.vertical(ax, one.step.values[-1] // 2, "the task changes")
+    ax.set(xlabel="step", ylabel="singular values of the product")
+    pictures.legend_below(figure)
     return figure
 
 
-def _removal_curve(ax: Axes, trace: xr.Dataset, label: str, place: int) -> None:
-    speedup = json.loads(trace.attrs["config"])["speedup"]
-    errors = trace.final_error.isel(step=-1).transpose("seed", "removal")
-    times, colour = errors.removal.values * speedup / 1000, style.colours[place]
-    ax.plot(times, errors.mean("seed"), "o-", markersize=4, color=colour, label=label)
-    ax.fill_between(times, errors.min("seed"), errors.max("seed"), color=colour, alpha=0.15,
-                    linewidth=0)  # fmt: skip
+def in_time(trace: xr.Dataset) -> xr.Dataset:
+    return trace.assign_coords(step=trace.step * setting(trace, "rate"))
+
+
+def by_removal(trace: xr.Dataset) -> xr.Dataset:
+    """Final errors by thousands of the paper's steps of the first task."""
+    errors = trace.final_error.isel(step=-1, drop=True).rename(removal="step")
+    return errors.assign_coords(step=errors.step * setting(trace, "speedup") / 1000).to_dataset()
+
+
+def by_onset(trace: xr.Dataset) -> xr.Dataset:
+    """What is held and done at the end by the onset of the deficit."""
+    last = trace.isel(step=-1, drop=True).drop_sel(onset=-1)
+    b = last.isel(path=1)
+    return xr.Dataset({"share": b.share, "alone": b.alone, "both": last.metric}).rename(
+        onset="step"
+    )
 
 
 COMPLETION_PANELS = (
@@ -684,29 +591,23 @@ COMPLETION_PANELS = (
 )  # fmt: skip
 
 
+DOTS = {"marker": "o", "markersize": 4}
+
+
 def draw_completion(traces: Traces) -> MatplotlibFigure:
-    panels = [(title, {arm: label for arm, label in arms.items() if arm in traces})
-              for title, arms in COMPLETION_PANELS]  # fmt: skip
-    panels = [(title, arms) for title, arms in panels if len(arms) > 1]
-    rows = (len(panels) + 2) // 3
-    figure, axes = style.figure(rows, 3, width=12, height=3.2 * rows, squeeze=False)
-    for ax, (title, arms) in zip(axes.flat, panels, strict=False):
-        for place, (arm, label) in enumerate(arms.items()):
-            _removal_curve(ax, traces[arm], label, place)
-        ax.set(title=title, xlabel="steps of the first task in thousands", ylim=(0, None))
-        ax.legend()
-    for ax in axes[:, 0]:
-        ax.set_ylabel("final reconstruction error")
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    return figure
+    shown = [(title, {arm: label for arm, label in arms.items() if arm in traces}) for title, arms in COMPLETION_PANELS]  # fmt: skip
+    return pictures.curves(
+        "final_error", *((title, arms) for title, arms in shown if len(arms) > 1), as_drawn=by_removal,
+        look={label: DOTS for _, arms in shown for label in arms.values()}, ylim=(0, None),
+        xlabel="steps of the first task in thousands", ylabel="final reconstruction error",
+    )(traces)  # fmt: skip
 
 
 def draw_spectra(traces: Traces) -> MatplotlibFigure:
     """What the product's singular values do before and after the switch."""
     figure, (left, middle, right) = style.figure(1, 3)
     trace = traces["depth-3"]
-    speedup = json.loads(trace.attrs["config"])["speedup"]
+    speedup = setting(trace, "speedup")
     one = trace.isel(seed=0)
     last = int(one.sizes["removal"]) - 1
     for ax, branch, title in ((left, 0, "no deficit"), (middle, last, "after the longest deficit")):
@@ -729,59 +630,47 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_views(traces: Traces) -> MatplotlibFigure:
-    """Sensitivity curves of the two-view network: share of the fit, and accuracies."""
-    figure, axes = style.figure(1, 3)
-    names = {"gate": "gated", "remove": "eye closed", "noise": "noise"}
-    for place, (kind, name) in enumerate(names.items()):
-        trace, colour = traces[f"views-{kind}"], style.colours[place]
-        final = trace.isel(step=-1).drop_sel(onset=-1)
-        b = final.isel(path=1)
-        for ax, values in zip(axes, (b.share, b.alone, final.metric), strict=True):
-            ax.plot(final.onset, values.transpose("onset", "seed"), ".", color=colour, alpha=0.35)
-            ax.plot(final.onset, values.mean("seed"), color=colour, label=name)
-    without = traces["views-gate"].isel(step=-1).sel(onset=-1)
-    b = without.isel(path=1)
-    for ax, value in zip(axes, (b.share, b.alone, without.metric), strict=True):
-        ax.axhline(float(value.mean()), color=style.INK, linestyle=":", label="no deficit")
-        ax.set_xlabel("onset of the deficit in steps")
-    for place, kind in enumerate(names):
-        trace = traces[f"views-{kind}"]
-        window = critical_window(trace.onset.values[1:], lasting_harm(trace, 1, "share"))
-        if window.harmful and np.isfinite(window.closes):
-            axes[0].axvline(window.closes, color=style.colours[place], linestyle="--", linewidth=1)
-    axes[0].set_ylabel("share of the fit held by b")
-    axes[1].set_ylabel("test accuracy of b alone")
-    axes[2].set_ylabel("test accuracy of both")
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles += axes[0].plot([], [], "--", color=style.colours[6], linewidth=1)
-    figure.legend(handles, [*labels, "half of the harm (first panel)"], loc="outside lower center",
-                  ncols=5, frameon=False)  # fmt: skip
-    return figure
-
-
-QUICK_REMOVALS, BASE_REMOVALS = (0, 5000, 20_000, 60_000), (0, 1000, 5000, 20_000, 60_000, 100_000)
-FULL_ONLY = (
-    *(f"init-{name}" for name in SCALES), "observed-1500", "observed-3000", "subset-1250",
-    "subset-1750",
+EYES = {"views-gate": "gated", "views-remove": "eye closed", "views-noise": "noise"}
+onsets = pictures.curves(
+    {"share of the fit held by b": "share", "test accuracy of b alone": "alone", "test accuracy of both": "both"},
+    ("", EYES), as_drawn=by_onset, look=dict.fromkeys(EYES.values(), DOTS), xlabel="onset of the deficit in steps",
 )  # fmt: skip
 
 
-def _quick(nonlinear: bool) -> Budget:
-    """What is linear, or all else: the budget "nonlinear"."""
-    settings: dict[str, dict[str, object]] = {
-        arm: {"removals": QUICK_REMOVALS, "speedup": 40}
-        for arm, config in ARMS.items()
-        if config.experiment == "completion"
-    }
-    for depth in (1, 2, 3):
-        settings[f"depth-{depth}"]["removals"] = BASE_REMOVALS
-    settings["spectral"] = {"size": 40, "n1": 800, "n2": 800, "rate": 0.5, "steps": 5000}
-    apart = ("relu", "tanh", "views")
-    arms = tuple(a for a in ARMS if a not in FULL_ONLY and a.startswith(apart) == nonlinear)
-    return Budget(6, arms, {}, {arm: s for arm, s in settings.items() if arm in arms})
+def draw_views(traces: Traces) -> MatplotlibFigure:
+    """Sensitivity curves of the two-view network: share of the fit, and accuracies."""
+    figure = onsets(traces)
+    without = traces["views-gate"].isel(step=-1).sel(onset=-1)
+    b = without.isel(path=1)
+    for ax, value in zip(figure.axes, (b.share, b.alone, without.metric), strict=True):
+        pictures.horizontal(ax, float(value.mean()), "no deficit")
+    for place, arm in enumerate(EYES):
+        if arm in traces:
+            harmed = lasting_harm(traces[arm], 1, "share")
+            window = critical_window(traces[arm].onset.values[1:], harmed)
+            if window.harmful and np.isfinite(window.closes):
+                figure.axes[0].axvline(
+                    window.closes, color=style.colours[place], linestyle="--", linewidth=1
+                )
+    return figure
 
 
+ODES = {"exact ODE": "flow", "Euler steps": "euler"}
+# The paper's problem at 40 times the step size, for fewer lengths of the first task.
+BASE_REMOVALS = (0, 1000, 5000, 20_000, 60_000, 100_000)
+SETTINGS: dict[str, dict[str, object]] = {
+    arm: {"removals": (0, 5000, 20_000, 60_000), "speedup": 40}
+    for arm, config in ARMS.items() if config.experiment == "completion"
+}  # fmt: skip
+for arm in ("depth-1", "depth-2", "depth-3"):
+    SETTINGS[arm]["removals"] = BASE_REMOVALS
+SETTINGS["spectral"] = {"size": 40, "n1": 800, "n2": 800, "rate": 0.5, "steps": 5000}
+FOR_FIGURES = (
+    *(f"small-{d}" for d in SMALL),
+    *(f"onsets-{d}" for d in DEEPER),
+    "rank-5",
+    "subset-2000",
+)
 SMOKE = {
     "completion": {"size": 12, "n1": 60, "n2": 90, "rank1": 4, "rank2": 2, "speedup": 1000,
                    "rate": 2e-3, "removals": BASE_REMOVALS},
@@ -823,40 +712,48 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": _smoke(),
-        "quick": _quick(nonlinear=False),
-        "nonlinear": _quick(nonlinear=True),
+        "quick": Budget(6, arm_settings=SETTINGS, also=FOR_FIGURES),
+        "thorough": Budget(6, arm_settings=SETTINGS, also=FOR_FIGURES),
         "full": Budget(20),
     },
     claims=CLAIMS,
     figures=(
         Figure("windows", "Strength of both pathways in four modes, with a deficit of pathway b (grey) "
-               "at three times; depth 4, one seed. Dots: the exact ODE.", draw_windows,
-               ("early", "middle", "late")),
+               "at three times; depth 4, one seed.",
+               pathways({arm: f"deficit {arm}" for arm in ("early", "middle", "late")}), ("early", "middle", "late")),
         Figure("guillery", "Pathway a can never express mode 2 and pathway b is gated at first (grey). "
-               "Afterwards b learns what a lacks.", draw_guillery, ("guillery",)),
+               "Afterwards b learns what a lacks.",
+               pathways({arm: f"{name}: a cannot express mode 2" for arm, name in (
+                   ("guillery", "linear"), ("relu-guillery", "ReLU"), ("tanh-guillery", "tanh"))}), ("guillery",)),
         Figure("portrait", "The plane of both strengths in one mode, 100 random starts, large initial "
                "weights. Orange: where they end. Blue line: the task is learnt.", draw_portrait,
                tuple(f"portrait-{d}" for d in PORTRAITS)),
         Figure("depth", "Final dominance of pathway a by length, depth and onset of the deficit. Bands "
                "in the right panel: 95 % interval of the end of the critical period.", draw_depth,
                (*(f"windows-{d}" for d in SHORT), *(f"short-{d}" for d in SHORT),
-                *(f"portrait-{d}" for d in PORTRAITS), *(f"small-{d}" for d in SMALL), *(f"onsets-{d}" for d in DEEPER))),
-        Figure("ode", "Gradient descent against the equations it should follow.", draw_ode,
-               ("early", "half-rate", "spectral")),
+                *(f"portrait-{d}" for d in PORTRAITS), *(f"onsets-{d}" for d in DEEPER))),
+        Figure("ode", "How far gradient descent is from the equations of its modes: largest |K - K of the ODE| / s.",
+               pictures.curves({name: at_least(gap(ode), 1e-8) for name, ode in ODES.items()},
+                               ("", {"early": "rate {rate:g}", "half-rate": "rate {rate:g}"}), as_drawn=in_time,
+                               levels={name: {"0.02": 0.02} for name in ODES}, yscale="log", ylim=(1e-9, 1),
+                               xlabel="time (steps × rate)"), ("early", "half-rate")),
+        Figure("spectral", "Singular values of three factors, rank 8 then 2: gradient descent against the spectral "
+               "ODE; one seed.", draw_spectral, ("spectral",)),
         Figure("completion", "Matrix completion: final error after the first task was learnt for a "
                "while, always with the same number of steps afterwards. Bands span the seeds.",
                draw_completion, ("depth-1", "depth-2", "depth-3", "rank-2", "rank-15")),
         Figure("spectra", "Singular values of the product of three factors, rank 10 then rank 5.",
                draw_spectra, ("depth-3",)),
         Figure("nonlinear", "The same networks with an activation after every layer, depth 3.",
-               draw_nonlinear, ("relu-early", "relu-late", "tanh-early", "tanh-late")),
+               pathways({f"{act}-{when}": f"{name}, deficit {when}" for act, name in (("relu", "ReLU"), ("tanh", "tanh"))
+                         for when in ("early", "late")}, 2, "strength $u^T \\Omega v$"),
+               ("relu-early", "relu-late", "tanh-early", "tanh-late")),
         Figure("views", "A two-pathway network on halves of digits, pathway b deprived for 400 steps. "
-               "Dashed: where the harm has fallen to half.", draw_views,
-               tuple(f"views-{kind}" for kind in KINDS)),
+               "Dashed: where the harm has fallen to half.", draw_views, tuple(EYES)),
     ),
     data="synthetic (hierarchical attributes, low-rank matrices); scikit-learn digits",
     watch="error",
-    notes="Quick: completion runs the paper's problem (100 x 100) with the step size times 40 and all "
+    notes="Below the full budget completion runs the paper's problem (100 x 100) with the step size times 40 and all "
     "numbers of steps divided by 40, which changes final errors by 0.3 % (compared on one seed); fewer "
     "lengths; the spectral ODE on 40 x 40 matrices. The deficit lasts exactly the stated steps (the "
     "published code adds one). C2.networks uses windows of 8 steps, C2.area windows from 0 to 80, since "

