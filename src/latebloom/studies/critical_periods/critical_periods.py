@@ -9,6 +9,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import equinox as eqx
@@ -354,12 +355,9 @@ over_fill, fit = error(0) / final("fill_error"), final("fit_dominance")
 halving = peak(gap("flow"))["early"] / peak(gap("flow"))["half-rate"]
 by_length = [area[f"windows-{d}"] for d in SHORT]
 TWO, SHARE, ERROR = "(K_a - K_b) / (K_a + K_b)", "share of s", "mean squared error"
-DEPTH, ALIKE, LATER = (
-    "the effect grows with depth",
-    "nonlinear networks behave alike",
-    "dominance, early - |late|",
-)
 NEGLIGIBLE, NEW, FIT = "negligible effect", "not in the paper", "share of the fit"
+DEPTH, ALIKE = "the effect grows with depth", "nonlinear networks behave alike"
+LATER = "dominance, early - |late|"
 CLAIMS = (
     Claim("C1.early", "An early deficit of b gives every mode to a, for good (smallest dominance)",
           "the other pathway wins the features permanently", least["early"], "> 0.8", TWO, null=least["no-deficit"]),
@@ -374,7 +372,7 @@ CLAIMS = (
     Claim("C2.networks", "A short early deficit gives the strongest mode to a the more, the deeper",
           DEPTH, slope(SHORT, [ENDS[1][f"short-{d}"] for d in SHORT]), "> 0", "dominance a layer"),
     Claim("C2.area", "So does one of any length: the area under dominance grows with every depth",
-          DEPTH, lowest(b - a for a, b in zip(by_length, by_length[1:], strict=False)), "> 0", "least gain in area"),
+          DEPTH, lowest(b - a for a, b in pairwise(by_length)), "> 0", "least gain in area"),
     Claim("C2.large", "And from large initial weights, depths 2 to 13",
           DEPTH, slope(PORTRAITS, [due(0)[f"portrait-{d}"] for d in PORTRAITS]), "> 0", "dominance a layer"),
     Claim("C2.large-late", "There too a late deficit has next to no effect, at any depth",
@@ -456,11 +454,11 @@ def pathways(titles: Mapping[str, str], columns: int = 3, ylabel: str = "pathway
             one = traces[arm].isel(seed=0)
             for colour, mode in zip(style.colours, SHOWN_MODES, strict=False):
                 for path, dashes in PATHS.items():
-                    line, ode = (one[n].sel(mode=mode, path=path) for n in ("strength", "flow"))
-                    label = f"mode {mode}" if path == "a" else None
-                    ax.plot(one.step, line, linestyle=dashes, color=colour, label=label)
+                    cell = one.sel(mode=mode, path=path)
+                    ax.plot(one.step, cell.strength, linestyle=dashes, color=colour,
+                            label=f"mode {mode}" if path == "a" else None)  # fmt: skip
                     if act == "identity":
-                        ax.plot(one.step[::3], ode[::3], ".", color=colour, markersize=4, alpha=0.7)
+                        ax.plot(one.step[::3], cell.flow[::3], ".", color=colour, markersize=4)
             ax.set(title=title, xlabel="step")
         for path, dashes in PATHS.items():
             axes[0].plot([], [], linestyle=dashes, color=GREY, label=f"pathway {path}")
@@ -520,7 +518,7 @@ deprived = pictures.trend(
     }),
     ("onset", {f"depth {d}": against(ONSETS, f"onsets-{d}") for d in DEEPER}),
     own={"length": {"xlabel": "length of an early deficit in steps", "xscale": "symlog", "xticks": LENGTHS,
-                    "xticklabels": LENGTHS},
+                    "xticklabels": LENGTHS, "xlim": (-0.5, 100)},
          "depth": {"xlabel": "depth"}, "onset": {"xlabel": "onset of an 8-step deficit"}},
     ylabel="final dominance of a", ylim=(-0.1, 1.05),
 )  # fmt: skip
@@ -533,9 +531,8 @@ def draw_depth(traces: Traces) -> MatplotlibFigure:
     for depth in DEEPER:
         window = critical_window(ONSETS, of_cases(traces[f"onsets-{depth}"]))
         figure.axes[2].axvspan(window.low, window.high, color=GREY, alpha=0.25, linewidth=0)
-        pictures.vertical(
-            figure.axes[2], window.closes, f"depth {depth}: half by step {window.closes:.0f}"
-        )
+        note = f"depth {depth}: half by {window.closes:.0f}"
+        pictures.vertical(figure.axes[2], window.closes, note)
     return figure
 
 
@@ -566,9 +563,8 @@ def by_onset(trace: xr.Dataset) -> xr.Dataset:
     """What is held and done at the end by the onset of the deficit."""
     last = trace.isel(step=-1, drop=True).drop_sel(onset=-1)
     b = last.isel(path=1)
-    return xr.Dataset({"share": b.share, "alone": b.alone, "both": last.metric}).rename(
-        onset="step"
-    )
+    found = xr.Dataset({"share": b.share, "alone": b.alone, "both": last.metric})
+    return found.rename(onset="step")
 
 
 COMPLETION_PANELS = (
@@ -608,20 +604,18 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
     figure, (left, middle, right) = style.figure(1, 3)
     trace = traces["depth-3"]
     speedup = setting(trace, "speedup")
-    one = trace.isel(seed=0)
-    last = int(one.sizes["removal"]) - 1
+    one, last = trace.isel(seed=0), trace.sizes["removal"] - 1
     for ax, branch, title in ((left, 0, "no deficit"), (middle, last, "after the longest deficit")):
         own = (one.branch == branch) | ((one.branch == -1) & (branch > 0))
-        rows = one.isel(step=np.flatnonzero(own.values))
-        rows = rows.sortby("age")
+        rows = one.isel(step=np.flatnonzero(own.values)).sortby("age")
         ax.plot(rows.age * speedup / 1000, rows.spectrum, color=style.colours[0], linewidth=1.2)
         if branch:
             ax.axvspan(0, one.removal.values[-1] * speedup / 1000, **SHADE)
         ax.set(title=title, xlabel="thousand steps", ylabel="singular values of the product")
     for place, index in enumerate((0, -2, -1)):
         steps = int(one.removal.values[index]) * speedup
-        final = trace.final_spectrum.isel(step=-1, removal=index).transpose("seed", "rank")
-        right.plot(final["rank"], final.mean("seed"), "o-", markersize=4, color=style.colours[place],
+        ends = trace.final_spectrum.isel(step=-1, removal=index).transpose("seed", "rank")
+        right.plot(ends["rank"], ends.mean("seed"), "o-", markersize=4, color=style.colours[place],
                    label=f"{steps:,} steps of task 1")  # fmt: skip
     right.axvline(5.5, ymin=0.4, color=style.colours[6], linestyle=":")
     right.set(title="at the end (dotted: true rank)", xlabel="rank", ylabel="singular value",
@@ -649,13 +643,11 @@ def draw_views(traces: Traces) -> MatplotlibFigure:
             harmed = lasting_harm(traces[arm], 1, "share")
             window = critical_window(traces[arm].onset.values[1:], harmed)
             if window.harmful and np.isfinite(window.closes):
-                figure.axes[0].axvline(
-                    window.closes, color=style.colours[place], linestyle="--", linewidth=1
-                )
+                figure.axes[0].axvline(window.closes, color=style.colours[place], linestyle="--")
     return figure
 
 
-ODES = {"exact ODE": "flow", "Euler steps": "euler"}
+ODES = {"distance from the exact ODE": "flow", "from Euler steps": "euler"}
 # The paper's problem at 40 times the step size, for fewer lengths of the first task.
 BASE_REMOVALS = (0, 1000, 5000, 20_000, 60_000, 100_000)
 SETTINGS: dict[str, dict[str, object]] = {
@@ -665,12 +657,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 for arm in ("depth-1", "depth-2", "depth-3"):
     SETTINGS[arm]["removals"] = BASE_REMOVALS
 SETTINGS["spectral"] = {"size": 40, "n1": 800, "n2": 800, "rate": 0.5, "steps": 5000}
-FOR_FIGURES = (
-    *(f"small-{d}" for d in SMALL),
-    *(f"onsets-{d}" for d in DEEPER),
-    "rank-5",
-    "subset-2000",
-)
+FOR_FIGURES = (*(a for a in ARMS if a.startswith(("small", "onsets"))), "rank-5", "subset-2000")
 SMOKE = {
     "completion": {"size": 12, "n1": 60, "n2": 90, "rank1": 4, "rank2": 2, "speedup": 1000,
                    "rate": 2e-3, "removals": BASE_REMOVALS},
