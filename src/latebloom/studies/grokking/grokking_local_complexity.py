@@ -315,13 +315,12 @@ def complexity(points: str) -> Curve:
     return Curve(f"LC at {points} points", of)
 
 
+ATTACKS = {"epsilon": slice(0.099, 0.201)}
+
+
 def under_attack(name: str) -> Curve:
     """Mean over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
-    return Curve(f"{name} at 0.1 to 0.2", lambda trace: attacked(trace[name]).mean("epsilon", skipna=False))  # fmt: skip
-
-
-def attacked(accuracy: xr.DataArray) -> xr.DataArray:
-    return accuracy.sel(epsilon=slice(0.099, 0.201))
+    return Curve(f"{name} at 0.1 to 0.2", lambda trace: trace[name].sel(ATTACKS).mean("epsilon", skipna=False))  # fmt: skip
 
 
 def phases(trace: xr.Dataset, points: str = "train") -> list[Phases | None]:
@@ -363,7 +362,7 @@ def robustness_delay(trace: xr.Dataset) -> np.ndarray:
     return np.array([
         np.mean([np.log10(first_step_reaching(steps, one)) for one in seed.values.T])
         - np.log10(first_step_reaching(steps, clean))
-        for seed, clean in zip(attacked(trace.robust_accuracy), trace.test_accuracy.values, strict=True)
+        for seed, clean in zip(trace.robust_accuracy.sel(ATTACKS), trace.test_accuracy.values, strict=True)
     ])  # fmt: skip
 
 
@@ -489,14 +488,12 @@ def draw_dynamics(traces: Traces) -> MatplotlibFigure:
         style.band(right, trace, "test_accuracy", label="clean", colour=style.INK, linestyle="--")
         for i, epsilon in enumerate(trace.epsilon.values):
             robust = trace.robust_accuracy.sel(epsilon=epsilon).mean("seed")
-            right.plot(
-                trace.step, robust, ":", color=str(0.25 + 0.15 * i), label=f"PGD, ε = {epsilon:g}"
-            )
+            right.plot(trace.step, robust, ":", color=str(0.25 + 0.15 * i), label=f"PGD, ε = {epsilon:g}")  # fmt: skip
         style.log_steps_axis(ax)
         ax.set(ylabel="local complexity (units)", ylim=(0, None), title=f"radius {radius:g}")
         right.set(ylabel="test accuracy", ylim=(0, 1))
     pictures.legend_below(figure)
-    return figure  # fmt: skip
+    return figure
 
 
 def draw_layers(traces: Traces) -> MatplotlibFigure:
@@ -577,6 +574,9 @@ def relative(trace: xr.Dataset) -> xr.DataArray:
     return seen / seen.isel(step=0)
 
 
+GROUPS = {"width and depth": ("narrow", "wide", "shallow", "deep"), "data": ("less-data", "more-data", "random-labels"),
+          "training": ("gelu", "no-decay", "strong-decay", "batch-norm", "large-init", "still")}  # fmt: skip
+SWEEPS = tuple((title, {arm: arm for arm in ("relu", *arms)}) for title, arms in GROUPS.items())
 FIGURES = (
     Figure("dynamics", "Local complexity (left axis) and accuracies (right axis) while training goes on, mean and range "
            "over seeds: the paper's Fig. 1.", draw_dynamics, ("relu", "still")),
@@ -590,10 +590,11 @@ FIGURES = (
            ("relu", "still")),
     Figure("regions", "Exact regions near the data and near the boundary, within a twentieth of the picture's side, in "
            "seed 0.", draw_regions, ("relu", "still")),
-    Figure("sweeps", "Local complexity and robust accuracy in all arms.",
-           pictures.curves({"LC at training points / its first value": relative,
-                            "robust accuracy, ε from 0.1 to 0.2": under_attack("robust_accuracy")},
-                           ("", {arm: arm for arm in ARMS}), log_steps=True, ylim=(0, None))),
+    Figure("sweeps", "Local complexity at training points over its first value, in all arms.",
+           pictures.curves(relative, *SWEEPS, log_steps=True, ylim=(0, None), ylabel="LC at training points / at first")),
+    Figure("robustness", "Robust accuracy in all arms.",
+           pictures.curves(under_attack("robust_accuracy"), *SWEEPS, log_steps=True, ylim=(0, None),
+                           ylabel="robust accuracy, ε from 0.1 to 0.2")),
 )  # fmt: skip
 
 SWEEP = {"points": 64, "per_decade": 4, "radii": (0.5,), "epsilons": (0.1, 0.15, 0.2),
