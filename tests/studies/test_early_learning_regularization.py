@@ -1,4 +1,4 @@
-"""The study at smoke, and its checks on traces worked by hand."""
+"""What the arms are made of, and the effects on traces worked by hand."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.lab import style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
 from latebloom.methods.noisy_labels import CoTeaching, EarlyLearningPlus
 from latebloom.studies.noisy_labels import early_learning_regularization as module
 from latebloom.studies.noisy_labels.early_learning_regularization import ARMS, CLAIMS, PARTS, study
+
+EFFECT = {claim.id: claim.effect for claim in CLAIMS}
+NULL = {claim.id: claim.null for claim in CLAIMS}
 
 
 def seen(**values):
@@ -29,18 +29,18 @@ def ends(**accuracies):
 def test_last_and_best_validated_epoch():
     a = seen(test_accuracy=[0.1, 0.8, 0.9, 0.5], valid_accuracy=[0.1, 0.6, 0.4, 0.2])
     b = seen(test_accuracy=[0.1, 0.7, 0.6, 0.6], valid_accuracy=[0.1, 0.2, 0.3, 0.3])
-    traces = {"a": a, "b": b, "mild-ce": a}
-    assert module.gain("a", "b", traces) == pytest.approx(-0.1)
+    traces = {"sym-elr": a, "sym-cross-entropy": b, "mild-ce": a}
+    assert EFFECT["C1.sym"](traces) == pytest.approx(-0.1)
     # never the best test accuracy (0.9): the epoch that noisy validation labels choose, first of equals
-    assert module.chosen(traces, "a") == pytest.approx(0.8)
-    assert module.chosen_gain("a", "b", traces) == pytest.approx(0.2)
-    assert module.falls(traces) == pytest.approx(0.3)
+    assert module.chosen(a) == pytest.approx(0.8)
+    assert EFFECT["C1.sym-chosen"](traces) == pytest.approx(0.2)
+    assert EFFECT["C2.falls"](traces) == pytest.approx(0.3)
 
 
 def test_rivals_are_the_best_in_the_mean():
     names = {f"sym-{m}": 0.5 + 0.01 * i for i, m in enumerate(module.RIVALS)}
     traces = ends(**names, **{"sym-elr": 0.9, "sym-forward": 0.99})
-    assert module.over_rivals("sym", traces) == pytest.approx(0.9 - 0.54)
+    assert EFFECT["C1.sym-rivals"](traces) == pytest.approx(0.9 - 0.54)
 
 
 def test_memorisation_effects():
@@ -52,10 +52,10 @@ def test_memorisation_effects():
     traces = {arm: trace for arm in (*module.PLAIN, "kl")}
     traces["asym-cross-entropy"] = trace.assign(train_accuracy=0 * trace.train_accuracy + 0.94)
     traces["sym-elr"] = trace.assign(wrong_memorised=0 * trace.wrong_memorised + 0.1)
-    assert module.early_peak(traces) == pytest.approx(0.7)
-    assert module.memorised("mild-ce", traces) == pytest.approx(0.8)
-    assert module.memorises(traces) == pytest.approx(0.94)
-    assert module.more_memorised(traces) == pytest.approx(0.7)
+    assert EFFECT["C2.early"](traces) == pytest.approx(0.7)
+    assert EFFECT["C2.ce"](traces) == pytest.approx(0.8)
+    assert EFFECT["C0"](traces) == pytest.approx(0.94)
+    assert EFFECT["C5.kl"](traces) == pytest.approx(0.7)
 
 
 def test_main_effects_of_the_parts():
@@ -63,8 +63,8 @@ def test_main_effects_of_the_parts():
         a: 0.5 + 0.1 * ("w" in a[5:]) + 0.2 * ("m" in a[5:]) - 0.05 * ("t" in a[5:]) for a in PARTS
     }
     traces = ends(**accuracy)
-    for part, wanted in (("w", 0.1), ("m", 0.2), ("t", -0.05)):
-        assert module.part_effect(part, traces) == pytest.approx(wanted)
+    for id, part, wanted in (("average", "w", 0.1), ("mixup", "m", 0.2), ("twins", "t", -0.05)):
+        assert EFFECT[f"C4.{id}"](traces) == pytest.approx(wanted)
         assert sum(part in arm[5:] for arm in PARTS) == 4
     configs = {arm: study.process(ARMS[arm]) for arm in ("plus-", "plus-wmt", "plus-mt")}
     assert all(isinstance(p, EarlyLearningPlus) for p in configs.values())
@@ -79,8 +79,9 @@ def test_main_effects_of_the_parts():
 def test_beta_and_lambda():
     arms = dict(zip(module.BETAS.values(), (0.3, 0.7, 0.8, 0.75, 0.6), strict=True))
     traces = ends(**arms)
-    assert module.collapse(traces) == pytest.approx(0.5)
-    assert module.spread(list(arms)[1:], traces) == pytest.approx(0.2)
+    assert EFFECT["C5.beta-0"](traces) == pytest.approx(0.5)
+    assert NULL["C5.beta-0"](traces) == pytest.approx(0.1)  # the least averaging
+    assert EFFECT["C5.beta"](traces) == pytest.approx(0.2)
 
 
 def test_linear_effects():
@@ -96,18 +97,26 @@ def test_linear_effects():
         clean_residual=[[1.0, 0.9, 0.7, 0.1], [1.0, 0.5, 0.4, 0.3]],
         wrong_accuracy=[[0.5, 0.8, 0.95, 0.1], [0.4, 0.6, 0.9, 0.0]],
     )
-    traces = {"linear-slow": trace}
-    np.testing.assert_allclose(module.least_correlation(traces), [0.5, np.nan])
-    np.testing.assert_allclose(
-        module.residual_change("clean_residual", traces), [-0.3, np.nan], atol=1e-7
+    traces = {"linear-slow": trace, "linear-ce": trace}
+    np.testing.assert_allclose(EFFECT["C6.correlation"](traces), [0.5, np.nan])
+    np.testing.assert_allclose(EFFECT["C6.clean"](traces), [-0.3, np.nan], atol=1e-7)
+    np.testing.assert_allclose(EFFECT["C6.peak"](traces), [0.95, 0.9])
+    np.testing.assert_allclose(EFFECT["C6.end"](traces), [0.1, 0.0])
+    never = problem(alignment=[[0.0] * 4], correlation=[[0.9] * 4], clean_residual=[[1.0] * 4])
+    assert np.isnan(EFFECT["C6.clean"]({"linear-slow": never})).all()
+
+
+def test_problems_of_all_seeds_stand_side_by_side():
+    values = np.arange(12.0).reshape(2, 2, 3)  # [seed, step, problem]
+    drawn = module.side_by_side(xr.Dataset({"pull": (("seed", "step", "problem"), values)}))
+    np.testing.assert_array_equal(
+        drawn.pull.values, [[0, 3], [1, 4], [2, 5], [6, 9], [7, 10], [8, 11]]
     )
-    np.testing.assert_allclose(module.wrong_peak("linear-slow", traces), [0.95, 0.9])
-    np.testing.assert_allclose(module.wrong_at_the_end("linear-slow", traces), [0.1, 0.0])
 
 
 def test_budgets_and_settings():
-    quick = study.configs("quick") | study.configs("parts")
-    assert {arm for claim in CLAIMS for arm in claim.arms} <= set(quick)
+    assert {c.id[:2] for c in CLAIMS if c.budget == "thorough"} == {"C4", "C5"}
+    assert study.configs("thorough") == ARMS
     assert set(study.configs("full")) == set(ARMS)
     for arm, config in study.configs("full").items():
         assert config.rate_of_step == (
@@ -124,14 +133,3 @@ def test_budgets_and_settings():
     )
     cnn = replace(ARMS["sym-elr"], network="cnn", limit=200)
     assert study.process(cnn).data.x_train.shape == (180, 8, 8, 1)
-
-
-def test_study_turns_at_smoke(store_folder):
-    done = run(study, "smoke", store=Store(store_folder))
-    assert {v.claim for v in done.verdicts} == {c.id for c in CLAIMS}
-    for arm, found in done.traces.items():
-        assert (found.diverged_at == -1).all(), arm
-    drawn = [f for f in study.figures if all(arm in done.traces for arm in f.arms)]
-    assert {f.name for f in drawn} == {"memorisation", "linear"}
-    for figure in drawn:
-        assert len(style.png(figure.draw(done.traces))) > 10_000
