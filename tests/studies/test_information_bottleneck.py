@@ -1,5 +1,6 @@
-"""The study at smoke, and its checks on traces worked by hand."""
+"""What the arms are run with, and the study's effects on traces worked by hand."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +9,14 @@ import xarray as xr
 
 from latebloom import unfold
 from latebloom.data import load
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
 from latebloom.studies.information import information_bottleneck as module
-from latebloom.studies.information.information_bottleneck import BY_SIZE, CLUSTERS, study
+from latebloom.studies.information.information_bottleneck import BY_SIZE, CLAIMS, CLUSTERS, study
 
+BY_ID = {claim.id: claim for claim in CLAIMS}
 MODEL = ("seed", "step", "instance", "member")
 
 
-def setting(gap, weights, given, plain=None, size=100.0, accuracy=1.0, loss=None):
+def setting(gap, weights, given, plain=None, size=100.0, accuracy=1.0, loss=None, examples=None):
     """One seed, three instances of one member."""
     gap = np.reshape(np.asarray(gap, float), (1, 1, 3, 1))
     given = np.reshape(np.asarray(given, float), (1, 1, 3, 1, 1))
@@ -34,7 +34,7 @@ def setting(gap, weights, given, plain=None, size=100.0, accuracy=1.0, loss=None
         variables[f"given_class_{how}"] = ((*MODEL, "layer"), given)
     for how in ("jensen", "published"):
         variables[f"weights_{how}"] = (("seed", "step", "member", "depth"), per_depth)
-    return xr.Dataset(variables)
+    return xr.Dataset(variables, attrs={"config": json.dumps({"examples": examples})})
 
 
 @pytest.fixture
@@ -49,23 +49,24 @@ def clusters():
 
 
 def test_combined_measure_beats_its_parts(clusters):
-    table = module.models(clusters, list(CLUSTERS), 0)
+    table = module.models(clusters, "clusters", 0)
     assert len(table) == 12 and table.setting.nunique() == 4
     np.testing.assert_allclose(table[module.COMBINED], table.gap)
     # of 66 pairs 12 are tied in I(S; θ): tau-b = 54 / sqrt(54 * 66)
     best = 54 / np.sqrt(54 * 66)
-    assert module.over_best(clusters) == pytest.approx(1 - best)
-    low = module.over_best_by_settings(clusters)[0]
+    assert BY_ID["C1"].effect(clusters) == pytest.approx(1 - best)
+    low = BY_ID["C1.settings"].effect(clusters)[0]
     assert 0 <= low <= 1 - best
-    assert np.isnan(module.over_sizes(clusters)) or module.over_sizes(clusters) > 0
-    assert module.within_best(clusters) == pytest.approx(0)
-    assert module.partial_tau(clusters) == pytest.approx(1)
+    assert np.isnan(BY_ID["C1.sizes"].effect(clusters))  # all sizes and norms are equal here
+    assert BY_ID["C1.within"].effect(clusters) == pytest.approx(0)
+    assert BY_ID["C1.partial"].effect(clusters) == pytest.approx(1)
+    assert np.isnan(BY_ID["C1.partial"].null(clusters))
 
 
 def test_models_that_did_not_learn_are_left_out(clusters):
     name = next(iter(clusters))
     clusters[name] = setting([5, 5, 5], 1e9, [1, 1, 1], accuracy=0.85)
-    assert len(module.models(clusters, list(CLUSTERS), 0)) == 9
+    assert len(module.models(clusters, "clusters", 0)) == 9
 
 
 def test_conditioning_and_control():
@@ -75,8 +76,8 @@ def test_conditioning_and_control():
         plain: setting([1, 2, 3], 1.0, [1, 2, 3], plain=[3, 2, 1]),
         dual: setting([0.5, 1.5, 2.5], 1.0, [0, 1, 2.5], plain=[4, 3, 2]),
     }
-    assert module.conditional_gain("mc", traces)[0] > 1
-    assert module.control(traces) == pytest.approx(-0.5)
+    assert BY_ID["C3.mc"].effect(traces)[0] > 1
+    assert BY_ID["C4"].effect(traces) == pytest.approx(-0.5)
 
 
 def test_profiles_of_layers():
@@ -87,8 +88,8 @@ def test_profiles_of_layers():
         "weights_jensen": (("seed", "step", "member", "depth"), weights),
     })  # fmt: skip
     traces = {next(iter(module.LAYERS)): trace}
-    np.testing.assert_array_equal(module.layer_slope("given_class_bins", traces), [-1])
-    np.testing.assert_array_equal(module.layer_slope("weights_jensen", traces), [1])
+    np.testing.assert_array_equal(BY_ID["C2.bins"].effect(traces), [-1])
+    np.testing.assert_array_equal(BY_ID["C2.weights"].effect(traces), [1])
     np.testing.assert_array_equal(module.interior(traces), [1])  # 4, 3, 5.5, 6
 
 
@@ -96,18 +97,27 @@ def test_exponent_of_the_gap():
     traces = {}
     for n in module.SIZES:
         gap = 0.3 * ((2.0 + 5.0) / n) ** 0.5
-        traces[f"examples-{n}"] = setting([gap] * 3, 5.0, [2.0] * 3)
-    assert module.exponent(traces) == pytest.approx(0.5)
-    assert module.exponent_off(traces, weights=False) == pytest.approx(0, abs=1e-9)
-    traces["examples-25"] = setting([-1] * 3, 5.0, [2.0] * 3)
-    assert module.exponent(traces) == pytest.approx(0.5)
+        traces[f"examples-{n}"] = setting([gap] * 3, 5.0, [2.0] * 3, examples=n)
+    off = BY_ID["C5"]
+    assert off.effect(traces) == pytest.approx(0, abs=1e-9)
+    assert BY_ID["C5.encoder"].effect(traces) == pytest.approx(0, abs=1e-9)
+    # with as much information at any size, n alone says as much
+    assert off.null(traces) == pytest.approx(0, abs=1e-9)
+    traces["examples-25"] = setting([-1] * 3, 5.0, [2.0] * 3, examples=25)
+    assert off.effect(traces) == pytest.approx(0, abs=1e-9)
+    for n in (50, 100):
+        traces[f"examples-{n}"] = setting([-1] * 3, 5.0, [2.0] * 3, examples=n)
+    assert np.isnan(off.effect(traces))
 
 
 def test_budgets():
-    names = ("quick", "layers", "sizes", "digits", "clothes")
-    short = [arm for name in names for arm in study.budget(name).arms]
-    assert {arm for claim in study.claims for arm in claim.arms} <= set(short)
-    full = study.configs("full")
+    quick, thorough, full = (study.configs(name) for name in ("quick", "thorough", "full"))
+    assert {arm.split("-")[0] for arm in quick} == {"clusters", "halves"} and len(quick) == 18
+    assert len(thorough) == 18 + 6 + 5 + 2 * 16 and all(thorough[a] == c for a, c in quick.items())
+    assert {c.members for c in thorough.values()} == {2}
+    # what claims name is the narrow part of a grid; they read all of it where it was run
+    whole = {**dict.fromkeys(CLUSTERS, setting([1, 2, 3], 1.0, [1, 2, 3]))}
+    assert len(module.models(whole, "clusters", 0)) == 3 * len(CLUSTERS) > 3 * len(BY_ID["C1"].arms)
     grid = [c for arm, c in full.items() if arm in CLUSTERS]
     assert len(grid) * grid[0].instances * grid[0].members == 216
     assert sum(c.network == "deterministic" for c in full.values()) * 9 == 162
@@ -131,12 +141,14 @@ def test_digits_train_on_means_over_pixels_and_are_told_apart():
     assert (trace.test_accuracy > 0.5).all() and (trace.information_mc <= np.log2(100) + 1e-3).all()
 
 
-def test_study_turns_at_smoke(store_folder):
-    done = run(study, "smoke", store=Store(store_folder))
-    assert {v.claim for v in done.verdicts} == {c.id for c in study.claims}
-    for trace in done.traces.values():
-        assert (trace.diverged_at == -1).all()
+def test_networks_of_a_small_run_pass_the_gate_and_share_weights_information():
+    names = list(CLUSTERS)[:2]
+    plain, dual = (
+        unfold(study.process(c), seeds=2, at=study.schedule(c), progress=False)
+        for c in study.configs("smoke", tuple(names)).values()
+    )
+    for trace in (plain, dual):
+        assert (trace.train_accuracy > module.GATE).any()
         assert (trace.weights_jensen.diff("depth") > 0).all()
         assert (trace.weights_kl <= 1 + 1e-5).all()  # two instances
-    plain, dual = (done.traces[name] for name in list(CLUSTERS)[:2])
     assert (plain.multiplier == 0).all() and (dual.multiplier != 0).all()

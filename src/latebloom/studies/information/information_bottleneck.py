@@ -5,7 +5,7 @@ Kawaguchi, Deng, Ji, Huang (ICML 2023, arXiv 2305.18887).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -13,14 +13,14 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom import data
 from latebloom.core.process import Process
-from latebloom.lab import Budget, Figure, Paper, Study, style
-from latebloom.lab import legacy_claim as Claim
-from latebloom.lab.study import Traces
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import Effect, Measure, Traces, effect, setting
 from latebloom.methods.information import (
     DeterministicMLP,
     InformationTraining,
@@ -153,6 +153,18 @@ PICTURES = {
 DIGITS, CLOTHES = PICTURES.values()
 ARMS: dict[str, Config] = CLUSTERS | HALVES | LAYERS | BY_SIZE | DIGITS | CLOTHES
 
+
+def ran(grid: str, traces: Traces) -> list[str]:
+    """The settings of a grid that were run, by the beginning of their names."""
+    return [arm for arm in ARMS if arm.startswith(grid) and arm in traces]
+
+
+def always(grid: str) -> tuple[str, ...]:
+    """The narrow settings of a grid, which every budget runs: claims name these, and read all that were run."""
+    most = 128 if grid == "layers" else 64
+    return tuple(arm for arm, c in ARMS.items() if arm.startswith(grid) and c.width <= most)
+
+
 PARTS = {
     "I(X;Z), mc": "information_mc", "I(X;Z), jensen": "information_jensen",
     "I(X;Z|Y), mc": "given_class_mc", "I(X;Z|Y), jensen": "given_class_jensen",
@@ -161,15 +173,12 @@ COMBINED = "I(S;θ) + I(X;Z|Y)"
 RESCALED = "the sum, parts rescaled"
 
 
-def models(traces: Traces, arms: Sequence[str], seed: int) -> pd.DataFrame:
+def models(traces: Traces, grid: str, seed: int) -> pd.DataFrame:
     """A row a model of one seed that learned its training set, all measures in bits."""
     tables = []
-    for setting in arms:
-        if setting not in traces:
-            continue
-        trace = traces[setting].isel(step=-1, seed=seed)
-        instances, members = trace.sizes["instance"], trace.sizes["member"]
-        shape = (instances, members)
+    for arm in ran(grid, traces):
+        trace = traces[arm].isel(step=-1, seed=seed)
+        shape = instances, members = trace.sizes["instance"], trace.sizes["member"]
 
         def of_weights(name: str, depth: int) -> np.ndarray:
             return np.broadcast_to(trace[name].isel(depth=depth), shape).ravel()  # noqa: B023
@@ -188,13 +197,9 @@ def models(traces: Traces, arms: Sequence[str], seed: int) -> pd.DataFrame:
         }  # fmt: skip
         layers = combined(columns["I(X;Z|Y), jensen"][:, None], columns["I(S;θ)"][:, None])
         columns[COMBINED] = summarise_layers(layers)["min"]
-        here = {
-            name: trace[name].values.ravel() for name in ("gap", "train_loss", "train_accuracy")
-        }
-        instance = np.repeat(np.arange(instances), members)
-        tables.append(pd.DataFrame(here | columns | {
-            "setting": setting, "instance": [f"{seed}-{i}" for i in instance],
-        }))  # fmt: skip
+        columns |= {n: trace[n].values.ravel() for n in ("gap", "train_loss", "train_accuracy")}
+        instance = [f"{seed}-{i}" for i in np.repeat(np.arange(instances), members)]
+        tables.append(pd.DataFrame(columns | {"setting": arm, "instance": instance}))
     table = pd.concat(tables, ignore_index=True)
     table = table.loc[table.train_accuracy > GATE].reset_index(drop=True)
     scale = table["I(X;Z|Y), jensen"].mean() / table["I(S;θ)"].mean()
@@ -207,97 +212,97 @@ BASELINES = (
     "sum of norms", "product of norms",
 )  # fmt: skip
 MEASURES = (COMBINED, RESCALED, *BASELINES, "I(S;θ), published")
+PLAIN_ONES = BASELINES[-4:]  # parameter counts and norms
 
 
-def per_seed(traces: Traces, arms: Sequence[str]) -> list[pd.DataFrame]:
-    first = next(traces[arm] for arm in arms if arm in traces)
-    return [models(traces, arms, seed) for seed in range(first.sizes["seed"])]
+def per_seed(traces: Traces, grid: str) -> list[pd.DataFrame]:
+    count = traces[ran(grid, traces)[0]].sizes["seed"]
+    return [models(traces, grid, seed) for seed in range(count)]
 
 
-def _each(
-    traces: Traces, arms: Sequence[str], measure: Callable[[pd.DataFrame], float]
-) -> np.ndarray:
-    """`measure` of every seed's models; NaN where those that learned are of one setting."""
-    tables = per_seed(traces, arms)
-    return np.array([measure(t) if t.setting.nunique() > 1 else np.nan for t in tables])
+def columns(table: pd.DataFrame, *names: str) -> list[np.ndarray]:
+    return [table[name].to_numpy(float) for name in names]
 
 
-def _tau(table: pd.DataFrame, name: str) -> float:
-    return correlation(table[name].to_numpy(float), table.gap.to_numpy(float))
+Score = Callable[[pd.DataFrame], float]
 
 
-def _best(table: pd.DataFrame, names: Sequence[str]) -> float:
-    return np.fmax.reduce([_tau(table, name) for name in names])
+def of_models(text: str, grid: str, score: Score) -> Effect:
+    """`score` of every seed's models; NaN where those that learned are of one setting."""
+
+    @effect(text, *always(grid))
+    def of(traces: Traces) -> np.ndarray:
+        tables = per_seed(traces, grid)
+        return np.array([score(t) if t.setting.nunique() > 1 else np.nan for t in tables])
+
+    return of
 
 
-def over_best(traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
-    """Kendall's tau of the combined measure with the gap, minus the best baseline's."""
-    return _each(traces, arms, lambda t: _tau(t, COMBINED) - _best(t, BASELINES))
+def tau(table: pd.DataFrame, name: str) -> float:
+    """Kendall's tau of a measure with the gap."""
+    x, y = columns(table, name, "gap")
+    return correlation(x, y)
 
 
-def over_best_by_settings(traces: Traces) -> np.ndarray:
-    """Lower end of the 95 % interval of that difference when settings are resampled."""
-
-    def low(table: pd.DataFrame) -> float:
-        x, y = table[COMBINED].to_numpy(float), table.gap.to_numpy(float)
-        others = [table[name].to_numpy(float) for name in BASELINES]
-        return cluster_interval(x, y, table.setting.to_numpy(), against=others)[0]
-
-    return _each(traces, tuple(CLUSTERS), low)
+def inside(table: pd.DataFrame, name: str) -> float:
+    """The same inside data instances."""
+    x, y = columns(table, name, "gap")
+    return within_groups(x, y, table.instance.to_numpy())
 
 
-def over_sizes(traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
-    """The combined measure against parameter counts and norms alone."""
-    return _each(
-        traces, arms, lambda t: _tau(t, COMBINED) - _best(t, BASELINES[-4:])
-    )  # fmt: skip
+def at_equal_loss(table: pd.DataFrame, name: str) -> float:
+    """The same with the training loss held fixed."""
+    x, y, z = columns(table, name, "gap", "train_loss")
+    return partial_correlation(x, y, z)
 
 
-def within_best(traces: Traces) -> np.ndarray:
-    """The same difference as `over_best` with Kendall's tau inside data instances."""
-
-    def ahead(table: pd.DataFrame) -> float:
-        y, instance = table.gap.to_numpy(float), table.instance.to_numpy()
-        taus = [within_groups(table[name].to_numpy(float), y, instance)
-                for name in (COMBINED, *BASELINES)]  # fmt: skip
-        return taus[0] - np.fmax.reduce(taus[1:])
-
-    return _each(traces, tuple(CLUSTERS), ahead)
+def lead(names: Sequence[str], told: Callable[[pd.DataFrame, str], float] = tau) -> Score:
+    """The combined measure's minus that of the best of others."""
+    return lambda table: told(table, COMBINED) - np.fmax.reduce([told(table, n) for n in names])
 
 
-def partial_tau(traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
-    """Kendall's tau of the combined measure with the gap, the training loss held fixed."""
-
-    def at_equal_loss(table: pd.DataFrame) -> float:
-        x, y, z = (table[c].to_numpy(float) for c in (COMBINED, "gap", "train_loss"))
-        return partial_correlation(x, y, z)
-
-    return _each(traces, arms, at_equal_loss)
+def less(one: str, other: str) -> Score:
+    return lambda table: tau(table, one) - tau(table, other)
 
 
-def conditional_gain(how: str, traces: Traces, arms: Sequence[str] = tuple(CLUSTERS)) -> np.ndarray:
-    """tau of I(X;Z|Y) minus tau of I(X;Z)."""
-    given, plain = f"I(X;Z|Y), {how}", f"I(X;Z), {how}"
-    return _each(traces, arms, lambda t: _tau(t, given) - _tau(t, plain))
+def lead_by_settings(table: pd.DataFrame) -> float:
+    """Lower end of the 95 % interval of the lead when settings are resampled."""
+    x, y, *others = columns(table, COMBINED, "gap", *BASELINES)
+    return cluster_interval(x, y, table.setting.to_numpy(), against=others)[0]
 
 
-def control(traces: Traces, arms: Mapping[str, Config] = CLUSTERS) -> np.ndarray:
+def mean_of(name: str, **place: int) -> Measure:
+    """The mean over models at the end."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        dims = [dim for dim in ("instance", "member") if dim in trace[name].dims]
+        return trace[name].isel(step=-1).mean(dims).isel(place).values
+
+    return Measure(f"final {name}, mean over models", of)
+
+
+gap, encoder = mean_of("gap"), mean_of("given_class_mc", layer=0)
+whole = encoder + mean_of("weights_jensen", depth=0)
+nothing = Measure("1", lambda trace: np.ones(trace.sizes["seed"]))
+
+
+def control(grid: str) -> Effect:
     """Gap with dual ascent minus gap without, same data and starts, mean over models."""
-    rows = []
-    for arm, config in arms.items():
-        if arm in traces and config.dual_rate:
-            plain = traces[arm.replace(f"dual-{config.dual_rate:g}", "dual-0")]
-            both = (t.gap.isel(step=-1).mean(("instance", "member")) for t in (traces[arm], plain))
-            rows.append(np.subtract(*(b.values for b in both)))
-    return np.mean(rows, axis=0)
+
+    @effect("gap with dual ascent minus gap without", *always(grid))
+    def of(traces: Traces) -> np.ndarray:
+        controlled = [arm for arm in ran(grid, traces) if ARMS[arm].dual_rate]
+        plain = [f"{arm[: arm.rindex('dual-')]}dual-0" for arm in controlled]
+        pairs = zip(controlled, plain, strict=True)
+        return np.mean([gap(traces[one]) - gap(traces[other]) for one, other in pairs], axis=0)
+
+    return of
 
 
 def layer_profiles(traces: Traces, name: str) -> np.ndarray:
     """A measure by hidden layer [seed, model, layer] of the plain networks."""
     rows = []
-    for arm in LAYERS:
-        if arm not in traces:
-            continue
+    for arm in ran("layers", traces):
         trace = traces[arm].isel(step=-1)
         if name.startswith("weights"):  # the classifier's depth comes last
             values = trace[name].transpose("seed", "member", "depth").values[:, None, :, :-1]
@@ -308,214 +313,198 @@ def layer_profiles(traces: Traces, name: str) -> np.ndarray:
     return np.concatenate(rows, axis=1)
 
 
-def layer_slope(name: str, traces: Traces) -> np.ndarray:
+def layer_slope(name: str) -> Effect:
     """Share of models that gain with depth minus share that lose, by the slope on the layer."""
-    profiles = layer_profiles(traces, name)
-    depth = np.arange(profiles.shape[-1]) - (profiles.shape[-1] - 1) / 2
-    return np.sign(profiles @ depth).mean(1)
+
+    @effect(f"models in which {name} rises minus those in which it falls", *always("layers"))
+    def of(traces: Traces) -> np.ndarray:
+        profiles = layer_profiles(traces, name)
+        depth = np.arange(profiles.shape[-1]) - (profiles.shape[-1] - 1) / 2
+        return np.sign(profiles @ depth).mean(1)
+
+    return of
 
 
+@effect("share of models whose combined measure is lowest at an inner layer", *always("layers"))
 def interior(traces: Traces) -> np.ndarray:
-    """Share of models whose combined measure is lowest at neither the first nor the last layer."""
     given = layer_profiles(traces, "given_class_bins")
     lowest = combined(given, layer_profiles(traces, "weights_jensen")).argmin(-1)
     return ((lowest > 0) & (lowest < given.shape[-1] - 1)).mean(1)
 
 
-def size_points(traces: Traces, weights: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Information over n, and gap, means over models [seed, size]."""
-    rates, gaps = [], []
-    for arm, config in BY_SIZE.items():
-        trace = traces[arm].isel(step=-1).mean(("instance", "member"))
-        total = trace.given_class_mc.isel(layer=0).values
-        if weights:
-            total = total + trace.weights_jensen.isel(depth=0).values
-        assert config.examples is not None
-        rates.append(total / config.examples)
-        gaps.append(trace.gap.values)
-    return np.array(rates).T, np.array(gaps).T
+def size_points(traces: Traces, of: Measure) -> tuple[np.ndarray, np.ndarray]:
+    """A measure over n, and the gap, means over models [seed, size]."""
+    found = [traces[arm] for arm in BY_SIZE]
+    rates = np.array([of(trace) / setting(trace, "examples") for trace in found])
+    return rates.T, np.array([gap(trace) for trace in found]).T
 
 
-def exponent(traces: Traces, weights: bool = True) -> np.ndarray:
-    """Slope of log gap on log (information / n); NaN where fewer than three gaps are positive."""
-    found = []
-    for rate, gap in zip(*size_points(traces, weights), strict=True):
-        usable = gap > 0
-        fit = (
-            np.polyfit(np.log(rate[usable]), np.log(gap[usable]), 1)
-            if usable.sum() > 2
-            else [np.nan]
-        )
-        found.append(fit[0])
-    return np.array(found)
+def exponent_off(of: Measure) -> Effect:
+    """Slope of log gap on log(measure / n), away from 0.5; NaN where fewer than three gaps are positive."""
+
+    @effect(f"|exponent of the gap in {of.text} / n - 0.5|", *BY_SIZE)
+    def off(traces: Traces) -> np.ndarray:
+        found = []
+        for rate, gaps in zip(*size_points(traces, of), strict=True):
+            rate, gaps = rate[gaps > 0], gaps[gaps > 0]
+            found.append(np.polyfit(np.log(rate), np.log(gaps), 1)[0] if len(gaps) > 2 else np.nan)
+        return np.abs(np.array(found) - 0.5)
+
+    return off
 
 
-def exponent_off(traces: Traces, weights: bool = True) -> np.ndarray:
-    return np.abs(exponent(traces, weights) - 0.5)
+TAU, RISING = "difference of Kendall's tau", "rising minus falling models"
+MC, JENSEN = (less(f"I(X;Z|Y), {how}", f"I(X;Z), {how}") for how in ("mc", "jensen"))
+
+
+def of_pictures(grid: str, thing: str) -> tuple[Claim, ...]:
+    """The claims on networks that were trained on pictures."""
+    claim = partial(Claim, budget="thorough")
+    return (
+        claim(f"C1.{grid}", f"{thing}: the combined measure goes with the gap better than every baseline and either part",
+              "best of all measures", of_models("lead over all", grid, lead(BASELINES)), "> 0", TAU),
+        claim(f"C1.{grid}-sizes", f"{thing}: it goes with the gap better than parameter counts and norms", "better",
+              of_models("lead over sizes and norms", grid, lead(PLAIN_ONES)), "> 0", TAU),
+        claim(f"C1.{grid}-partial", f"{thing}: it goes with the gap at equal training loss", "–",
+              of_models("partial tau", grid, partial(at_equal_loss, name=COMBINED)), "> 0", "Kendall's partial tau",
+              null=of_models("partial tau of the number of parameters", grid, partial(at_equal_loss, name="parameters"))),
+        claim(f"C3.{grid}", f"{thing}: I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo", "better",
+              of_models("gain", grid, MC), "> 0", TAU),
+        claim(f"C4.{grid}", f"{thing}: controlling I(X;Z) by dual ascent lowers the gap", "–", control(grid), "< 0", "nats"),
+    )  # fmt: skip
 
 
 CLAIMS = (
     Claim("C1", "the combined measure goes with the gap better than every baseline and either part",
-          "best of all measures on every data set", tuple(CLUSTERS)[:2], over_best, "> 0",
-          "difference of Kendall's tau"),
+          "best of all measures on every data set", of_models("lead over all", "clusters", lead(BASELINES)), "> 0", TAU),
     Claim("C1.settings", "so it does when settings are resampled (lower end of the interval)", "–",
-          tuple(CLUSTERS)[:2], over_best_by_settings, "> 0", "difference of Kendall's tau"),
+          of_models("lower end of the lead", "clusters", lead_by_settings), "> 0", TAU),
     Claim("C1.sizes", "it goes with the gap better than parameter counts and norms",
-          "better", tuple(CLUSTERS)[:2], over_sizes, "> 0", "difference of Kendall's tau"),
+          "better", of_models("lead over sizes and norms", "clusters", lead(PLAIN_ONES)), "> 0", TAU),
     Claim("C1.within", "it is the best measure inside data sets, which differ in difficulty", "–",
-          tuple(CLUSTERS)[:2], within_best, "> 0", "difference of Kendall's tau"),
+          of_models("lead inside data sets", "clusters", lead(BASELINES, inside)), "> 0", TAU),
     Claim("C1.partial", "it still goes with the gap at equal training loss", "–",
-          tuple(CLUSTERS)[:2], partial_tau, "> 0", "Kendall's partial tau"),
+          of_models("partial tau", "clusters", partial(at_equal_loss, name=COMBINED)), "> 0", "Kendall's partial tau",
+          null=of_models("partial tau of the number of parameters", "clusters", partial(at_equal_loss, name="parameters"))),
     Claim("C1.halves", "it is the best measure when data sets are halves of one", "–",
-          tuple(HALVES)[:1], partial(over_best, arms=tuple(HALVES)), "> 0",
-          "difference of Kendall's tau"),
-    Claim("C2.bins", "I(X;Z|Y) by bins falls with depth", "falls", tuple(LAYERS)[:1],
-          partial(layer_slope, "given_class_bins"), "< 0", "rising minus falling models"),
-    Claim("C2.probe", "I(X;Z|Y) by the noise probe falls with depth", "falls", tuple(LAYERS)[:1],
-          partial(layer_slope, "given_class_probe"), "< 0", "rising minus falling models"),
-    Claim("C2.weights", "I(S;θ) rises with depth", "rises", tuple(LAYERS)[:1],
-          partial(layer_slope, "weights_jensen"), "> 0", "rising minus falling models"),
-    Claim("C2.interior", "the combined measure is lowest at an inner layer", "a trade-off",
-          tuple(LAYERS)[:1], interior, "> 0.5", "share of models"),
+          of_models("lead over all", "halves", lead(BASELINES)), "> 0", TAU),
+    Claim("C2.bins", "I(X;Z|Y) by bins falls with depth", "falls", layer_slope("given_class_bins"), "< 0", RISING,
+          budget="thorough"),
+    Claim("C2.probe", "I(X;Z|Y) by the noise probe falls with depth", "falls", layer_slope("given_class_probe"),
+          "< 0", RISING, budget="thorough"),
+    Claim("C2.weights", "I(S;θ) rises with depth", "rises", layer_slope("weights_jensen"), "> 0", RISING,
+          budget="thorough", null=1.0),  # the number of weights up to a layer rises in every model
+    Claim("C2.interior", "the combined measure is lowest at an inner layer", "a trade-off", interior, "> 0.5",
+          "share of models", budget="thorough", null=0.5),  # any one of four layers
     Claim("C3", "I(X;Z|Y) is the better predictor than I(X;Z), upper bounds", "better",
-          tuple(CLUSTERS)[:2], partial(conditional_gain, "jensen"), "> 0",
-          "difference of Kendall's tau"),
+          of_models("gain", "clusters", JENSEN), "> 0", TAU),
     Claim("C3.mc", "I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo", "better",
-          tuple(CLUSTERS)[:2], partial(conditional_gain, "mc"), "> 0",
-          "difference of Kendall's tau"),
-    Claim("C4", "controlling I(X;Z) by dual ascent lowers the gap", "lowers it",
-          tuple(CLUSTERS)[:2], control, "< 0", "nats"),
+          of_models("gain", "clusters", MC), "> 0", TAU),
+    Claim("C4", "controlling I(X;Z) by dual ascent lowers the gap", "lowers it", control("clusters"), "< 0", "nats"),
     Claim("C5", "the gap grows as ((I(X;Z|Y) + I(S;θ)) / n)^0.5 (distance of the exponent)",
-          "exponent 0.5 in the bound", tuple(BY_SIZE), exponent_off, "< 0.2", "1"),
+          "exponent 0.5 in the bound", exponent_off(whole), "< 0.2", budget="thorough",
+          null=exponent_off(nothing)),
     Claim("C5.encoder", "the gap grows as (I(X;Z|Y) / n)^0.5 (distance of the exponent)", "–",
-          tuple(BY_SIZE), partial(exponent_off, weights=False), "< 0.2", "1"),
+          exponent_off(encoder), "< 0.2", budget="thorough", null=exponent_off(nothing)),
+    *of_pictures("digits", "handwritten digits"),
+    *of_pictures("clothes", "clothes"),
 )  # fmt: skip
 
 
-def of_pictures(name: str, thing: str) -> tuple[Claim, ...]:
-    """The claims on networks that were trained on pictures."""
-    arms = tuple(PICTURES[name])
-    tau = "difference of Kendall's tau"
-    return (
-        Claim(f"C1.{name}", f"{thing}: the combined measure goes with the gap better than every baseline "
-              "and either part", "best of all measures", arms[:2], partial(over_best, arms=arms),
-              "> 0", tau),
-        Claim(f"C1.{name}-sizes", f"{thing}: it goes with the gap better than parameter counts and norms",
-              "better", arms[:2], partial(over_sizes, arms=arms), "> 0", tau),
-        Claim(f"C1.{name}-partial", f"{thing}: it goes with the gap at equal training loss", "–",
-              arms[:2], partial(partial_tau, arms=arms), "> 0", "Kendall's partial tau"),
-        Claim(f"C3.{name}", f"{thing}: I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo",
-              "better", arms[:2], partial(conditional_gain, "mc", arms=arms), "> 0", tau),
-        Claim(f"C4.{name}", f"{thing}: controlling I(X;Z) by dual ascent lowers the gap", "–",
-              arms[:2], partial(control, arms=PICTURES[name]), "< 0", "nats"),
-    )  # fmt: skip
-
-
-def draw_correlations(arms: Sequence[str], traces: Traces) -> MatplotlibFigure:
+def draw_correlations(grid: str, traces: Traces) -> MatplotlibFigure:
     """Every measure's tau: over all models with an interval, inside instances, at equal loss."""
-    figure, ax = style.figure(width=7.6, height=4.8)
-    table = pd.concat(per_seed(traces, arms), ignore_index=True)
+    table = pd.concat(per_seed(traces, grid), ignore_index=True)
     found = correlation_table(table, MEASURES).loc[list(MEASURES)]
+    figure, (ax,) = pictures.panels(1, width=7.6, height=4.8)
     rows = np.arange(len(found))[::-1]
     ax.hlines(rows + 0.22, found.low, found.high, color=style.colours[0], linewidth=1.2)
-    for place, (column, mark, label) in enumerate((
-        ("kendall", "o", "all models, 95 % over settings"),
-        ("within", "s", "inside data sets"),
-        ("partial", "^", "at equal training loss"),
-    )):  # fmt: skip
+    marks = (("kendall", "o", "all models, 95 % over settings"), ("within", "s", "inside data sets"),
+             ("partial", "^", "at equal training loss"))  # fmt: skip
+    for place, (column, mark, label) in enumerate(marks):
         ax.plot(found[column], rows + 0.22 * (1 - place), mark, color=style.colours[place], markersize=5,
                 label=label)  # fmt: skip
     ax.axvline(0, color=style.colours[6], linestyle=":")
     ax.set(title=f"{len(table)} models", xlabel="Kendall's tau with the gap", xlim=(-0.6, 0.8))
     ax.set_yticks(rows, list(found.index))
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    pictures.legend_below(figure)
     return figure
 
 
 def draw_scatter(traces: Traces) -> MatplotlibFigure:
     """Both parts and the sum against the gap, by weight decay."""
-    figure, axes = style.figure(1, 3, sharey=True)
-    table = pd.concat(per_seed(traces, tuple(CLUSTERS)), ignore_index=True)
+    figure, axes = pictures.panels(3, sharey=True)
+    table = pd.concat(per_seed(traces, "clusters"), ignore_index=True)
     for ax, name in zip(axes, ("I(X;Z|Y), jensen", "I(S;θ)", COMBINED), strict=True):
-        for place, decay in enumerate(DECAYS):
-            rows = table[[CLUSTERS[s].decay == decay for s in table.setting]]
+        for colour, decay in zip(style.colours, DECAYS, strict=False):
+            rows = table[[ARMS[arm].decay == decay for arm in table.setting]]
             if len(rows):
-                ax.plot(rows[name], rows.gap, ".", color=style.colours[place], alpha=0.6,
+                ax.plot(rows[name], rows.gap, ".", color=colour, alpha=0.6,
                         label=f"weight decay {decay:g}")  # fmt: skip
         ax.set(xscale="log", xlabel=f"{name} in bits")
     axes[0].set_ylabel("test loss minus training loss in nats")
-    axes[0].legend()
+    pictures.legend_below(figure)
     return figure
 
 
+BY_LAYER = {
+    "10 bins": {"information_bins": "I(X;Z)", "given_class_bins": "I(X;Z|Y)"},
+    "noise probe": {"information_probe": "I(X;Z)", "given_class_probe": "I(X;Z|Y)"},
+    "weights": {"weights_jensen": "I(S;θ)", "weights_published": "the authors' density"},
+}
+
+
 def draw_layers(traces: Traces) -> MatplotlibFigure:
-    """What the layers of plain networks keep, mean and range of settings."""
-    figure, (left, middle, right) = style.figure(1, 3)
-    for ax, names, title in (
-        (left, {"information_bins": "I(X;Z)", "given_class_bins": "I(X;Z|Y)"}, "10 bins"),
-        (middle, {"information_probe": "I(X;Z)", "given_class_probe": "I(X;Z|Y)"}, "noise probe"),
-        (
-            right,
-            {"weights_jensen": "I(S;θ)", "weights_published": "the authors' density"},
-            "weights",
-        ),
-    ):
-        for place, (name, label) in enumerate(names.items()):
+    """What the layers of plain networks keep, median and range of models."""
+    figure, axes = pictures.panels(3)
+    for ax, (title, names) in zip(axes, BY_LAYER.items(), strict=True):
+        for colour, mark, (name, label) in zip(style.colours, "os", names.items(), strict=False):
             profiles = layer_profiles(traces, name)
-            profiles = profiles.reshape(-1, profiles.shape[-1])
-            low, mean, high = (np.quantile(profiles, q, axis=0) for q in (0.1, 0.5, 0.9))
-            depth = np.arange(1, len(mean) + 1)
-            ax.plot(
-                depth,
-                mean,
-                "os"[place] + "-",
-                markersize=4,
-                color=style.colours[place],
-                label=label,
-            )
-            ax.fill_between(depth, low, high, color=style.colours[place], alpha=0.15, linewidth=0)
+            low, middle, high = np.quantile(profiles, (0.1, 0.5, 0.9), axis=(0, 1))
+            depth = np.arange(1, len(middle) + 1)
+            ax.plot(depth, middle, f"{mark}-", markersize=4, color=colour, label=label)
+            ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
+            ax.set_xticks(depth)
         ax.set(title=title, xlabel="hidden layer", ylabel="bits")
-        ax.set_xticks(depth)
         ax.legend()
-    right.set_yscale("log")
+    axes[2].set_yscale("log")
     return figure
 
 
 def draw_sizes(traces: Traces) -> MatplotlibFigure:
     """The gap against information over n."""
-    figure, axes = style.figure(1, 2)
-    for ax, weights, label in (
-        (axes[0], True, "(I(X;Z|Y) + I(S;θ)) / n in bits"), (axes[1], False, "I(X;Z|Y) / n in bits"),
-    ):  # fmt: skip
-        rates, gaps = size_points(traces, weights)
-        for rate, gap in zip(rates, gaps, strict=True):
-            ax.plot(rate, np.where(gap > 0, gap, np.nan), ".-", color=style.colours[0], alpha=0.5)
+    figure, axes = pictures.panels(2)
+    shown = {"(I(X;Z|Y) + I(S;θ)) / n": whole, "I(X;Z|Y) / n": encoder}
+    for ax, (label, of) in zip(axes, shown.items(), strict=True):
+        rates, gaps = size_points(traces, of)
+        found = np.where(gaps > 0, gaps, np.nan)
+        ax.plot(rates.T, found.T, ".-", color=style.colours[0], alpha=0.5)
         x = np.sort(rates.mean(0))
         middle = np.exp(np.log(np.maximum(gaps.mean(0), 1e-4)).mean())
         ax.plot(x, middle * (x / np.exp(np.log(x).mean())) ** 0.5, "--", color=style.colours[1],
                 label="slope 0.5")  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel=label, ylabel="gap in nats")
+        ax.set(xscale="log", yscale="log", xlabel=f"{label} in bits", ylabel="gap in nats")
         ax.legend()
     return figure
 
 
-QUICK = tuple(arm for arm, c in (CLUSTERS | HALVES).items() if c.width in (32, 64))
-BY_LAYER = tuple(arm for arm, c in LAYERS.items() if c.width == 128)
-SMALL = {
-    name: tuple(arm for arm, c in arms.items() if c.width < 128) for name, arms in PICTURES.items()
-}
-SMOKE = (*tuple(CLUSTERS)[:2], *tuple(HALVES)[:1])
+FIGURES = (
+    *(Figure(name, f"Kendall's tau of each measure with the generalisation gap: {about}. Models with training "
+             "accuracy above 0.85.", partial(draw_correlations, grid), always(grid)) for name, about, grid in (
+        ("correlations", "fresh data sets", "clusters"), ("correlations-halves", "halves of one data set", "halves"),
+        ("correlations-digits", "handwritten digits", "digits"),
+        ("correlations-clothes", "pictures of clothes", "clothes"))),
+    Figure("scatter", "Both parts of the combined measure and their sum, which is the larger part alone.",
+           draw_scatter, always("clusters")),
+    Figure("layers", "What the hidden layers of plain networks keep: median of models, bands from "
+           "the tenth to the ninetieth percentile.", draw_layers, always("layers")),
+    Figure("sizes", "The gap of networks with encoder noise 1, trained on 25 to 400 examples; a line a seed.",
+           draw_sizes, tuple(BY_SIZE)),
+)  # fmt: skip
+
 WHOLE = {"pixels": 28, "train": 8000, "more": 2000}
-TINY = {
-    "width": 4,
-    "depth": 2,
-    "epochs": 8,
-    "swa_start": 4,
-    "members": 1,
-    "instances": 2,
-    "train": 50,
-    "more": 40,
-}
+# Enough for networks to pass the gate.
+TINY = {"width": 16, "depth": 2, "epochs": 40, "swa_start": 20, "members": 1, "instances": 2, "train": 50,
+        "more": 40}  # fmt: skip
 
 study = Study(
     paper=Paper(
@@ -542,41 +531,20 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, SMOKE, TINY),
-        "quick": Budget(4, QUICK, {"members": 2}),
-        "layers": Budget(4, BY_LAYER, {"members": 2}),
-        "sizes": Budget(4, tuple(BY_SIZE), {"members": 2}),
-        **{name: Budget(4, arms, {"members": 2}) for name, arms in SMALL.items()},
+        "smoke": Budget(2, (*always("clusters"), "halves-32-decay-0"), TINY),
+        "quick": Budget(6, settings={"members": 2}),
+        "thorough": Budget(6, settings={"members": 2}),
         "full": Budget(
-            5, arm_settings=
+            6, arm_settings=
             dict.fromkeys(DIGITS, {"source": "mnist"} | WHOLE) | dict.fromkeys(CLOTHES, WHOLE)
         ),
     },
-    claims=(*CLAIMS, *of_pictures("digits", "handwritten digits"), *of_pictures("clothes", "clothes")),
-    figures=(
-        *(
-            Figure(name, f"Kendall's tau of each measure with the generalisation gap: {about}. Models "
-                   "with training accuracy above 0.85.", partial(draw_correlations, tuple(arms)),
-                   tuple(arms)[:1])
-            for name, about, arms in (
-                ("correlations", "fresh data sets", CLUSTERS),
-                ("correlations-halves", "halves of one data set", HALVES),
-                ("correlations-digits", "handwritten digits", DIGITS),
-                ("correlations-clothes", "pictures of clothes", CLOTHES),
-            )
-        ),
-        Figure("scatter", "Both parts of the combined measure and their sum, which is the larger part "
-               "alone.", draw_scatter, tuple(CLUSTERS)[:1]),
-        Figure("layers", "What the hidden layers of plain networks keep: median of models, bands from "
-               "the tenth to the ninetieth percentile.", draw_layers, tuple(LAYERS)[:1]),
-        Figure("sizes", "The gap of networks with encoder noise 1, trained on 25 to 400 examples; a line "
-               "a seed.", draw_sizes, tuple(BY_SIZE)),
-    ),
+    claims=CLAIMS,
+    figures=FIGURES,
     data="synthetic (Gaussian clusters in the plane), MNIST, Fashion-MNIST",
     watch="train_accuracy",
-    notes="A seed is a replicate: three data sets and two (full: three) starts of every setting. The "
-    "budget quick: widths 32 and 64 of 32 to 256; layers: plain networks of width 128 of 128 to "
-    "512; sizes: 25 to 400 examples. Encoders have a single stochastic layer, so "
-    "the minimum over layers is that layer. digits and clothes: widths 32 and 64 of 32 to "
-    "256, images of 14 by 14, 1,000 of them (full: of 28 by 28, 8,000). CIFAR networks were not trained.",
+    notes="A seed is a replicate: three data sets and two (full: three) starts of every setting. Below the full "
+    "budget widths are 32 and 64 of 32 to 256 and, of plain networks, 128 of 128 to 512; pictures are 1,000 of 14 by "
+    "14 (full: 8,000 of 28 by 28). Encoders have a single stochastic layer, so the minimum over layers is that layer. "
+    "CIFAR networks were not trained.",
 )  # fmt: skip
