@@ -120,7 +120,7 @@ def density(masks: Masks) -> Float[Array, ""]:
     return jnp.where(left == size, 1.0, left / size).astype(jnp.float32)
 
 
-def named_masks(masks: Masks) -> dict[str, Bool[Array, "*shape"]]:
+def named_masks(masks: Masks) -> dict[str, Bool[Array | np.ndarray, "*shape"]]:
     """The mask of each layer by its name."""
     return {_name(path): mask for path, mask in jax.tree_util.tree_leaves_with_path(masks)}
 
@@ -130,7 +130,7 @@ def layer_names(masks: Masks) -> tuple[str, ...]:
     return tuple(named_masks(masks))
 
 
-def layer_densities(masks: Masks) -> dict[str, Float[Array, ""]]:
+def layer_densities(masks: Masks) -> dict[str, Float[Array, ""] | np.floating]:
     """Share of each layer's weights that is left."""
     return {name: mask.mean() for name, mask in named_masks(masks).items()}
 
