@@ -1,12 +1,10 @@
-"""The study at smoke, and its checks on curves worked by hand."""
+"""What the arms are run with, and the study's effects on curves worked by hand."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.lab import style
-from latebloom.lab.runner import run
-from latebloom.lab.store import Store
+from latebloom import unfold
 from latebloom.methods.learning_curves import fit
 from latebloom.methods.learning_curves.traces import NEVER
 from latebloom.studies.learning_curves import learning_curves as module
@@ -20,6 +18,7 @@ from latebloom.studies.learning_curves.learning_curves import (
     study,
 )
 
+BY_ID = {claim.id: claim for claim in CLAIMS}
 WORDS = np.concatenate([np.arange(5000.0, 101_000, 5000), np.arange(150_000, 801_000, 50_000)])
 
 
@@ -55,14 +54,15 @@ def test_early_and_control_sizes_of_the_papers_scale():
 def test_exact_power_laws_are_forecast_exactly():
     traces = exact()
     for arm in TAGGERS:
-        assert module.error_of(arm, traces).max() < 0.02
-    assert module.worst_error(traces).max() < 0.02
+        assert BY_ID[f"C1.{arm}"].effect(traces).max() < 0.02
+        assert BY_ID[f"C1.{arm}"].null(traces).min() > 0.3
+    assert BY_ID["C5.worst"].effect(traces).max() < 0.02
     last = [
         np.mean(100 * (y - y[module.early(w) - 1])[module.control(w)] / y[module.control(w)])
         for w, y in (module.curves(traces[arm])[0] for arm in TAGGERS)
     ]
-    np.testing.assert_allclose(module.error_against("last", traces), -np.mean(last), atol=0.02)
-    assert (module.error_against("exponential", traces) < -0.3).all()
+    np.testing.assert_allclose(BY_ID["C1.last"].effect(traces), -np.mean(last), atol=0.02)
+    assert (BY_ID["C1.exponential"].effect(traces) < -0.3).all()
 
 
 def test_ranks_follow_crossing_curves():
@@ -70,22 +70,23 @@ def test_ranks_follow_crossing_curves():
     bigram, trigram = (module.curves(traces[t])[0][1] for t in ("bigram", "trigram"))
     crossing = np.sign((bigram - trigram)[[module.early(WORDS) - 1, -1]])
     assert crossing.tolist() == [1, -1]
-    np.testing.assert_allclose(module.reliability_of_trends(traces), 100)
-    assert (module.reliability_gain(traces) > 0).all()
+    np.testing.assert_allclose(BY_ID["C3"].effect(traces), 100)
+    assert (BY_ID["C3.last"].effect(traces) > 0).all()
 
 
 def test_coverage_counts_later_sizes_within_tau():
     traces = exact()
     for tau in (4.0, 2.0):
-        np.testing.assert_allclose(module.coverage(tau, traces), 1)
-    assert np.isnan(module.coverage(0.01, traces)).all()
-    stop = module.stops(traces["bigram"], 4.0)[0]
+        np.testing.assert_allclose(module.coverage(tau)(traces), 1)
+        np.testing.assert_allclose(module.coverage(tau, waiting=False)(traces), 1)  # exact laws
+    assert np.isnan(module.coverage(0.01)(traces)).all()
+    places = {arm: module.stop_of(*module.curves(traces[arm])[0], 4.0) for arm in TAGGERS}
     broken = exact()
     shifted = broken["bigram"].accuracy.values
-    shifted[:, stop + 1 :] -= 30
-    with_stop = sum(module.stops(traces[arm], 4.0)[0] != NEVER for arm in TAGGERS)
-    np.testing.assert_allclose(module.coverage(4.0, broken), 1 - 1 / with_stop)
-    assert module.stops(traces["bigram"], 0.01) == [NEVER] * 2
+    shifted[:, places["bigram"] + 1 :] -= 30
+    stopped = sum(place != NEVER for place in places.values())
+    np.testing.assert_allclose(module.coverage(4.0)(broken), 1 - 1 / stopped)
+    assert module.stop_of(*module.curves(traces["bigram"])[0], 0.01) == NEVER
 
 
 def test_distorted_copies_are_lower_in_a_twentieth():
@@ -98,9 +99,10 @@ def test_distorted_copies_are_lower_in_a_twentieth():
 def test_anchoring_is_measured_on_distorted_traces():
     noisy = trace(*(power() + np.random.default_rng(0).normal(0, 0.05, (3, len(WORDS)))))
     traces = dict.fromkeys(module.CONSTANT, noisy)
-    for measure in (module.anchoring_robustness, module.anchoring_error, module.anchoring_levels):
-        assert measure(traces).shape == (3,) and np.isfinite(measure(traces)).all()
-    found = module.anchoring_robustness(traces, as_measured=True)
+    for id in ("C4", "C4.error", "C4.levels"):
+        found = BY_ID[id].effect(traces)
+        assert found.shape == (3,) and np.isfinite(found).all()
+    found = BY_ID["C4.measured"].effect(traces)
     rows = [
         [module.robustness_rates(WORDS, y[None], y, anchored)[0] for anchored in (True, False)]
         for y in noisy.accuracy.values
@@ -126,13 +128,13 @@ def test_anchoring_is_measured_on_distorted_traces():
 
 def test_means_leave_out_what_says_nothing():
     rows = np.array([[1, np.nan, np.nan], [3, 5, np.nan]])
-    np.testing.assert_array_equal(module._mean_of_some(rows), [2, 5, np.nan])
+    np.testing.assert_array_equal(module.mean_of_some(*rows), [2, 5, np.nan])
 
 
 def test_stop_rules_are_tuned_to_the_same_size():
     traces = exact()
     for rule in ("gain", "change"):
-        assert np.isfinite(module.stop_spread(rule, traces)).all()
+        assert np.isfinite(BY_ID[f"U.{rule}"].effect(traces)).all()
     assert module._last_gain_stop("change", WORDS, power(), 1e-9) == 33
     first = module._last_gain_stop("gain", WORDS, power(), 0.1)
     gain = np.diff(power()) / np.diff(WORDS) * 1000
@@ -147,39 +149,41 @@ def test_win_rates_by_hand():
     table = xr.Dataset(
         {"words": (("seed", "step"), words[None]), "accuracy": (("seed", "step", "learner"), scores[None])}
     )  # fmt: skip
-    traces = dict.fromkeys(("digits-8x8", "breast-cancer"), table)
-    np.testing.assert_allclose(module.win_rate("last", traces), 0.75)
+    traces = dict.fromkeys(TABLES, table)
+    np.testing.assert_allclose(BY_ID["C5.last"].effect(traces), 0.75)
 
 
-def test_quick_and_full_run_what_they_should():
-    quick, full = (study.configs(b) for b in ("quick", "full"))
-    assert set(full) == set(ARMS) and set(quick) == set(ARMS) - set(BY_GENRE[2:])
+def test_made_up_curves_have_a_known_asymptote():
+    law = power()[None]
+    made_up = trace(law[0], asymptote=(("seed", "step"), np.full_like(law, 96.0)))
+    traces = {"made-up-power": made_up}
+    assert BY_ID["S.power"].effect(traces).max() < 0.1
+    np.testing.assert_allclose(BY_ID["S.power"].null(traces), 120 * 100_000**-0.3)
+
+
+def test_budgets_run_what_they_should():
+    quick, thorough, full = (study.configs(b) for b in ("quick", "thorough", "full"))
+    assert set(quick) == {*TAGGERS, *module.CONSTANT}
+    assert set(thorough) == set(ARMS) - set(BY_GENRE[2:]) and full == ARMS
+    assert all(thorough[arm] == config for arm, config in quick.items())
     assert np.diff(module.sizes(full["ending"])).tolist() == [5000] * 159
     assert full["ending"].runs == full["ending"].folds == 10 and full["ending"].test_words is None
     np.testing.assert_array_equal(module.sizes(quick["ending"]), WORDS)
     assert module.sizes(Config(task="classifiers", rows=64)) == (16, 23, 32, 45, 64)
-    needed = {arm for claim in CLAIMS for arm in claim.arms}
-    assert needed <= set(quick)
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    return run(study, "smoke", store=Store(tmp_path_factory.mktemp("store")))
+def test_more_taggers_by_genre_are_read_where_they_were_run():
+    traces = dict(zip(BY_GENRE, exact().values(), strict=True))
+    off = trace(power() + 5 * (WORDS > 200_000), power() + 5 * (WORDS > 200_000))
+    order = BY_ID["C5.order"].effect
+    assert order(traces).max() < 0.02 < order(traces | {BY_GENRE[4]: off}).min()
 
 
-def test_study_turns_at_smoke(smoke):
-    assert {v.claim for v in smoke.verdicts} == {c.id for c in CLAIMS}
-    assert all(v.verdict != "not run" for v in smoke.verdicts)
-    for arm in TAGGERS:
-        found = smoke.traces[arm]
-        assert (found.diverged_at == -1).all()
-        assert (found.accuracy.isel(step=-1) > found.accuracy.isel(step=0)).all()
-        assert (found.unknown.isel(step=-1) < found.unknown.isel(step=0)).all()
-
-
-def test_figures_are_drawn_from_small_traces(smoke):
-    for figure in study.figures:
-        assert len(style.png(figure.draw(smoke.traces))) > 10_000, figure.name
+def test_taggers_of_a_small_run_learn():
+    config = study.configs("smoke")["trigram"]
+    found = unfold(study.process(config), seeds=2, at=study.schedule(config), progress=False)
+    assert (found.accuracy.isel(step=-1) > found.accuracy.isel(step=0)).all()
+    assert (found.unknown.isel(step=-1) < found.unknown.isel(step=0)).all()
 
 
 def test_every_arm_makes_its_process():

@@ -468,14 +468,20 @@ def draw_trends(traces: Traces) -> MatplotlibFigure:
     settled, free = (trace_of(words, accuracy, with_anchor) for with_anchor in (True, False))
     figure, (left, right) = pictures.panels(2, width=10.5, height=4.4)
     at, last = np.geomspace(words[0], words[-1], 300), settled.last_sizes / THOUSAND
-    left.plot(words / THOUSAND, accuracy, "o", color=style.INK, markersize=4, zorder=3)
+    look: dict[str, Any] = {"marker": "o", "markersize": 4}
+    measured: dict[str, Any] = {
+        "linestyle": "none",
+        "color": style.INK,
+        "label": "measured",
+        "zorder": 3,
+    }
+    left.plot(words / THOUSAND, accuracy, **measured, **look)
     for colour, share in zip(style.colours, (0.03, 0.125, 0.5), strict=False):
         place = max(int((words <= 1.02 * share * words[-1]).sum()) - FEWEST, 0)
         label = f"trend from {last[place]:,.0f} thousand words"
         left.plot(at / THOUSAND, settled.trends[0, place](at), color=colour, label=label)
     left.set(ylabel="accuracy in %", title=f"{NAMES['trigram']}, one shuffle")
     left.set_ylim(accuracy.min() - 1, 100)
-    look: dict[str, Any] = {"marker": "o", "markersize": 4}
     right.plot(last, free.backbone[0], "--", color=style.colours[6], label="not anchored", **look)
     right.plot(last, settled.backbone[0], color=style.colours[0], label="anchored", **look)
     levels = {"working level": (settled.working[0], "--"), "prediction level": (settled.prediction[0], ":")}  # fmt: skip
