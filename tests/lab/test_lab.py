@@ -142,19 +142,11 @@ def test_every_study_is_whole():
                 assert (np.diff(steps) > 0).all() and steps[0] >= 0
 
 
-# These still wrap plain functions as effects and name budgets of their own.
-UNCONVERTED = {
-    "concept-space", "critical-periods", "early-learning-regularization",
-    "grokking-local-complexity", "information-bottleneck", "learning-curves", "lottery-rewinding",
-    "payment-bandits",
-}  # fmt: skip
-
-
 def test_studies_speak_the_vocabulary_of_effects_and_have_seeds_enough():
     for slug, s in studies().items():
-        assert not s.legacy or slug in UNCONVERTED, slug
+        assert not s.legacy, slug
         for name in BUDGETS:
-            assert s.legacy or name not in s.budgets or s.budgets[name].seeds >= 5, (slug, name)
+            assert name not in s.budgets or s.budgets[name].seeds >= 5, (slug, name)
 
 
 def test_a_study_in_a_file_of_the_users_own(tmp_path):
