@@ -210,7 +210,6 @@ def test_words_of_several_effects():
     same(m.best(every)(traces), [1, 5])  # means 3, 2.5 and 2
     same(m.best(every, lowest=True)(traces), [2, 2])
     same(m.at_least(e["a"], 2)(traces), [2, 5])
-    same(m.at_most(e["a"], 2)(traces), [1, 2])
     same(m.log10(at_hundred := e["a"] * 0 + 100)(traces), [2, 2])
     same(m.log1p(at_hundred - 100)(traces), [0, 0])
     same(m.log(at_hundred / 100)(traces), [0, 0])

@@ -20,6 +20,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from latebloom.lab import terminal
+
 # Two or more host devices let the seeds of small networks run side by side.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -37,8 +39,6 @@ data_app = typer.Typer(help="Real data: what there is, where it is, how to get i
 app.add_typer(data_app, name="data")
 
 out, err = Console(), Console(stderr=True)
-STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow",
-          "out of reach": "blue", "no evidence": "magenta"}  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 StoreFolder = Annotated[
@@ -233,7 +233,7 @@ def run(
                 resume=resume, jobs=jobs, watch=Curves(err) if watching else Silent(),
             )  # fmt: skip
         larger = ledger.beyond(done, results)
-        more = _more(larger)
+        more = terminal.larger_budgets(larger)
         written = report.write_page(done, where.folder / "reports", more) if page else None
         if page:
             report.write_index(where, where.folder / "reports")
@@ -249,7 +249,9 @@ def run(
     }
 
     def draw() -> None:
-        _draw_verdicts(verdicts, f"{chosen.slug} · {budget} · {len(done.seeds)} seeds")
+        out.print(
+            terminal.verdicts(verdicts, f"{chosen.slug} · {budget} · {len(done.seeds)} seeds")
+        )
         if done.unjudged:
             left = ", ".join(claim.id for claim in done.unjudged)
             out.print(f"[dim]these need other arms: {left}[/]", soft_wrap=True)
@@ -338,48 +340,6 @@ def _seeds(text: str | None) -> int | range | None:
         raise ValueError(f"--seeds takes a count or a range such as 20:25, not {text!r}") from None
 
 
-def _more(larger: list[tuple[str, int, float | None]]) -> str:
-    """One line about what larger budgets would judge besides."""
-    from latebloom.core.progress import duration
-
-    if not larger:
-        return ""
-    each = [
-        f"--budget {budget} judges {count} more claim{'' if count == 1 else 's'}"
-        + (f", in about {duration(seconds)} on this machine" if seconds else "")
-        for budget, count, seconds in larger
-    ]
-    return "; ".join(each)
-
-
-def _draw_verdicts(rows: list[dict[str, Any]], title: str) -> None:
-    from latebloom.lab.report import null_of, seeds, spread
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    table.add_column("claim", overflow="fold", ratio=1, min_width=30)
-    table.add_column("verdict", min_width=12)
-    table.add_column("effect [95 %]", min_width=16)
-    table.add_column("holds if", no_wrap=True)
-    budgets = {r["budget"] for r in rows}
-    if len(budgets) > 1:
-        table.add_column("budget", no_wrap=True)
-    for r in rows:
-        verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
-        if r["stale"]:
-            verdict.append(" (stale)", style="magenta")
-        effect = spread(r) if r["seeds"] == r["of"] else f"{spread(r)}\n{seeds(r)}"
-        if r["null"]:
-            effect += f"\nnull: {null_of(r)}"
-        claim = Text.assemble((f"{r['claim']} ", "bold"), r["text"])
-        if r["added"]:
-            claim.append(f" (added {r['added']})", style="dim")
-        if r["reason"]:
-            claim.append(f"\n{r['reason']}", style="dim")
-        own = (r["budget"],) if len(budgets) > 1 else ()
-        table.add_row(claim, verdict, effect, r["threshold"], *own)
-    out.print(table)
-
-
 @app.command()
 def verdicts(
     study: StudyName,
@@ -402,7 +362,7 @@ def verdicts(
         if record is None:
             raise ValueError(f"{study} has not been run here yet: latebloom run {study}")
     rows = rows_of(as_entry(record))
-    say(rows, as_json, lambda: _draw_verdicts(rows, f"{study} · {record['budget']}"))
+    say(rows, as_json, lambda: out.print(terminal.verdicts(rows, f"{study} · {record['budget']}")))
 
 
 @app.command("ledger")
@@ -430,10 +390,10 @@ def show_ledger(
     elif studies:
         listed = {slug: ledger.rows(found[slug]) for slug in studies}
         rows = [row for claims in listed.values() for row in claims]
-        say(rows, as_json, lambda: _draw_claims(listed, found))
+        say(rows, as_json, lambda: out.print(terminal.claims(listed, found)))
     else:
         rows = [ledger.summary(entry) for entry in found.values()]
-        say(rows, as_json, lambda: _draw_summaries(rows))
+        say(rows, as_json, lambda: out.print(terminal.summaries(rows)))
 
 
 def _check_ledger(
@@ -441,7 +401,6 @@ def _check_ledger(
 ) -> None:
     """Exit code 1 where something is stale."""
     from latebloom.lab import checking, ledger
-    from latebloom.lab.identity import ORDER
     from latebloom.lab.store import Store
 
     with clear_errors(), contextlib.ExitStack() as stack:
@@ -459,59 +418,9 @@ def _check_ledger(
         for c in done
     ]  # fmt: skip
 
-    def draw() -> None:
-        table = Table(box=None, pad_edge=False)
-        for name in ("study", "record", "arms", "claims"):
-            table.add_column(name, no_wrap=name != "claims", overflow="fold")
-        for row in rows:
-            states = [state for arms in row["arms"].values() for state in arms.values()]
-            counts = [f"{states.count(s)} {s}" for s in ORDER if s in states]
-            lost = [claim for claim, state in row["claims"].items() if state in ORDER[3:]]
-            what = f"to be made again: {', '.join(lost)}" if lost else "all proven"
-            style = "green" if row["state"] in ORDER[:3] else "magenta"
-            table.add_row(row["study"], Text(row["state"], style=style), ", ".join(counts), what)
-        out.print(table)
-        for note in dict.fromkeys(note for row in rows for note in row["notes"]):
-            out.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
-
-    say(rows, as_json, draw)
+    say(rows, as_json, lambda: out.print(terminal.states(rows)))
     if any(row["state"] == "stale" for row in rows):
         raise typer.Exit(1)
-
-
-def _draw_claims(listed: dict[str, list[dict[str, Any]]], found: dict[str, Any]) -> None:
-    for slug, claims in listed.items():
-        passes = [
-            f"{budget}: {len(made['seeds'])} seeds, {made['date'][:10]}, {made['seconds']:.0f} s"
-            for budget, made in found[slug]["passes"].items()
-        ]
-        _draw_verdicts(claims, f"{slug} · {' · '.join(passes)}")
-        out.print()
-
-
-def _draw_summaries(rows: list[dict[str, Any]]) -> None:
-    from latebloom.lab.verdict import OUTCOMES
-
-    table = Table(box=None, pad_edge=False)
-    shown = [
-        n
-        for n in OUTCOMES
-        if n in ("holds", "contradicted", "undecided") or any(r[n] for r in rows)
-    ]
-    table.add_column("study", no_wrap=True)
-    for name in shown:
-        broken = name.replace("contradicted", "contra-\ndicted").replace(
-            "undecided", "unde-\ncided"
-        )
-        table.add_column(broken, justify="right", style=STYLES[name])
-    for name in ("seeds", "date", ""):
-        table.add_column(name, no_wrap=name == "date")
-    for r in rows:
-        counts = [str(r[name]) if r[name] else "–" for name in shown]
-        seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
-        state = Text("stale", style="magenta") if r["stale"] else Text("fresh", style="dim")
-        table.add_row(f"[bold]{r['study']}", *counts, seeds, r["date"][:10], state)
-    out.print(table)
 
 
 @app.command()

@@ -399,11 +399,6 @@ def at_least(term: T, limit: float) -> T:
     return _joined(_listed("at least", [term, limit]), np.maximum, (term, limit))
 
 
-def at_most(term: T, limit: float) -> T:
-    """What is higher counts as `limit`."""
-    return _joined(_listed("at most", [term, limit]), np.minimum, (term, limit))
-
-
 # Of several terms, mostly effects
 
 

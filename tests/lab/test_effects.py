@@ -13,7 +13,7 @@ STUDY = """
     from functools import partial
     import numpy as np
     from latebloom.core.process import HostProcess
-    from latebloom.lab import Budget, Claim, Need, Paper, Study, legacy_claim
+    from latebloom.lab import Budget, Claim, Need, Paper, Study
     from latebloom.measures import Effect, Measure, final, peak, tail
 
     @dataclass(frozen=True)

@@ -144,9 +144,9 @@ def test_every_study_is_whole():
 
 def test_studies_speak_the_vocabulary_of_effects_and_have_seeds_enough():
     for slug, s in studies().items():
-        assert not s.legacy, slug
+        assert set(s.budgets) == {"smoke", *BUDGETS}, slug
         for name in BUDGETS:
-            assert name not in s.budgets or s.budgets[name].seeds >= 5, (slug, name)
+            assert s.budgets[name].seeds >= 5, (slug, name)
 
 
 def test_a_study_in_a_file_of_the_users_own(tmp_path):

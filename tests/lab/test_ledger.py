@@ -170,71 +170,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         ledger.check_writable(tmp_path)
 
 
-def of_single_pass(budget, *verdicts, figures=()):
-    """A file as they were written once, one a pass, with intervals of another kind."""
-    rows = [
-        {"claim": c, "text": "–", "paper": "", "verdict": "undecided" if e else "not run",
-         "estimate": None, "low": None, "high": None, "threshold": "> 0.5", "unit": "m",
-         "seeds": len(e), "effects": e} for c, e in verdicts
-    ]  # fmt: skip
-    return json.dumps({
-        "study": "lines", "title": "On Lines", "citation": "Euclid", "budget": budget,
-        "seeds": [0, 1, 2], "date": f"2026-01-0{len(budget)}", "seconds": 1.0, "source": "old",
-        "data": "none", "versions": {}, "configs": {"steep": {"slope": 2.0}}, "verdicts": rows,
-        "figures": [{"file": f, "caption": ""} for f in figures],
-    })  # fmt: skip
-
-
-def old_ledger(folder):
-    for name in ("lines", "lines-tables"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "a.png").touch()
-    (folder / "lines.json").write_text(
-        of_single_pass("quick", ("C2", [1.0, 1.0, None]), ("C1", [1.0, 1.1, 0.9]), ("C3", []), figures=["lines/a.png"])
-    )  # fmt: skip
-    (folder / "lines-tables.json").write_text(
-        of_single_pass("tables", ("C1", [0.0, 0.0, 0.0]), ("C3", [0.1, 0.1, 0.2]), figures=["lines-tables/a.png"])
-    )  # fmt: skip
-
-
-def test_files_of_single_passes_are_read_as_one_record_judged_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "known", {"lines": larger()}.get)
-    old_ledger(tmp_path)
-    (entry,) = ledger.entries(tmp_path)
-    found = {r["claim"]: (r["budget"], r["verdict"], r["seeds"], r["of"]) for r in entry["claims"]}
-    assert found == {
-        "C1": ("quick", "holds", 3, 3), "C2": ("quick", "undecided", 2, 3),
-        "C3": ("tables", "contradicted", 3, 3),
-    }  # fmt: skip
-    assert list(found) == ["C1", "C2", "C3"] and list(entry["passes"]) == ["quick", "tables"]
-    assert [f["file"] for f in entry["figures"]] == ["lines/a.png", "lines-tables/a.png"]
-    assert entry["passes"]["tables"]["arms"]["steep"]["config"] == {"slope": 2.0}
-    assert ledger.stale_claims(entry) == {"C1", "C2", "C3"}
-
-
-def test_files_of_single_passes_are_rewritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "known", {"lines": larger()}.get)
-    old_ledger(tmp_path)
-    before = ledger.entries(tmp_path)
-    ledger.migrate(tmp_path)
-    assert [p.name for p in tmp_path.glob("*.json")] == ["lines.json"]
-    assert json.loads(json.dumps(before)) == ledger.entries(tmp_path)
-    assert len(list(tmp_path.glob("*/a.png"))) == 2
-
-
-def test_a_pass_joins_files_of_single_passes(tmp_path, recorded):
-    old_ledger(tmp_path / "results")
-    other = json.loads(of_single_pass("quick", ("C1", [1.0, 1.0]))) | {"study": "lines-and-circles"}
-    (tmp_path / "results" / "lines-and-circles.json").write_text(json.dumps(other))
-    same = Claim("C3", "–", "", height["flat"], "> 0.5", budget="full")
-    entry = recorded(larger(C1, C2, same))
-    assert judged_by(entry) == {"C1": "quick", "C3": "tables"} or judged_by(entry) == {
-        "C1": "quick"
-    }
-    assert {p.name for p in (tmp_path / "results").glob("*.json")} == {
-        "lines.json",
-        "lines-and-circles.json",
-    }
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"study": "lines"}'])
+def test_a_file_that_is_no_record_is_named(tmp_path, text):
+    (tmp_path / "lines.json").write_text(text)
+    for read in (ledger.entries, lambda folder: ledger.entry_of(folder, "lines")):
+        with pytest.raises(ValueError, match="lines.json is no record of a study: remove it"):
+            read(tmp_path)
 
 
 def test_what_larger_budgets_would_add_with_the_time_it_takes_here(tmp_path, recorded):

@@ -1,10 +1,9 @@
 """Claims, needs and budgets."""
 
-import numpy as np
 import pytest
 from lines import Config, claim, height, lead, make_study
 
-from latebloom.lab import Budget, Claim, Need, legacy_claim
+from latebloom.lab import Budget, Claim, Need
 from latebloom.lab.study import bound
 
 ARMS = {"steep": Config(2.0), "flat": Config(0.0), "null": Config(1.0), "long": Config(steps=9)}
@@ -33,7 +32,6 @@ def test_a_budget_runs_what_its_claims_read_and_judges_those_of_smaller_ones():
     assert study.arms_of("quick") == ("steep", "flat", "long")
     assert study.arms_of("thorough") == study.arms_of("full") == tuple(ARMS)
     assert list(study.configs("quick")) == ["steep", "flat", "long"]
-    assert not study.legacy
 
 
 @pytest.mark.parametrize(
@@ -59,11 +57,3 @@ def test_what_does_not_fit_is_refused(make, message):
 
 def test_thresholds_are_read():
     assert bound("> 0.5") == (1, 0.5) and bound("< -2e-3") == (-1, -0.002)
-
-
-def test_an_unconverted_study_names_the_arms_of_its_budgets_itself():
-    old = legacy_claim("C1", "it rises", "", ("steep",), lambda t: np.ones(3), "> 0.5")
-    study = make_study(old, budgets={"quick": Budget(3, ("steep",)), "tables": Budget(2)})
-    assert study.legacy and old.arms == ("steep",)
-    assert study.arms_of("quick") == ("steep",) and study.arms_of("tables") == ("steep", "flat")
-    assert study.claims_of("tables") == (old,)

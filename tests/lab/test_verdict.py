@@ -8,7 +8,7 @@ from lines import claim, lead
 from scipy import stats
 
 from latebloom.lab import Need, judge
-from latebloom.lab.verdict import interval, rejudge
+from latebloom.lab.verdict import interval, rejudged
 from latebloom.measures import Effect
 
 TRACES = {"steep": None, "flat": None}
@@ -161,8 +161,7 @@ def test_verdicts_are_judged_again_from_what_is_kept():
     needs = (Need(effect(3, 4), "> 2", "the horizon is short"),)
     for null in (None, 0.3, 0.7, effect(0.9, 0.8)):
         made = judge(claim("> 0.5", effect(1, 1.2, np.nan, 1, 1.1), null=null, needs=needs), TRACES)
-        kept = json.loads(json.dumps({"study": "lines", "claims": [made.row()]}))
-        again = rejudge(kept)
-        assert json.loads(json.dumps(again)) == kept
-        kept["claims"][0]["threshold"] = "< 0.5"
-        assert rejudge(kept)["claims"][0]["verdict"] in ("contradicted", "no evidence")
+        kept = json.loads(json.dumps(made.row()))
+        assert json.loads(json.dumps(rejudged(kept))) == kept
+        kept["threshold"] = "< 0.5"
+        assert rejudged(kept)["verdict"] in ("contradicted", "no evidence")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latebloom.lab.application import Application, Applied, apply
-    from latebloom.lab.study import Budget, Claim, Figure, Need, Paper, Study, legacy_claim
+    from latebloom.lab.study import Budget, Claim, Figure, Need, Paper, Study
     from latebloom.lab.verdict import Verdict, judge
 
 __all__ = [
@@ -22,9 +22,8 @@ __all__ = [
     "Verdict",
     "apply",
     "judge",
-    "legacy_claim",
 ]
-_STUDY = ("Budget", "Claim", "Figure", "Need", "Paper", "Study", "legacy_claim")
+_STUDY = ("Budget", "Claim", "Figure", "Need", "Paper", "Study")
 _HOMES: dict[str, str] = dict.fromkeys(_STUDY, "study")
 _HOMES |= dict.fromkeys(("Application", "Applied", "apply"), "application")
 _HOMES |= dict.fromkeys(("Verdict", "judge"), "verdict")

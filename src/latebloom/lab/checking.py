@@ -10,7 +10,7 @@ import jax
 import xarray as xr
 
 from latebloom.lab.effects import effect_hash
-from latebloom.lab.identity import Arm, State, key, state_of, worst
+from latebloom.lab.identity import PROVEN, Arm, State, key, state_of, worst
 from latebloom.lab.ledger import study_of
 from latebloom.lab.runner import chunks_of, joined, source_of_units, steps_of
 from latebloom.lab.store import Store, Unit, config_dict
@@ -116,9 +116,6 @@ def _state(
     except ValueError as error:
         notes.append(str(error))
         return "unknown"
-
-
-PROVEN: tuple[State, ...] = ("fresh", "same program", "same prefix")
 
 
 def stamped(checked: Checked, store: Store) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from latebloom.core.runs.recording import compile_options
 from latebloom.core.unfold import prefix
 
 State = Literal["fresh", "same program", "same prefix", "unknown", "stale"]
-ORDER: tuple[State, ...] = ("fresh", "same program", "same prefix", "unknown", "stale")
+STATES: tuple[State, ...] = ("fresh", "same program", "same prefix", "unknown", "stale")
+PROVEN = STATES[:3]
 
 
 def key(process: Any, seeds: Sequence[int], at: Sequence[int]) -> str:
@@ -71,5 +72,5 @@ def state_of(process: Callable[[Any], Any], arm: Arm) -> State:
 
 def worst(states: Iterable[State]) -> State:
     """The state of something that stands on parts in these states."""
-    found = [ORDER.index(state) for state in states]
-    return ORDER[max(found, default=0)]
+    found = [STATES.index(state) for state in states]
+    return STATES[max(found, default=0)]

@@ -24,7 +24,7 @@ from latebloom.lab.registry import find, known
 from latebloom.lab.runner import Pass, source_of_units
 from latebloom.lab.store import config_dict
 from latebloom.lab.study import BUDGETS, Claim, Study
-from latebloom.lab.verdict import OUTCOMES, rejudged
+from latebloom.lab.verdict import OUTCOMES
 
 ABOUT_STUDY = ("study", "title", "citation", "data", "file")
 ABOUT_PASS = ("seeds", "date", "seconds", "source", "versions", "arms", "changed")
@@ -119,84 +119,37 @@ def write(entry: Mapping[str, Any], folder: Path) -> Path:
 
 
 def _clear(folder: Path, entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    """Remove pictures that the record lists no more, and files of single passes."""
+    """Remove pictures that the record lists no more."""
     listed = {folder / figure["file"] for figure in entry["figures"]}
     seen = {folder / f["file"] for f in before["figures"]} if before else set()
     for picture in (seen | {*(folder / entry["study"]).glob("*.png")}) - listed:
         picture.unlink(missing_ok=True)
         if not any(picture.parent.iterdir()):
             picture.parent.rmdir()
-    for path, found in _files(folder, entry["study"]):
-        if "passes" not in found:
-            path.unlink()
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """What the ledger holds, one record a study, also where a file holds a single pass.
+    """What the ledger holds, one record a study.
 
     Raises `ValueError` for a damaged file.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for _, entry in _files(folder):
-        found.setdefault(entry["study"], []).append(entry)
-    return [_combined(parts) for _, parts in sorted(found.items())]
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
 
 
 def entry_of(folder: Path, slug: str) -> dict[str, Any] | None:
     """What the ledger holds of one study, or None. Raises `ValueError` for a damaged file."""
-    parts = [entry for _, entry in _files(folder, slug)]
-    return _combined(parts) if parts else None
+    path = folder / f"{slug}.json"
+    return _read(path) if path.exists() else None
 
 
-def _files(folder: Path, slug: str = "") -> list[tuple[Path, dict[str, Any]]]:
-    """The ledger's files (of one study), quick passes first."""
-    found = []
-    for path in sorted(folder.glob(f"{slug}*.json"), key=lambda path: (len(path.stem), path.stem)):
-        try:
-            entry = json.loads(path.read_text())
-            if slug in ("", entry["study"]):
-                found.append((path, entry))
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{path} is no record of a study: remove it and record the study again"
-            ) from None
-    return found
-
-
-def _combined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Records of one study as one; of a claim that several have judged, the first counts."""
-    if len(parts) == 1 and "passes" in parts[0]:
-        return parts[0]
-    study = known(parts[0]["study"])
-    order = [claim.id for claim in study.claims] if study else []
-    parts = [part if "passes" in part else _of_single_pass(part, study) for part in parts]
-    passes = {budget: made for part in parts[::-1] for budget, made in part["passes"].items()}
-    claims = {row["claim"]: row for part in parts[::-1] for row in part["claims"]}
-    figures = [figure for part in parts for figure in part["figures"]]
-    return _whole(parts[0], passes, list(claims.values()), figures, order)
-
-
-def _of_single_pass(old: Mapping[str, Any], study: Study | None) -> dict[str, Any]:
-    """The file of one pass, as they were written once, judged again by today's interval."""
-    arms = {claim.id: list(claim.arms) for claim in study.claims} if study else {}
-    more = {"null": None, "needs": (), "added": "", "reason": "", "effect": None}
-    claims = [
-        rejudged(row | more | {"arms": arms.get(row["claim"], [])})
-        for row in old["verdicts"] if row["verdict"] != "not run"
-    ]  # fmt: skip
-    configs = {
-        arm: {"config": config, "program": None, "prefix": None}
-        for arm, config in old["configs"].items()
-    }
-    made = dict(old) | {"verdicts": claims, "arms": configs, "file": None, "changed": False}
-    return as_entry(made) | {"figures": old["figures"]}
-
-
-def migrate(folder: Path) -> None:
-    """Rewrite files of single passes as one record a study."""
-    for entry in entries(folder):
-        write(entry, folder)
-        _clear(folder, entry, None)
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        entry = json.loads(path.read_text())
+        if {*ABOUT_STUDY, "passes", "claims", "figures"} <= entry.keys():
+            return entry
+    except (ValueError, AttributeError):
+        pass
+    raise ValueError(f"{path} is no record of a study: remove it and record the study again")
 
 
 @contextlib.contextmanager
@@ -283,7 +236,7 @@ def beyond(done: Pass, folder: Path) -> list[tuple[str, int, float | None]]:
     The seconds are those recorded, by the ratio of this pass's to those recorded of its budget.
     """
     study, found = done.study, []
-    if study.legacy or done.budget not in BUDGETS:
+    if done.budget not in BUDGETS:
         return []
     entry = entry_of(folder, study.slug) or {"passes": {}}
     seconds = {budget: made["seconds"] for budget, made in entry["passes"].items()}

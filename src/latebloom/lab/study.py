@@ -105,29 +105,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class _Plain:
-    """A function of the traces as an effect."""
-
-    arms: tuple[str, ...]
-    text: str
-    of: Callable[[Traces], np.ndarray]
-
-    def __call__(self, traces: Traces) -> np.ndarray:
-        return np.asarray(self.of(traces))
-
-
-class legacy_claim(Claim):
-    """A claim whose effect is a plain function. To be removed with the last study that uses it."""
-
-    def __init__(
-        self, id: str, text: str, paper: str, arms: tuple[str, ...],
-        effect: Callable[[Traces], np.ndarray], holds: str, unit: str = "1",
-    ):  # fmt: skip
-        plain: Any = _Plain(tuple(arms), text, effect)
-        super().__init__(id, text, paper, plain, holds, unit)
-
-
-@dataclass(frozen=True)
 class Figure:
     """A picture drawn from the traces; `arms` are those it needs."""
 
@@ -167,7 +144,7 @@ class Study:
             for arm in claim.arms:
                 if arm not in self.arms:
                     raise ValueError(f"{self.slug}, claim {claim.id}: there is no arm {arm!r}")
-            if not self.legacy and claim.budget not in self.budgets:
+            if claim.budget not in self.budgets:
                 raise ValueError(
                     f"{self.slug}, claim {claim.id}: there is no budget {claim.budget!r}"
                 )
@@ -175,17 +152,11 @@ class Study:
             for arm in (*(budget.arms or ()), *budget.also, *budget.arm_settings):
                 if arm not in self.arms:
                     raise ValueError(f"{self.slug}, budget {name}: there is no arm {arm!r}")
-            if not self.legacy and name in BUDGETS and budget.arms is not None:
+            if name in BUDGETS and budget.arms is not None:
                 raise ValueError(
                     f"{self.slug}, budget {name}: its arms are those that its claims read; "
                     "name what else figures need as `also`"
                 )
-
-    @property
-    def legacy(self) -> bool:
-        """Whether budgets name their arms themselves. To be removed with `legacy_claim`."""
-        named = set(self.budgets) - {"smoke", *BUDGETS}
-        return bool(named) or any(isinstance(claim, legacy_claim) for claim in self.claims)
 
     @property
     def slug(self) -> str:
@@ -199,7 +170,7 @@ class Study:
 
     def claims_of(self, budget: str) -> tuple[Claim, ...]:
         """The claims that a budget judges: its own and those of smaller ones; smoke tries all."""
-        if self.legacy or budget not in BUDGETS:
+        if budget not in BUDGETS:
             return self.claims
         judged = BUDGETS[: BUDGETS.index(budget) + 1]
         return tuple(claim for claim in self.claims if claim.budget in judged)
@@ -209,7 +180,7 @@ class Study:
         asked = self.budget(budget)
         if asked.arms is not None:
             return asked.arms
-        if self.legacy or budget in ("smoke", "full"):
+        if budget in ("smoke", "full"):
             return tuple(self.arms)
         read = {arm for claim in self.claims_of(budget) for arm in claim.arms} | {*asked.also}
         return tuple(arm for arm in self.arms if arm in read)

@@ -168,8 +168,3 @@ def _estimate_of_null(null: Mapping[str, Any]) -> Estimate:
 def _met(need: Mapping[str, Any]) -> bool:
     sign, limit = bound(need["threshold"])
     return need["estimate"] is not None and sign * (need["estimate"] - limit) > 0
-
-
-def rejudge(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's record in the ledger with its claims judged again; nothing is run."""
-    return {**record, "claims": [rejudged(row) for row in record["claims"]]}

@@ -1,0 +1,114 @@
+"""What the command line prints: verdicts, the ledger, and what became of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow",
+          "out of reach": "blue", "no evidence": "magenta"}  # fmt: skip
+
+Row = Mapping[str, Any]
+
+
+def verdicts(rows: Sequence[Row], title: str) -> Table:
+    """Claims with their verdicts, effects, nulls and thresholds."""
+    from latebloom.lab.report import null_of, seeds, spread
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    table.add_column("claim", overflow="fold", ratio=1, min_width=30)
+    table.add_column("verdict", min_width=12)
+    table.add_column("effect [95 %]", min_width=16)
+    table.add_column("holds if", no_wrap=True)
+    budgets = {r["budget"] for r in rows}
+    if len(budgets) > 1:
+        table.add_column("budget", no_wrap=True)
+    for r in rows:
+        verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
+        if r["stale"]:
+            verdict.append(" (stale)", style="magenta")
+        effect = spread(r) if r["seeds"] == r["of"] else f"{spread(r)}\n{seeds(r)}"
+        if r["null"]:
+            effect += f"\nnull: {null_of(r)}"
+        claim = Text.assemble((f"{r['claim']} ", "bold"), r["text"])
+        if r["added"]:
+            claim.append(f" (added {r['added']})", style="dim")
+        if r["reason"]:
+            claim.append(f"\n{r['reason']}", style="dim")
+        own = (r["budget"],) if len(budgets) > 1 else ()
+        table.add_row(claim, verdict, effect, r["threshold"], *own)
+    return table
+
+
+def claims(listed: Mapping[str, Sequence[Row]], entries: Mapping[str, Any]) -> Group:
+    """The claims of each study that is named, under its passes."""
+    shown = []
+    for slug, rows in listed.items():
+        passes = [
+            f"{budget}: {len(made['seeds'])} seeds, {made['date'][:10]}, {made['seconds']:.0f} s"
+            for budget, made in entries[slug]["passes"].items()
+        ]
+        shown += [verdicts(rows, f"{slug} · {' · '.join(passes)}"), Text()]
+    return Group(*shown)
+
+
+def summaries(rows: Sequence[Row]) -> Table:
+    """One row a study: how many claims came to each outcome."""
+    from latebloom.lab.verdict import OUTCOMES
+
+    table = Table(box=None, pad_edge=False)
+    shown = [
+        n
+        for n in OUTCOMES
+        if n in ("holds", "contradicted", "undecided") or any(r[n] for r in rows)
+    ]
+    table.add_column("study", no_wrap=True)
+    for name in shown:
+        broken = name.replace("contradicted", "contra-\ndicted").replace(
+            "undecided", "unde-\ncided"
+        )
+        table.add_column(broken, justify="right", style=STYLES[name])
+    for name in ("seeds", "date", ""):
+        table.add_column(name, no_wrap=name == "date")
+    for r in rows:
+        counts = [str(r[name]) if r[name] else "–" for name in shown]
+        seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
+        state = Text("stale", style="magenta") if r["stale"] else Text("fresh", style="dim")
+        table.add_row(f"[bold]{r['study']}", *counts, seeds, r["date"][:10], state)
+    return table
+
+
+def states(rows: Sequence[Row]) -> Group:
+    """Whether each record still is what the code computes, and what has to be made again."""
+    from latebloom.lab.identity import PROVEN, STATES
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("study", "record", "arms", "claims"):
+        table.add_column(name, no_wrap=name != "claims", overflow="fold")
+    for row in rows:
+        found = [state for arms in row["arms"].values() for state in arms.values()]
+        counts = [f"{found.count(s)} {s}" for s in STATES if s in found]
+        lost = [claim for claim, state in row["claims"].items() if state not in PROVEN]
+        what = f"to be made again: {', '.join(lost)}" if lost else "all proven"
+        style = "green" if row["state"] in PROVEN else "magenta"
+        table.add_row(row["study"], Text(row["state"], style=style), ", ".join(counts), what)
+    notes = dict.fromkeys(note for row in rows for note in row["notes"])
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def larger_budgets(larger: Sequence[tuple[str, int, float | None]]) -> str:
+    """One line about what larger budgets would judge besides."""
+    from latebloom.core.progress import duration
+
+    if not larger:
+        return ""
+    each = [
+        f"--budget {budget} judges {count} more claim{'' if count == 1 else 's'}"
+        + (f", in about {duration(seconds)} on this machine" if seconds else "")
+        for budget, count, seconds in larger
+    ]
+    return "; ".join(each)
