@@ -15,8 +15,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from PIL import Image
 
 colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+LARGE = 2**19  # bytes of a picture beyond which it is kept in a palette
 INK = "#1A2B3C"  # stands for the page's own text colour when a figure is shown in a page
 
 _settings: Any = {
@@ -102,15 +104,23 @@ def svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    # As wide as the page at most, and no wider than its letters stay of the page's size.
+    width = 1.75 * 72 * figure.get_figwidth()
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', rf'\1 style="max-width: {width:.0f}px"', text, count=1
+    )
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     return text.replace(INK, "currentColor").replace(INK.lower(), "currentColor")
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG on white, 160 dots an inch."""
+    """The figure as PNG on white, 160 dots an inch; in 256 colours where it would be large."""
     _dress(figure)
     buffer = io.BytesIO()
     with mpl.rc_context(_settings):
         figure.savefig(buffer, format="png", dpi=160, facecolor="white")
-    return buffer.getvalue()
+    if buffer.tell() <= LARGE:
+        return buffer.getvalue()
+    smaller = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(256).save(smaller, format="png", optimize=True)
+    return smaller.getvalue()
