@@ -1,6 +1,7 @@
 """A study small enough to check by hand: lines that begin at their seed and rise."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -68,3 +69,13 @@ def make_study(*claims, **changes):
 
 
 study = make_study()
+
+
+# A study in a file of its own, with what it is about beside it.
+OWN = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from lines import Config, Line, claim, make_study
+def make(config): return Line(config.slope)
+study = make_study(claim("> 5"), process=make)
+"""

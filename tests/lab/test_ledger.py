@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 import pytest
-from lines import Config, claim, draw, height, lead, make_study, study
+from lines import OWN, Config, claim, draw, height, lead, make_study, study
 
 from latebloom.lab import Budget, Claim, Figure, ledger, runner
 from latebloom.lab.registry import find
@@ -198,18 +198,9 @@ def test_what_larger_budgets_would_add_with_the_time_it_takes_here(tmp_path, rec
     assert ledger.beyond(changed, tmp_path / "results")[0] == ("thorough", 1, None)
 
 
-OWN = """
-    import sys
-    sys.path.insert(0, {folder!r})
-    from lines import Config, Line, claim, make_study
-    def make(config): return Line(config.slope)
-    study = make_study(claim("> 5"), process=make)
-"""
-
-
 def test_a_study_in_a_file_of_its_own_is_not_stale_until_it_changes(tmp_path):
     path, store = tmp_path / "own_lines.py", Store(tmp_path / "store")
-    text = textwrap.dedent(OWN).format(folder=os.path.dirname(__file__))
+    text = OWN
     path.write_text(text)
     done = run(find(str(path)), store=store)
     entry = json.loads(ledger.record(done, tmp_path / "results").read_text())
@@ -225,7 +216,7 @@ def test_a_study_in_a_file_of_its_own_is_not_stale_until_it_changes(tmp_path):
 
 def test_a_script_is_not_run_again_to_see_whether_it_changed(tmp_path):
     path = tmp_path / "script.py"
-    text = textwrap.dedent(OWN).format(folder=os.path.dirname(__file__))
+    text = OWN
     path.write_text(text + textwrap.dedent("""
         from pathlib import Path
         from latebloom.lab import ledger

@@ -1,11 +1,9 @@
 """The HTML report, on a study small enough to check by hand."""
 
-import os
 import re
-import textwrap
 
 import pytest
-from lines import claim, height, lead, make_study
+from lines import OWN, claim, height, lead, make_study
 
 from latebloom.lab import Budget, Claim, Need, report, style
 from latebloom.lab.registry import find
@@ -99,18 +97,9 @@ def test_an_interval_without_an_end_is_written_so():
     assert report.spread(whole) == "2 [-∞, ∞]" and report.spread({"estimate": None}) == "–"
 
 
-OWN = """
-    import sys
-    sys.path.insert(0, {folder!r})
-    from lines import Line, claim, make_study
-    def make(config): return Line(config.slope)
-    study = make_study(claim("> 5"), process=make)
-"""
-
-
 def test_a_study_in_a_file_of_its_own_is_in_the_index_and_not_stale(tmp_path):
     path, store = tmp_path / "shown_lines.py", Store(tmp_path / "store")
-    path.write_text(textwrap.dedent(OWN).format(folder=os.path.dirname(__file__)))
+    path.write_text(OWN)
     done = run(find(str(path)), store=store)
     page = report.write_page(done, tmp_path / "reports").read_text()
     assert f"latebloom run {path}" in page

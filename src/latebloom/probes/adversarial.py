@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-Classifier = Callable[[Float[Array, "batch *feature"]], Float[Array, "batch class"]]
+Classifier = Callable[[Float[Array, " batch *feature"]], Float[Array, "batch class"]]
 
 
 def pgd(
     model: Classifier,
-    x: Float[Array, "batch *feature"],
+    x: Float[Array, " batch *feature"],
     labels: Int[Array, " batch"],
     key: Key[Array, ""],
     epsilon: float | Float[Array, ""],
@@ -20,7 +20,7 @@ def pgd(
     steps: int = 10,
     step_size: float | Float[Array, ""] | None = None,
     domain: tuple[float, float] = (0.0, 1.0),
-) -> Float[Array, "batch *feature"]:
+) -> Float[Array, " batch *feature"]:
     """Untargeted L-infinity attack on the cross-entropy: a random start, then sign steps.
 
     Every iterate is projected to the ball of radius epsilon around x, then clamped to the domain.
@@ -52,7 +52,7 @@ def pgd(
 
 def survives_pgd(
     model: Classifier,
-    x: Float[Array, "batch *feature"],
+    x: Float[Array, " batch *feature"],
     labels: Int[Array, " batch"],
     key: Key[Array, ""],
     epsilon: float | Float[Array, ""],
@@ -78,7 +78,7 @@ def survives_pgd(
 
 def robust_accuracy(
     model: Classifier,
-    x: Float[Array, "batch *feature"],
+    x: Float[Array, " batch *feature"],
     labels: Int[Array, " batch"],
     key: Key[Array, ""],
     epsilon: float | Float[Array, ""] | Float[Array, " epsilon"],

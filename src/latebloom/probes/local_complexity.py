@@ -41,7 +41,7 @@ def random_frames(
 
 
 def cross_polytope(
-    x: Float[Array, "point *feature"],
+    x: Float[Array, " point *feature"],
     frame: Float[Array, "direction dimension"],
     radius: Float[Array, ""] | float,
     include_centre: bool = False,
@@ -58,7 +58,7 @@ def cross_polytope(
 
 def switching_units(
     preactivations: Float[Array, "point vertex *unit"],
-) -> Bool[Array, "point *unit"]:
+) -> Bool[Array, " point *unit"]:
     """Units that are on (z > 0) at some vertex of a point's neighbourhood and off at another."""
     on = preactivations > 0
     return jnp.any(on != on[:, :1], axis=1)
@@ -66,7 +66,7 @@ def switching_units(
 
 def local_complexity(
     preactivations: Preactivations,
-    x: Float[Array, "point *feature"],
+    x: Float[Array, " point *feature"],
     frames: Float[Array, "frame direction dimension"],
     radius: float | Float[Array, ""] | Float[Array, " radius"] = 0.05,
     *,
@@ -118,11 +118,11 @@ def local_complexity(
 
 
 def decision_boundary_points(
-    model: Callable[[Float[Array, "batch *feature"]], Float[Array, "batch class"]],
-    start: Float[Array, "pair *feature"],
-    end: Float[Array, "pair *feature"],
+    model: Callable[[Float[Array, " batch *feature"]], Float[Array, "batch class"]],
+    start: Float[Array, " pair *feature"],
+    end: Float[Array, " pair *feature"],
     iterations: int = 20,
-) -> tuple[Float[Array, "pair *feature"], Bool[Array, " pair"]]:
+) -> tuple[Float[Array, " pair *feature"], Bool[Array, " pair"]]:
     """Points of the decision boundary on segments, by bisection of the predicted class.
 
     Returns the points and whether the two ends of each segment are given different classes (else
