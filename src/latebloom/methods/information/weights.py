@@ -122,7 +122,7 @@ def log_density(
 def log_density_by_block(
     theta: Float[Array, "*batch n"], mean: Float[Array, " n"], diagonal: Float[Array, " n"],
     columns: Float[Array, "k n"], blocks: Sequence[slice],
-) -> Float[Array, blocks *batch]:  # fmt: skip
+) -> Float[Array, " blocks *batch"]:  # fmt: skip
     """`log_density` of each block of the weights, which are independent of one another."""
     off, scaled = theta - mean, columns / diagonal
     plain = jnp.square(off) / diagonal + jnp.log(2 * jnp.pi * diagonal)
