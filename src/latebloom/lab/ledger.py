@@ -3,7 +3,7 @@
 A record holds `study`, `title`, `citation`, `data`, `file` (of a study outside the package);
 `passes`, by budget: seeds, date, seconds, source, versions, and each arm's config and program;
 `claims`: rows of verdicts, each with the `budget` of its pass and the hash of its `effect`;
-`figures`: file and caption.
+`figures`: file, caption and the budget that drew them.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def record(done: Pass, folder: Path) -> Path:
     """Bring the study's record up to date with a pass: `<slug>.json` and `<slug>/<figure>.png`.
 
     What the pass judged takes the place of earlier verdicts; the others stay while their claim does.
+    A figure that a larger budget drew stays, for it shows more.
 
     Raises `ValueError` for a pass whose seeds, arms or settings are not the budget's own, or a
     folder that cannot be written.
@@ -64,11 +65,17 @@ def record(done: Pass, folder: Path) -> Path:
         )
     check_writable(folder)
     slug = done.study.slug
-    made = as_entry(done.record())
+    made, before = as_entry(done.record()), entry_of(folder, slug)
+    larger = {
+        Path(f["file"]).stem for f in (before["figures"] if before else ())
+        if _rank(f.get("budget", "")) > _rank(done.budget) and f["budget"] in BUDGETS
+    }  # fmt: skip
     for figure, drawn in done.figures:
-        write_atomically(folder / slug / f"{figure.name}.png", style.png(drawn))
-        made["figures"].append({"file": f"{slug}/{figure.name}.png", "caption": figure.caption})
-    before = entry_of(folder, slug)
+        if figure.name in larger:
+            continue
+        file = f"{slug}/{figure.name}.png"
+        write_atomically(folder / file, style.png(drawn))
+        made["figures"].append({"file": file, "caption": figure.caption, "budget": done.budget})
     path = write(merged(before, made, done.study) if before else made, folder)
     _clear(folder, json.loads(path.read_text()), before)
     return path
@@ -79,11 +86,12 @@ def merged(before: Mapping[str, Any], made: Mapping[str, Any], study: Study) -> 
     judged = {row["claim"] for row in made["claims"]}
     now = {claim.id: claim for claim in study.claims}
     kept = [r for r in before["claims"] if r["claim"] not in judged and _same(r, now)]
-    drawn = {Path(figure["file"]).stem for figure in made["figures"]}
-    wanted = {figure.name for figure in study.figures} - drawn
-    figures = [f for f in before["figures"] if Path(f["file"]).stem in wanted]
+    own = f"{study.slug}/"  # not those that stand under the name of an earlier budget
+    figures = [f for f in before["figures"] if f["file"].startswith(own)]
+    shown = {Path(f["file"]).stem: f for f in [*figures, *made["figures"]]}
+    figures = [shown[figure.name] for figure in study.figures if figure.name in shown]
     return _whole(made, before["passes"] | made["passes"], [*kept, *made["claims"]],
-                  [*made["figures"], *figures], list(now))  # fmt: skip
+                  figures, list(now))  # fmt: skip
 
 
 def _same(row: Mapping[str, Any], now: Mapping[str, Claim]) -> bool:

@@ -20,17 +20,18 @@ def verdicts(rows: Sequence[Row], title: str) -> Table:
     from latebloom.lab.report import null_of, seeds, spread
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    table.add_column("claim", overflow="fold", ratio=1, min_width=30)
+    table.add_column("claim", overflow="fold", ratio=1, min_width=24)
     table.add_column("verdict", min_width=12)
     table.add_column("effect [95 %]", min_width=16)
-    table.add_column("holds if", no_wrap=True)
+    widest = max((len(r["threshold"]) for r in rows), default=0)
+    table.add_column("holds if", no_wrap=True, min_width=widest)
     budgets = {r["budget"] for r in rows}
     if len(budgets) > 1:
         table.add_column("budget", no_wrap=True)
     for r in rows:
         verdict = Text(r["verdict"], style=STYLES[r["verdict"]])
         if r["stale"]:
-            verdict.append(" (stale)", style="magenta")
+            verdict.append("\n(stale)", style="magenta")
         effect = spread(r) if r["seeds"] == r["of"] else f"{spread(r)}\n{seeds(r)}"
         if r["null"]:
             effect += f"\nnull: {null_of(r)}"

@@ -1,0 +1,50 @@
+"""What the command line prints, also at eighty columns."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from latebloom.lab import terminal
+
+ROW = {
+    "claim": "C1", "text": "a claim of many words that has to be broken into several lines",
+    "verdict": "no evidence", "estimate": 0.95123, "low": 0.9123, "high": 0.99123, "seeds": 5, "of": 6,
+    "threshold": "> 0.9537", "stale": True, "added": "after results", "reason": "the null passes too",
+    "null": {"text": "untrained", "estimate": -0.00123, "low": -0.123, "high": 0.123}, "budget": "quick",
+}  # fmt: skip
+
+
+def printed(shown, width):
+    file = io.StringIO()
+    Console(file=file, width=width).print(shown)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_number_is_cut_off(width):
+    text = printed(terminal.verdicts([ROW, ROW | {"threshold": "< -12.5"}], "title"), width)
+    assert "> 0.9537" in text and "< -12.5" in text
+    assert all(number in text for number in ("0.951", "[0.912,", "0.991]", "-0.00123", "5 of 6"))
+    assert (
+        "added after" in text
+        and "the null passes" in text
+        and max(map(len, text.splitlines())) <= width
+    )
+
+
+def test_one_line_tells_what_larger_budgets_add():
+    assert terminal.larger_budgets([]) == ""
+    said = terminal.larger_budgets([("thorough", 7, 90.0), ("full", 1, None)])
+    assert said == (
+        "--budget thorough judges 7 more claims, in about 1 min 30 s on this machine; "
+        "--budget full judges 1 more claim"
+    )
+
+
+def test_what_is_not_proven_is_named():
+    row = {"study": "lines", "state": "stale", "arms": {"quick": {"a": "fresh", "b": "stale"}},
+           "claims": {"C1": "fresh", "C2": "stale", "C3": "unknown"}, "notes": ["its data is not here"]}  # fmt: skip
+    text = printed(terminal.states([row]), 100)
+    assert "to be made again: C2, C3" in text and "1 fresh, 1 stale" in text
+    assert "its data is not here" in text
