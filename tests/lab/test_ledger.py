@@ -148,6 +148,12 @@ def test_figures_stay_while_the_study_has_them(tmp_path, recorded):
     assert {p.name for p in (tmp_path / "results" / "lines").iterdir()} == {"one.png", "three.png"}
     assert [f["budget"] for f in entry["figures"]] == ["thorough", "quick"]
     assert recorded(larger(figures=both), "thorough")["figures"][0]["budget"] == "thorough"
+    for of in (None, "tables"):  # a record of earlier times, or of a budget that is no more
+        for figure in entry["figures"]:
+            figure.pop("budget", None) if of is None else figure.update(budget=of)
+        ledger.write(entry, tmp_path / "results")
+        again = recorded(larger(figures=both))["figures"]
+        assert [f["budget"] for f in again] == ["quick", "quick"]
 
 
 def test_a_changed_pass_does_not_enter_the_ledger(tmp_path):

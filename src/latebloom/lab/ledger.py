@@ -68,7 +68,7 @@ def record(done: Pass, folder: Path) -> Path:
     made, before = as_entry(done.record()), entry_of(folder, slug)
     larger = {
         Path(f["file"]).stem for f in (before["figures"] if before else ())
-        if _rank(f.get("budget", "")) > _rank(done.budget) and f["budget"] in BUDGETS
+        if f.get("budget") in BUDGETS and _rank(f["budget"]) > _rank(done.budget)
     }  # fmt: skip
     for figure, drawn in done.figures:
         if figure.name in larger:
