@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test fuzz check docs clean
+.PHONY: demo test cost fuzz check docs clean
 
 # Run the first study for real: four learning curves, verdicts, a report.
 demo: $(STAMP)
@@ -12,6 +12,10 @@ demo: $(STAMP)
 FAMILY ?=
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(FAMILY),--family $(FAMILY))
+
+# All tests; fails where a family's take more than 60 CPU seconds a paper.
+cost: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cost-limit 60
 
 # The property tests with many examples that no run has drawn before.
 fuzz: $(STAMP)

@@ -79,27 +79,92 @@ def store_folder(tmp_path, monkeypatch):
     return tmp_path / "store"
 
 
+ROOT = Path(__file__).parent.parent
+FAMILIES = {  # the modules of each family's studies, one a paper
+    folder.name: sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    for folder in sorted((ROOT / "src" / "latebloom" / "studies").iterdir())
+    if (folder / "__init__.py").exists()
+}
+
+
+def belongs_to(nodeid, family):
+    """Whether a test is of that family: of its methods, studies, applications or pages."""
+    modules = FAMILIES[family]
+    names = (family, *modules, *(module.replace("_", "-") for module in modules))
+    return f"methods/{family}/" in nodeid or any(name in nodeid for name in names)
+
+
 def pytest_addoption(parser):
     parser.addoption("--family", help="Only the tests of one family, its studies and applications.")
+    parser.addoption(
+        "--cost-limit", type=float, help="Fail where a family takes more CPU seconds a paper."
+    )
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --family, leave the tests of its methods, studies, applications and pages."""
     family = config.getoption("--family")
     if not family:
         return
-    root = Path(__file__).parent.parent
-    studies = root / "src" / "latebloom" / "studies" / family
-    if not studies.is_dir():
-        known = sorted(p.name for p in studies.parent.iterdir() if (p / "__init__.py").exists())
-        raise pytest.UsageError(f"there is no family {family!r}; there are: {', '.join(known)}")
-    modules = [path.stem for path in studies.glob("*.py") if path.stem != "__init__"]
-    names = (family, *modules, *(module.replace("_", "-") for module in modules))
-
-    def wanted(item):
-        where = item.path.relative_to(root / "tests").as_posix()
-        return f"methods/{family}/" in where or any(name in item.nodeid for name in names)
-
-    left_out = [item for item in items if not wanted(item)]
+    if family not in FAMILIES:
+        raise pytest.UsageError(f"there is no family {family!r}; there are: {', '.join(FAMILIES)}")
+    left_out = [item for item in items if not belongs_to(item.nodeid, family)]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if wanted(item)]
+    items[:] = [item for item in items if belongs_to(item.nodeid, family)]
+
+
+def cpu_seconds():
+    """CPU seconds of this process and of those it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+costs: dict[str, float] = {}  # CPU seconds by test, where they are summed up
+begun = 0.0
+
+
+def pytest_runtest_logstart():
+    global begun
+    begun = cpu_seconds()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    if call.when == "teardown":  # before the report copies them
+        item.user_properties.append(("cpu", cpu_seconds() - begun))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        costs[report.nodeid] = dict(report.user_properties).get("cpu", 0.0)
+
+
+def cost_table():
+    """Rows of (whose tests, papers or None, CPU seconds), families first."""
+    left, rows = dict(costs), []
+    for family, papers in FAMILIES.items():
+        own = [nodeid for nodeid in left if belongs_to(nodeid, family)]
+        rows.append((family, len(papers), sum(left.pop(nodeid) for nodeid in own)))
+    return [*rows, ("shared parts", None, sum(left.values()))]
+
+
+def over_the_limit(limit):
+    return [name for name, papers, cost in cost_table() if papers and cost > limit * papers]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    limit = config.getoption("--cost-limit")
+    if limit is None and len(costs) < 100:  # a few tests tell nothing
+        return
+    terminalreporter.section("CPU seconds")
+    for name, papers, cost in cost_table():
+        each = f"{cost / papers:6.0f} a paper" if papers else ""
+        terminalreporter.line(f"{name:20}{cost:6.0f}{each}")
+    if limit is not None and (over := over_the_limit(limit)):
+        terminalreporter.line(f"more than {limit:g} CPU seconds a paper: {', '.join(over)}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    limit = session.config.getoption("--cost-limit")
+    on_worker = hasattr(session.config, "workerinput")
+    if exitstatus == 0 and limit is not None and not on_worker and over_the_limit(limit):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from latebloom import losses, nn, unfold
 from latebloom.core.statistics import trainable_leaves
-from latebloom.core.training import Dataset, Supervised, accuracy, per_example, shuffled
+from latebloom.core.training import (
+    Dataset,
+    Supervised,
+    accuracy,
+    batch_rows,
+    gradients,
+    per_example,
+    shuffled,
+    step_key,
+    trainable,
+    update,
+)
 
 rng = np.random.default_rng(0)
 X = jnp.asarray(rng.normal(size=(40, 5)), jnp.float32)
@@ -149,3 +160,73 @@ def test_hyperparameters_share_one_program():
     other = process(hyper={"learning_rate": 0.3, "weight_decay": 0.0})
     unfold(other, seeds=2, steps=4)
     assert len(core._compiled) == before
+
+
+def test_gradients_are_those_of_the_parameters_and_tell_what_normalisations_saw():
+    model = normed(jax.random.key(1))
+    slopes, seen, outputs = gradients(
+        lambda m: (((out := m(X, train=True)) ** 2).sum() / 2, out), model, has_aux=True
+    )
+    step, read = 1e-2, model.layers[-1].bias
+    for place in range(3):
+        sides = [
+            float((eqx.tree_at(lambda m: m.layers[-1].bias, model,
+                               read.at[place].add(sign * step))(X, train=True) ** 2).sum() / 2)
+            for sign in (1, -1)
+        ]  # fmt: skip
+        np.testing.assert_allclose(
+            slopes.layers[-1].bias[place], (sides[0] - sides[1]) / (2 * step), rtol=1e-2
+        )
+    np.testing.assert_allclose(outputs, model(X, train=True), rtol=1e-4, atol=1e-5)
+    hidden = np.asarray(model.layers[0](X))
+    np.testing.assert_allclose(seen[0][0], hidden.mean(0), atol=1e-5)
+    np.testing.assert_allclose(seen[0][1], hidden.var(0), rtol=1e-4)
+    assert jax.tree.structure(slopes) == jax.tree.structure(trainable(model))
+
+
+def test_an_update_may_be_masked_and_scaled():
+    model = eqx.nn.Linear(2, 2, key=jax.random.key(0))
+    ones = jax.tree.map(jnp.ones_like, trainable(model))
+    rule = optax.sgd(0.5)
+
+    def only_bias(updates):
+        return eqx.tree_at(
+            lambda u: u.weight, jax.tree.map(lambda u: 2 * u, updates), jnp.zeros((2, 2))
+        )
+
+    moved, _ = update(rule, ones, rule.init(trainable(model)), model, change=only_bias)
+    np.testing.assert_array_equal(moved.weight, model.weight)
+    np.testing.assert_allclose(moved.bias, model.bias - 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "optimiser"),
+    [("bfloat16", optax.adamw), ("bfloat16", optax.sgd), ("float16", optax.sgd)],
+)
+def test_a_model_in_half_precision_trains_and_stays_so(dtype, optimiser):
+    def half(key):
+        cast = lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf  # noqa: E731
+        return jax.tree.map(cast, normed(key))
+
+    data = Dataset(X[:30].astype(dtype), Y[:30], X[30:].astype(dtype), Y[30:])
+    p = process(model=half, data=data, optimiser=optimiser, hyper={"learning_rate": 0.05})
+    before = p.init(jax.random.key(0))
+    after = jax.jit(lambda state: p.step(state))(before)
+    kinds = [
+        [leaf.dtype for leaf in jax.tree.leaves(eqx.filter(s, eqx.is_array))]
+        for s in (before, after)
+    ]
+    assert kinds[0] == kinds[1]
+    trace = unfold(p, seeds=2, steps=60, every=60)
+    assert (trace.train_loss.values[:, -1] < trace.train_loss.values[:, 0]).all()
+
+
+def test_rows_of_a_batch_are_an_epoch_without_its_rest():
+    key = jax.random.key(5)
+    rows = [np.asarray(batch_rows(key, jnp.int32(step), 10, 3)) for step in range(6)]
+    for epoch in (rows[:3], rows[3:]):
+        assert len(set(np.concatenate(epoch).tolist())) == 9
+    assert np.concatenate(rows[:3]).tolist() != np.concatenate(rows[3:]).tolist()
+    np.testing.assert_array_equal(batch_rows(key, jnp.int32(4), 10, None), np.arange(10))
+    drawn = [jax.random.key_data(step_key(key, jnp.int32(step))).tolist() for step in range(3)]
+    assert len(set(map(tuple, drawn))) == 3

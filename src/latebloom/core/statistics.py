@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import jax
 from jaxtyping import Array
 
 Tape = list[tuple["RunningStatistics", Array, Array]]
+Statistics = Sequence[tuple[Array, Array] | None]  # mean and variance that each layer saw, or None
 _tape: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 
@@ -73,9 +74,7 @@ def batch_statistics(model: Any) -> Iterator[list[tuple[Array, Array] | None]]:
     seen.extend(by_norm.get(id(norm)) for norm in _norms(model))
 
 
-def update_statistics(
-    model: Any, seen: list[tuple[Array, Array] | None], momentum: float = 0.9
-) -> Any:
+def update_statistics(model: Any, seen: Statistics, momentum: float = 0.9) -> Any:
     """The model with running statistics moved by `1 - momentum` towards those just seen."""
     news = iter(seen)
 

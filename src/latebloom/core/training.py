@@ -1,4 +1,8 @@
-"""Supervised learning as a process: model, data, optimiser, loss, batches, probes."""
+"""What a step of training is made of, as functions, and supervised learning as a process on them.
+
+A method with a step of its own takes the rows of its batch from `batch_rows`, what it draws at random
+from `step_key`, gradients from `gradients` and the new model from `update`; `Supervised` does no more.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,91 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process, Quantity
-from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
+from latebloom.core.statistics import (
+    Statistics,
+    batch_statistics,
+    trainable_leaves,
+    update_statistics,
+)
 
-__all__ = ["Dataset", "Snapshot", "Supervised", "SupervisedState", "per_example"]
+__all__ = [
+    "Dataset", "Snapshot", "Supervised", "SupervisedState", "batch_rows", "gradients", "per_example",
+    "step_key", "trainable", "update",
+]  # fmt: skip
+
+
+def batch_first(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
+    """Calls a network of `latebloom.nn`."""
+    return model(x, key=key, train=train)
+
+
+def per_example(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
+    """Calls a network that takes one example and nothing else, as most Equinox modules do."""
+    return jax.vmap(model)(x)
+
+
+def trainable(model: Any) -> Any:
+    """The parameters of a model, as a tree in which everything else is None."""
+    return eqx.filter(model, trainable_leaves(model))
+
+
+def batch_rows(
+    key: PRNGKeyArray, step: Int[Array, ""], n: int, batch_size: int | None
+) -> Int[Array, " batch"]:
+    """Which of `n` examples are in the batch of a step; all in order where `batch_size` is None.
+
+    Drawn without replacement, reshuffled every epoch in an order that `key` fixes; an epoch's
+    incomplete rest is dropped.
+    """
+    if batch_size is None:
+        return jnp.arange(n)
+    epoch, place = jnp.divmod(step, n // batch_size)
+    places = place * batch_size + jnp.arange(batch_size)
+    return shuffled(jax.random.fold_in(key, epoch), places, n)
+
+
+def step_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
+    """Key of what a step draws at random, such as dropout, apart from the keys of `batch_rows`."""
+    return jax.random.fold_in(jax.random.fold_in(key, 0x5EED), step)
+
+
+def gradients(
+    objective: Callable[[Any], Any], model: Any, has_aux: bool = False
+) -> tuple[Any, ...]:
+    """Gradients of `objective(model)`, a scalar, in the parameters, and what normalisations saw.
+
+    With `has_aux` the objective returns a scalar and more, which is returned third. Gradients are
+    a tree like `trainable(model)`.
+    """
+    params, rest = eqx.partition(model, trainable_leaves(model))
+
+    def value(params: Any) -> tuple[Array, tuple[Statistics, Any]]:
+        model = eqx.combine(params, rest)
+        with batch_statistics(model) as seen:
+            found = objective(model)
+        loss, more = found if has_aux else (found, None)
+        return loss, (seen, more)
+
+    found, (seen, more) = jax.grad(value, has_aux=True)(params)
+    return (found, seen, more) if has_aux else (found, seen)
+
+
+def update(
+    rule: optax.GradientTransformation, gradients: Any, moments: Any, model: Any,
+    seen: Statistics = (), change: Callable[[Any], Any] = lambda updates: updates,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The model after a step of the optimiser, with its running statistics moved, and new moments.
+
+    `change` may scale or mask the updates. Parameters and moments keep their precision, so that
+    hyperparameters in float32 do not make a half-precision model a single-precision one.
+    """
+    updates, after = rule.update(gradients, moments, trainable(model))
+    moved = update_statistics(eqx.apply_updates(model, change(updates)), seen)
+    return _like(moved, model), _like(after, moments)
+
+
+def _like(new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: a.astype(b.dtype) if eqx.is_inexact_array(b) else a, new, old)
 
 
 class SupervisedState(NamedTuple):
@@ -33,21 +119,6 @@ class Snapshot(NamedTuple):
     test_logits: Array
     gradients: Any  # of the objective on the whole training set, shaped like the parameters
     step: Int[Array, ""]
-
-
-def batch_first(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
-    """Calls a network of `latebloom.nn`."""
-    return model(x, key=key, train=train)
-
-
-def per_example(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
-    """Calls a network that takes one example and nothing else, as most Equinox modules do."""
-    return jax.vmap(model)(x)
-
-
-def trainable(model: Any) -> Any:
-    """The parameters of a model, as a tree in which everything else is None."""
-    return eqx.filter(model, trainable_leaves(model))
 
 
 class Supervised(Process):
@@ -125,32 +196,23 @@ class Supervised(Process):
         data = self.dataset(state)
         if self.batch_size is None:
             return data.x_train, data.y_train
-        n = len(data.x_train)
-        epoch, place = jnp.divmod(state.step, n // self.batch_size)
-        places = place * self.batch_size + jnp.arange(self.batch_size)
-        rows = shuffled(jax.random.fold_in(state.key, epoch), places, n)
+        rows = batch_rows(state.key, state.step, len(data.x_train), self.batch_size)
         return data.x_train[rows], data.y_train[rows]
 
-    def gradients(self, model: Any, x: Array, y: Array, key: Any, step: Array) -> tuple[Any, list]:
+    def gradients(self, model: Any, x: Array, y: Array, key: Any, step: Array) -> tuple[Any, ...]:
         """Gradients of the objective in training mode, and what batch normalisations saw."""
-        params, rest = eqx.partition(model, trainable_leaves(model))
 
-        def value(params: Any) -> tuple[Array, list]:
-            model = eqx.combine(params, rest)
-            with batch_statistics(model) as seen:
-                outputs = self.apply(model, x, key, True)
-            return self.objective(outputs, y, step), seen
+        def objective(model: Any) -> Array:
+            return self.objective(self.apply(model, x, key, True), y, step)
 
-        return jax.grad(value, has_aux=True)(params)
+        return gradients(objective, model)
 
     def step(self, state: SupervisedState) -> SupervisedState:
         x, y = self.batch(state)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x5EED), state.step)
-        gradients, seen = self.gradients(state.model, x, y, key, state.step)
-        updates, optimiser = self.optimiser(**self.hyper).update(
-            gradients, state.optimiser, trainable(state.model)
-        )
-        model = update_statistics(eqx.apply_updates(state.model, updates), seen)
+        key = step_key(state.key, state.step)
+        slopes, seen = self.gradients(state.model, x, y, key, state.step)
+        rule = self.optimiser(**self.hyper)
+        model, optimiser = update(rule, slopes, state.optimiser, state.model, seen)
         return SupervisedState(model, optimiser, state.data, state.key, state.step + 1)
 
     def observe(self, state: SupervisedState) -> dict[str, Array]:

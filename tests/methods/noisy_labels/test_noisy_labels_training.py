@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from latebloom.core.training import batch_rows
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import (
     CoTeaching,
@@ -25,7 +26,6 @@ from latebloom.methods.noisy_labels import (
     small_loss,
 )
 from latebloom.methods.noisy_labels.co_teaching import kept
-from latebloom.methods.noisy_labels.early_learning import batch_rows
 from latebloom.methods.noisy_labels.early_learning_plus import averaged, mixed, ramp, reweighted
 from latebloom.nn import MLP
 

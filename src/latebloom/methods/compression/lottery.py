@@ -13,8 +13,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process, Quantity
-from latebloom.core.statistics import update_statistics
-from latebloom.core.training import Supervised, SupervisedState, accuracy, trainable
+from latebloom.core.training import (
+    Supervised,
+    SupervisedState,
+    accuracy,
+    step_key,
+    trainable,
+    update,
+)
 from latebloom.nn.masks import (
     Masks,
     dense_masks,
@@ -69,18 +75,18 @@ class MaskedTraining(Supervised):
     def step(self, state: SupervisedState, masks: Masks | None = None) -> SupervisedState:
         """One update; neither gradients nor updates reach weights that `masks` prunes."""
         x, y = self.batch(state)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x5EED), state.step)
-        gradients, seen = self.gradients(state.model, x, y, key, state.step)
-        if masks is not None:
-            gradients = masked(gradients, masks)
-        updates, optimiser = self.optimiser(**self.hyper).update(
-            gradients, state.optimiser, trainable(state.model)
-        )
-        scale = self.schedule(state.step)
-        updates = jax.tree.map(lambda update: scale * update, updates)
-        if masks is not None:
-            updates = masked(updates, masks)
-        model = update_statistics(eqx.apply_updates(state.model, updates), seen)
+
+        def keep(tree: Any) -> Any:
+            return tree if masks is None else masked(tree, masks)
+
+        def change(updates: Any) -> Any:
+            scale = self.schedule(state.step)
+            return keep(jax.tree.map(lambda update: scale * update, updates))
+
+        key = step_key(state.key, state.step)
+        slopes, seen = self.gradients(state.model, x, y, key, state.step)
+        slopes, rule = keep(slopes), self.optimiser(**self.hyper)
+        model, optimiser = update(rule, slopes, state.optimiser, state.model, seen, change)
         return state._replace(model=model, optimiser=optimiser, step=state.step + 1)
 
     def train(

@@ -21,8 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import stats
 
 from latebloom.core.process import Process, Quantity
-from latebloom.core.statistics import trainable_leaves
-from latebloom.core.training import accuracy, shuffled, trainable
+from latebloom.core.training import accuracy, batch_rows, gradients, trainable, update
 from latebloom.core.unfold import unfold
 from latebloom.methods.critical_periods.deficits import Deficit, Pathways
 
@@ -144,35 +143,25 @@ class DeprivedTraining(Process):
         )
 
     def step(self, state: Runs) -> Runs:
-        data, rows = self.data, self._rows(state)
+        data = self.data
+        rows = batch_rows(state.key, state.step, len(data.y_train), self.batch_size)
         views = tuple(view[rows] for view in data.train)
         y, deficit_key = data.y_train[rows], jax.random.fold_in(state.key, 0xDEF)
 
-        def update(model: Any, optimiser: Any, onset: Array) -> tuple[Any, Any]:
+        def descend(model: Any, optimiser: Any, onset: Array) -> tuple[Any, Any]:
             length = jnp.where(onset == NEVER, 0, self.deficit.length)
             deficit = self.deficit.at(onset, length)
-            params, rest = eqx.partition(model, trainable_leaves(model))
 
-            def objective(params: Any) -> Array:
-                outputs = eqx.combine(params, rest)(views, deficit, state.step, deficit_key)
+            def objective(model: Any) -> Array:
+                outputs = model(views, deficit, state.step, deficit_key)
                 return self.loss(outputs, y).mean()
 
-            updates, optimiser = self.optimiser(**self.hyper).update(
-                jax.grad(objective)(params), optimiser, params
-            )
-            return eqx.apply_updates(model, updates), optimiser
+            rule = self.optimiser(**self.hyper)
+            slopes, seen = gradients(objective, model)
+            return update(rule, slopes, optimiser, model, seen)
 
-        model, optimiser = _each_run(update, state.model, state.optimiser, self.onsets)
+        model, optimiser = _each_run(descend, state.model, state.optimiser, self.onsets)
         return Runs(model, optimiser, state.key, state.step + 1)
-
-    def _rows(self, state: Runs) -> Array:
-        """The examples of this step's batch, reshuffled every epoch."""
-        n = len(self.data.y_train)
-        if self.batch_size is None:
-            return jnp.arange(n)
-        epoch, place = jnp.divmod(state.step, n // self.batch_size)
-        places = place * self.batch_size + jnp.arange(self.batch_size)
-        return shuffled(jax.random.fold_in(state.key, epoch), places, n)
 
     def observe(self, state: Runs) -> dict[str, Array]:
         data = self.data

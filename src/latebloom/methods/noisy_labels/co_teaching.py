@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
-from latebloom.core.training import Supervised, trainable
+from latebloom.core.training import (
+    Supervised,
+    batch_rows,
+    gradients,
+    step_key,
+    trainable,
+    update,
+)
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
-from latebloom.methods.noisy_labels.early_learning import batch_rows, noisy, observed
+from latebloom.methods.noisy_labels.early_learning import noisy, observed
 from latebloom.methods.noisy_labels.memorisation import quantities
 from latebloom.methods.noisy_labels.noise import NoisyData, NoisyLabels
 from latebloom.methods.noisy_labels.pairs import each, pair, partners
@@ -76,7 +81,7 @@ class CoTeaching(Supervised):
         n = len(state.data.train)
         rows = batch_rows(state.key, state.step, n, self.batch_size)
         x, y = noisy(self.data).x_train[rows], state.data.train[rows]
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x5EED), state.step)
+        key = step_key(state.key, state.step)
         epoch = state.step // (n // len(rows))
         keep = kept(epoch, len(rows), self.forget, self.epochs)
 
@@ -87,17 +92,12 @@ class CoTeaching(Supervised):
         taught = jax.vmap(lambda z: small_loss(cross_entropy(z, y), keep))(logits)
 
         def one(model: Any, optimiser: Any, weights: Array) -> tuple[Any, Any]:
-            params, rest = eqx.partition(model, trainable_leaves(model))
+            def objective(network: Any) -> Array:
+                loss = cross_entropy(self.apply(network, x, key, True), y)
+                return (weights * loss).sum() / weights.sum()
 
-            def value(params: Any) -> tuple[Array, list]:
-                network = eqx.combine(params, rest)
-                with batch_statistics(network) as seen:
-                    loss = cross_entropy(self.apply(network, x, key, True), y)
-                return (weights * loss).sum() / weights.sum(), seen
-
-            gradients, seen = jax.grad(value, has_aux=True)(params)
-            updates, optimiser = self.optimiser(**self.hyper).update(gradients, optimiser, params)
-            return update_statistics(eqx.apply_updates(model, updates), seen), optimiser
+            slopes, seen = gradients(objective, model)
+            return update(self.optimiser(**self.hyper), slopes, optimiser, model, seen)
 
         models, optimisers = each(
             self.seeds_by, one, state.models, state.optimisers, partners(taught, True)

@@ -12,8 +12,15 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
-from latebloom.core.training import Supervised, accuracy, shuffled, trainable
+from latebloom.core.training import (
+    Supervised,
+    accuracy,
+    batch_rows,
+    gradients,
+    step_key,
+    trainable,
+    update,
+)
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
 from latebloom.methods.noisy_labels.memorisation import auroc, memorisation, quantities
@@ -142,20 +149,17 @@ class EarlyLearning(Supervised):
     def step(self, state: EarlyLearningState) -> EarlyLearningState:  # pyright: ignore
         data, labels = noisy(self.data), state.data.train
         rows = batch_rows(state.key, state.step, len(labels), self.batch_size)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 0x5EED), state.step)
-        params, rest = eqx.partition(state.model, trainable_leaves(state.model))
+        key = step_key(state.key, state.step)
 
-        def value(params: Any) -> tuple[Array, tuple[list, Array]]:
-            model = eqx.combine(params, rest)
-            with batch_statistics(model) as seen:
-                logits = self.apply(model, data.x_train[rows], key, True)
+        def objective(model: Any) -> tuple[Array, Array]:
+            logits = self.apply(model, data.x_train[rows], key, True)
             targets = losses.moved(state.targets[rows], losses.predictions(logits), self.beta)
             found = self.robust(logits, labels[rows], targets, state.transition)
-            return found.mean(), (seen, targets)
+            return found.mean(), targets
 
-        gradients, (seen, moved) = jax.grad(value, has_aux=True)(params)
-        updates, optimiser = self.optimiser(**self.hyper).update(gradients, state.optimiser, params)
-        model = update_statistics(eqx.apply_updates(state.model, updates), seen)
+        slopes, seen, moved = gradients(objective, state.model, has_aux=True)
+        rule = self.optimiser(**self.hyper)
+        model, optimiser = update(rule, slopes, state.optimiser, state.model, seen)
         targets = state.targets.at[rows].set(moved)
         now = ~self.known & (state.step + 1 == self.warmup)
         transition = jnp.where(now, losses.estimate_transition(targets), state.transition)
@@ -179,17 +183,6 @@ def noisy(data: Any) -> NoisyData:
     if not isinstance(data, NoisyData):
         raise TypeError(f"data must be a NoisyData, not {type(data).__name__}")
     return data
-
-
-def batch_rows(
-    key: PRNGKeyArray, step: Int[Array, ""], n: int, batch_size: int | None
-) -> Int[Array, " batch"]:
-    """Which training examples are in the batch of this step; an epoch's incomplete rest is dropped."""
-    if batch_size is None:
-        return jnp.arange(n)
-    epoch, place = jnp.divmod(step, n // batch_size)
-    places = place * batch_size + jnp.arange(batch_size)
-    return shuffled(jax.random.fold_in(key, epoch), places, n)
 
 
 def observed(

@@ -12,11 +12,17 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
-from latebloom.core.training import Supervised, trainable
+from latebloom.core.training import (
+    Supervised,
+    batch_rows,
+    gradients,
+    step_key,
+    trainable,
+    update,
+)
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
-from latebloom.methods.noisy_labels.early_learning import batch_rows, noisy, observed
+from latebloom.methods.noisy_labels.early_learning import noisy, observed
 from latebloom.methods.noisy_labels.memorisation import quantities
 from latebloom.methods.noisy_labels.noise import NoisyData, NoisyLabels
 from latebloom.methods.noisy_labels.pairs import each, pair, partners
@@ -99,7 +105,7 @@ class EarlyLearningPlus(Supervised):
             model: Any, optimiser: Any, own: Any, teacher: Any, targets: Array, key: PRNGKeyArray
         ) -> tuple[Any, Any, Any, Array]:
             rows = batch_rows(key, state.step, len(state.data.train), self.batch_size)
-            now = jax.random.fold_in(jax.random.fold_in(key, 0x5EED), state.step)
+            now = step_key(key, state.step)
             x, y = noisy(self.data).x_train[rows], state.data.train[rows]
             p = jax.nn.softmax(self.apply(teacher, x, now, True))
             moved = losses.moved(targets[rows], p, self.beta)
@@ -107,18 +113,15 @@ class EarlyLearningPlus(Supervised):
             labels = jax.nn.one_hot(y, p.shape[-1])
             x, labels, q = (mixed(v, share, others) for v in (x, labels, moved))
             labels = jnp.where(self.reweight, reweighted(labels, q), labels)
-            params, rest = eqx.partition(model, trainable_leaves(model))
 
-            def value(params: Any) -> tuple[Array, list]:
-                network = eqx.combine(params, rest)
-                with batch_statistics(network) as seen:
-                    logits = self.apply(network, x, now, True)
+            def objective(network: Any) -> Array:
+                logits = self.apply(network, x, now, True)
                 loss = losses.soft_cross_entropy(logits, labels)
-                return (loss + strength * losses.elr_term(logits, q)).mean(), seen
+                return (loss + strength * losses.elr_term(logits, q)).mean()
 
-            gradients, seen = jax.grad(value, has_aux=True)(params)
-            updates, optimiser = self.optimiser(**self.hyper).update(gradients, optimiser, params)
-            model = update_statistics(eqx.apply_updates(model, updates), seen)
+            slopes, seen = gradients(objective, model)
+            rule = self.optimiser(**self.hyper)
+            model, optimiser = update(rule, slopes, optimiser, model, seen)
             return model, optimiser, averaged(own, model, decay), targets.at[rows].set(moved)
 
         teachers = partners(state.averages, self.twins)

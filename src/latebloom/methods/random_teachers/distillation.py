@@ -14,8 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process, Quantity
-from latebloom.core.statistics import batch_statistics, trainable_leaves, update_statistics
-from latebloom.core.training import shuffled, trainable
+from latebloom.core.training import gradients, shuffled, trainable, update
 from latebloom.methods.random_teachers.network import start_near
 from latebloom.methods.random_teachers.probing import linear_probe, nearest_neighbours
 
@@ -149,17 +148,14 @@ class Distillation(Process):
         state = self.restarted(state)
         x = self.batch(state)
         wanted = jax.nn.softmax(state.teacher(x, train=False))
-        params, rest = eqx.partition(state.student, trainable_leaves(state.student))
 
-        def loss(params: Any) -> tuple[Array, list]:
-            student = eqx.combine(params, rest)
-            with batch_statistics(student) as seen:
-                said = jax.nn.log_softmax(student(x, train=True))
-            return -(wanted * said).sum(-1).mean(), seen
+        def objective(student: Any) -> Array:
+            said = jax.nn.log_softmax(student(x, train=True))
+            return -(wanted * said).sum(-1).mean()
 
-        gradients, seen = jax.grad(loss, has_aux=True)(params)
-        updates, moments = self.optimiser(**self.hyper).update(gradients, state.optimiser, params)
-        student = update_statistics(eqx.apply_updates(state.student, updates), seen)
+        slopes, seen = gradients(objective, state.student)
+        rule = self.optimiser(**self.hyper)
+        student, moments = update(rule, slopes, state.optimiser, state.student, seen)
         return state._replace(student=student, optimiser=moments, step=state.step + 1)
 
     def observe(self, state: DistillationState) -> dict[str, Array]:

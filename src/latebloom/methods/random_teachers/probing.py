@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from latebloom.core.training import shuffled
+from latebloom.core.training import batch_rows
 from latebloom.losses import cross_entropy
 
 
@@ -40,9 +40,7 @@ def linear_probe(
 
     def step(carry: tuple[Array, optax.OptState], i: Array) -> tuple[tuple, None]:
         weight, moments = carry
-        epoch, place = jnp.divmod(i, n // batch_size)
-        places = place * batch_size + jnp.arange(batch_size)
-        rows = shuffled(jax.random.fold_in(order_key, epoch), places, n)
+        rows = batch_rows(order_key, i, n, batch_size)
 
         def loss(weight: Array) -> Array:
             return cross_entropy(logits(weight, train[rows]), labels[rows]).mean()

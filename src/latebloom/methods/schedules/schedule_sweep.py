@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Process, Quantity
-from latebloom.core.training import shuffled, trainable
+from latebloom.core.training import batch_rows, shuffled, trainable
 from latebloom.methods.schedules.refinement import Norm
 
 
@@ -117,10 +117,9 @@ class ScheduleSweep(Process):
 
     def batch(self, state: SweepState) -> tuple[Array, Array]:
         """Inputs and one-hot labels that all cells use in the next step."""
-        size, n = self.problem.batch_size, self.problem.train
-        epoch, place = jnp.divmod(state.step, n // size)
-        places = place * size + jnp.arange(size)
-        return self._examples(state.rows[shuffled(jax.random.fold_in(state.key, epoch), places, n)])
+        problem = self.problem
+        rows = batch_rows(state.key, state.step, problem.train, problem.batch_size)
+        return self._examples(state.rows[rows])
 
     def step(self, state: SweepState) -> SweepState:
         x, y = self.batch(state)
