@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
                                 env=os.environ | {"LATEBLOOM_CHECKPOINT_SECONDS": "0.2"})  # fmt: skip
 
     killed = start(tmp_path / "killed")
-    for _ in range(1200):
+    for _ in range(12_000):
         if list((tmp_path / "killed").rglob("*.checkpoint")) or killed.poll() is not None:
             break
         time.sleep(0.05)

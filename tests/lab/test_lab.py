@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from lines import Config, Line, claim, make_study, study
 
 from latebloom.data import DataError
 from latebloom.lab import source
-from latebloom.lab.registry import studies
-from latebloom.lab.runner import run
+from latebloom.lab.registry import find, module_of, studies
+from latebloom.lab.runner import run, source_of_units
 from latebloom.lab.source import source_hash
 from latebloom.lab.store import Store
 from latebloom.lab.study import BUDGETS
@@ -202,7 +203,7 @@ def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     module = __import__("m_four")
     own = source._parse((tmp_path / "m_four.py").read_text())
-    reached = set(source._reach(module.__name__, own, ["f"]))
+    reached = set(source._reach(module.__name__, own, [(module.__name__, "f")]))
     assert ("latebloom.losses", "cross_entropy") in reached
     assert ("latebloom.losses", "stablemax_cross_entropy") not in reached
     assert ("latebloom.data.images", "read_idx") in reached  # through load, through a re-export
@@ -214,7 +215,7 @@ def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path,
 
 def test_a_module_that_is_handed_around_counts_whole(tmp_path, monkeypatch):
     text = "from latebloom import losses\ndef f(x):\n    return getattr(losses, x)\n"
-    reached = set(source._reach("m", source._parse(text), ["f"]))
+    reached = set(source._reach("m", source._parse(text), [("m", "f")]))
     assert ("latebloom.losses", "stablemax") in reached
 
 
@@ -227,7 +228,10 @@ def test_the_variable_of_a_comprehension_defines_nothing():
     )
     own = source._parse(text)
     assert set(own.definitions) == {"TABLE", "a", "b", "c", "g", "f"}
-    assert {place[1] for place in source._reach("m", own, ["f"]) if place[0] == "m"} == {"f", ""}
+    assert {place[1] for place in source._reach("m", own, [("m", "f")]) if place[0] == "m"} == {
+        "f",
+        "",
+    }
 
 
 def test_a_check_made_by_a_function_counts_with_its_maker_and_values(tmp_path, monkeypatch):
@@ -260,3 +264,92 @@ def test_units_that_ran_on_different_devices_make_one_record(tmp_path):
     for trace in done.traces.values():
         del trace.attrs["backend"]  # what is left of two units that disagree
     assert done.record()["versions"]["backend"] == "mixed"
+
+
+METHOD = """
+from latebloom.core.process import HostProcess
+
+class Count(HostProcess):
+    def init(self, seed): return 0
+    def step(self, state): return state + {by}
+    def observe(self, state): return {{"n": float(state)}}
+
+def make(config): return Count()
+"""
+BESIDE = """
+from dataclasses import dataclass
+import numpy as np
+from latebloom.lab import Budget, Claim, Paper, Study
+from latebloom.measures import final
+from {method} import make
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 3
+
+def schedule(config): return np.arange(config.steps + 1)
+study = Study(paper=Paper("counts", "Counts", "Me", "here", 2026, ""), family="own",
+              question="Does it count?", symptoms=("it does not count",),
+              arms={{"a": Config(), "b": Config(4)}}, process=make, schedule=schedule,
+              budgets={{"quick": Budget(2)}},
+              claims=(Claim("C1", "it counts", "yes", final("n")["a"], "> 2"),))
+"""
+
+
+def beside(folder, by=1, method="counting", study="counts"):
+    """The file of a study whose method lies beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{method}.py").write_text(METHOD.format(by=by))
+    (folder / f"{study}.py").write_text(BESIDE.format(method=method))
+    return str(folder / f"{study}.py")
+
+
+@pytest.fixture
+def import_state(monkeypatch):
+    """What is loaded from a file of the user's own is forgotten after the test."""
+    modules = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in set(sys.modules) - modules:
+        if name.partition("_")[0] in ("counts", "counting", "decays"):
+            del sys.modules[name]
+
+
+def counted(done):
+    return float(done.traces["a"].n.values[0, -1])
+
+
+def test_a_study_uses_the_method_beside_it(tmp_path, import_state):
+    done = run(find(beside(tmp_path / "my folder")), store=Store(tmp_path / "store"))
+    assert counted(done) == 3
+    assert done.record()["file"] == str(tmp_path / "my folder" / "counts.py")
+
+
+def test_a_changed_method_beside_a_study_is_run_again(tmp_path, import_state):
+    store = Store(tmp_path / "store")
+    sources = [run(find(beside(tmp_path / "a", by)), store=store).source for by in (1, 1)]
+    assert sources[0] == sources[1]
+    done = run(find(beside(tmp_path / "a", by=2)), store=store)
+    assert counted(done) == 6 and done.source != sources[0]
+
+
+def test_two_folders_may_use_the_same_names(tmp_path, import_state):
+    one = find(beside(tmp_path / "a", by=1))
+    first = run(one, store=Store(tmp_path / "one"))
+    two = find(beside(tmp_path / "b", by=2))
+    second = run(two, store=Store(tmp_path / "two"))
+    assert (counted(first), counted(second)) == (3, 6)
+    assert module_of(one) is not module_of(two)
+    assert [Path(module_of(s).__file__).parent.name for s in (one, two)] == ["a", "b"]
+    assert source_of_units(one) == first.source != second.source
+
+
+@pytest.mark.processes
+def test_processes_side_by_side_find_what_lies_beside_a_study(tmp_path, import_state):
+    study = find(beside(tmp_path / "a", by=2))
+    assert counted(run(study, store=Store(tmp_path / "store"), jobs=2)) == 6
+
+
+def test_a_study_cannot_be_called_as_a_module_in_use(tmp_path, import_state):
+    with pytest.raises(ValueError, match="'json' is: rename the file"):
+        find(beside(tmp_path, study="json"))

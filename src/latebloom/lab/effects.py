@@ -56,7 +56,7 @@ def _parts(value: Any, own: ModuleType) -> Iterator[Any]:
 def _source(function: Callable[..., Any], own: ModuleType) -> list[Any]:
     place = getattr(function, "__module__", None) or ""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    if place != own.__name__ and place.split(".")[0] != source.PACKAGE:
+    if place != own.__name__ and not source.is_followed(place):
         return [place, name]
     code = getattr(function, "__code__", None)
     return _reached(sys.modules[place], name.split(".")[0], code.co_firstlineno if code else 0)
@@ -70,8 +70,10 @@ def _reached(module: ModuleType, name: str, line: int) -> list[Any]:
     if name == "<lambda>":  # of no name: those that begin on its line stand for it
         here = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Lambda)]
         body = ast.Expr(ast.Tuple([n for n in here if n.lineno == line], ast.Load()))
-        parsed = dataclasses.replace(parsed, definitions=parsed.definitions | {name: body})
-    found = source._reach(module.__name__, parsed, [name] if name in parsed.definitions else [])
+        named = parsed.definitions | {name: body}
+        parsed = dataclasses.replace(parsed, definitions=named, known={})
+    root, folder = (module.__name__, name), source.folder_of(module)
+    found = source._reach(module.__name__, parsed, [root], folder)
     return sorted((place[1], code) for place, code in found.items() if place not in _loop())
 
 

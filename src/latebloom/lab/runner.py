@@ -199,7 +199,7 @@ def _side_by_side(
         return {}
     made = {}
     for unit, trace in compute_side_by_side(
-        study.process, list(missing.values()), store, resume, jobs, watch.tick
+        study, list(missing.values()), store, resume, jobs, watch.tick
     ):
         made[unit.arm, unit.seeds] = trace
         watch.found(unit.arm, trace)

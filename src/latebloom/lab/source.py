@@ -2,7 +2,8 @@
 
 The unit is the definition: a function, a class, a module-level assignment. From the roots the
 hash follows every name to the definition it stands for, through imports and re-exports, within
-this package. A method added beside another one therefore makes no result of the other stale.
+this package and code of the user's own: what is neither Python's nor installed. A method added beside
+another one therefore makes no result of the other stale.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import site
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,25 +35,24 @@ class _Module:
     definitions: dict[str, ast.stmt]
     imports: dict[str, Place]  # bound name -> (module, name in it, or LOOSE for the module itself)
     loose: list[ast.stmt] = field(default_factory=list)
+    known: dict[Place, tuple[str, list[Place]]] = field(default_factory=dict)  # by `_look`
 
 
 def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) -> str:
     """Hash of `roots`, of all definitions that they reach, and of the loop that runs them.
 
-    Roots are functions or classes defined in `module` (others do not count); of a function made
-    by another one, or a partial, the maker counts and the plain values that it was given. What
-    nothing among them names, such as claims and figures, does not count.
+    Roots are functions or classes; of a function made by another one, or a partial, the maker counts
+    and the plain values that it was given. What nothing among them names, such as claims and figures,
+    does not count, nor do roots of installed packages.
     """
     own = _parse(inspect.getsource(module))
-    names, given = [], []
+    places, given = [], []
     for root in roots:
-        values = _given(root)
+        given += _given(root)
         while isinstance(root, functools.partial):
             root = root.func
-        if root.__module__ == module.__name__:
-            names.append(root.__qualname__.split(".")[0])
-            given += values
-    found = _reach(module.__name__, own, [name for name in names if name in own.definitions])
+        places.append((root.__module__, root.__qualname__.split(".")[0]))
+    found = _reach(module.__name__, own, places, folder_of(module))
     # The name of the module itself is left out: a study may move.
     text = [("" if m == module.__name__ else m, name, code) for (m, name), code in found.items()]
     whole = repr((sorted(text), given)) if given else repr(sorted(text))
@@ -66,27 +69,53 @@ def _given(root: Any) -> list[str]:
     return [repr(v) for v in values if isinstance(v, str | int | float | tuple | None)]
 
 
-def _reach(name: str, own: _Module, roots: list[str]) -> dict[Place, str]:
-    """Every definition that the roots depend on, as normalised source."""
+def folder_of(module: ModuleType) -> Path | None:
+    """Where modules beside one of the user's own lie; None for one of the package's."""
+    if module.__name__.split(".")[0] == PACKAGE:
+        return None
+    return Path(module.__file__).resolve().parent if module.__file__ else None
+
+
+def _reach(
+    name: str, own: _Module, roots: Iterable[Place], folder: Path | None = None
+) -> dict[Place, str]:
+    """Every definition that the roots depend on, as normalised source; `name` is that of `own`.
+
+    Modules are looked for in the folder first, as when the study in it is loaded.
+    """
 
     def module(place: str) -> _Module | None:
-        return own if place == name else _module(place)
+        return own if place == name else _module(place, folder)
 
-    todo: list[Place] = [(name, root) for root in roots] + [(f"{PACKAGE}.core.unfold", "unfold")]
+    todo: list[Place] = [*roots, (f"{PACKAGE}.core.unfold", "unfold")]
     found: dict[Place, str] = {}
     while todo:
         place = todo.pop()
         here = module(place[0])
         if place in found or here is None or place[0].startswith(_NOT_RESULTS):
             continue
-        nodes = here.loose if place[1] == LOOSE else [here.definitions[place[1]]]
-        found[place] = repr([ast.dump(node) for node in nodes])
-        todo.append((place[0], LOOSE))
-        for node in nodes:
-            bound = here.imports | _imports_of(ast.walk(node))
-            for chain in _chains(node):
-                todo += _resolve(place[0], here, bound, chain, module)
+        if place[1] == LOOSE or place[1] in here.definitions:
+            looked = here.known.get(place)
+            if looked is None:
+                looked = _look(place, here, module)
+            if place[0].split(".")[0] == PACKAGE:  # the user's own may change while this runs
+                here.known[place] = looked
+            found[place] = looked[0]
+            todo += looked[1]
     return found
+
+
+def _look(
+    place: Place, here: _Module, module: Callable[[str], _Module | None]
+) -> tuple[str, list[Place]]:
+    """A definition as normalised source, and the places of all that it names."""
+    nodes = here.loose if place[1] == LOOSE else [here.definitions[place[1]]]
+    further = [(place[0], LOOSE)]
+    for node in nodes:
+        bound = here.imports | _imports_of(ast.walk(node))
+        for chain in _chains(node):
+            further += _resolve(place[0], here, bound, chain, module)
+    return repr([ast.dump(node) for node in nodes]), further
 
 
 def _resolve(
@@ -125,6 +154,7 @@ def _chains(node: ast.AST) -> Iterator[list[str]]:
             yield [at.id, *reversed(chain)]
 
 
+@functools.cache
 def _parse(text: str) -> _Module:
     tree = _strip_docstrings(ast.parse(text))
     # An import under `if TYPE_CHECKING` tells where a name that is imported late comes from.
@@ -161,21 +191,64 @@ def _imports_of(nodes: Iterable[ast.AST]) -> dict[str, Place]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 found[alias.asname or alias.name] = (node.module, alias.name)
-    return {n: p for n, p in found.items() if p[0].split(".")[0] == PACKAGE}
+    return found
+
+
+def _module(name: str, folder: Path | None = None) -> _Module | None:
+    """A module of this package or of the user's own, or None if there is none of that name."""
+    if name.split(".")[0] == PACKAGE:
+        return _of_the_package(name)
+    file = _in_folder(name, folder)
+    if file is None and is_followed(name):
+        file = _file_of(name)
+    return None if file is None else _parse(file.read_text())
+
+
+def _in_folder(name: str, folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    path = folder.joinpath(*name.split("."))
+    files = (path / "__init__.py", path.with_name(f"{path.name}.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 @functools.cache
-def _module(name: str) -> _Module | None:
-    """A module of this package, or None if there is none of that name."""
-    if name.split(".")[0] != PACKAGE:
-        return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return _parse(Path(spec.origin).read_text())
+def _of_the_package(name: str) -> _Module | None:
+    file = _file_of(name)
+    return None if file is None else _parse(file.read_text())
+
+
+def _file_of(name: str) -> Path | None:
+    if (loaded := sys.modules.get(name)) is not None:
+        origin = getattr(loaded, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return None
+        origin = None if spec is None else spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def is_followed(name: str) -> bool:
+    """Whether code of a module counts: this package's, or what nobody installed."""
+    top = name.split(".")[0]
+    return top == PACKAGE or _is_the_users(top)
+
+
+@functools.cache
+def _is_the_users(top: str) -> bool:
+    if top in sys.stdlib_module_names or top == "__main__":
+        return False
+    file = _file_of(top)
+    return file is not None and not any(place in file.parents for place in _installed())
+
+
+@functools.cache
+def _installed() -> tuple[Path, ...]:
+    paths = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    prefixes = {Path(path) for path in paths}
+    return tuple({*prefixes, *(path.resolve() for path in prefixes)})
 
 
 def _strip_docstrings(tree: ast.Module) -> ast.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import signal
@@ -25,6 +24,8 @@ from latebloom.core.process import HostProcess
 from latebloom.core.progress import Tick
 from latebloom.core.unfold import unfold
 from latebloom.lab import identity
+from latebloom.lab.registry import load, module_of
+from latebloom.lab.source import PACKAGE
 from latebloom.lab.store import Store, Unit, config_dict
 from latebloom.lab.study import Study
 
@@ -92,7 +93,7 @@ def compute(
 
 
 def compute_side_by_side(
-    process: Callable[[Any], Any], units: Sequence[Unit], store: Store, resume: bool, jobs: int,
+    study: Study, units: Sequence[Unit], store: Store, resume: bool, jobs: int,
     tick: Callable[[str, Tick], None],
 ) -> Iterator[tuple[Unit, xr.Dataset]]:  # fmt: skip
     """Each unit with its trace, as `jobs` processes get them done; `tick` is told arm and progress.
@@ -104,12 +105,12 @@ def compute_side_by_side(
     """
     spawn = multiprocessing.get_context("spawn")
     told = spawn.Queue()
-    module = sys.modules[process.__module__]
+    module = module_of(study)
     beginning = (told, module.__name__, getattr(module, "__file__", None))
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(jobs, len(units)), spawn, _begin, beginning)
     try:
-        waiting = {pool.submit(_work, process, u, store.folder, resume): u for u in units}
+        waiting = {pool.submit(_work, study.process, u, store.folder, resume): u for u in units}
         while waiting:
             done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
             while not told.empty():
@@ -141,10 +142,8 @@ def _begin(told: Any, module: str, file: str | None) -> None:
     _told = told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if file and module not in sys.modules and importlib.util.find_spec(module) is None:
-        from latebloom.lab.registry import find
-
-        find(file)
+    if file and module not in sys.modules and module.split(".")[0] != PACKAGE:
+        load(Path(file), module)
 
 
 def _end_with_parent() -> None:
