@@ -209,7 +209,10 @@ def test_source_hashes_follow_names_through_the_package_and_no_further(tmp_path,
     assert ("latebloom.data.images", "read_idx") in reached  # through load, through a re-export
     assert ("latebloom.probes.ntk", "kernel_alignment") in reached  # imported where it is used
     assert ("latebloom.core.process", "log_steps") in reached  # the package imports it when asked
-    assert ("latebloom.core.runs.compiled", "CompiledRun") in reached
+    assert ("latebloom.core.runs.compiled", "CompiledRun") not in reached  # it has a version
+    before = source_hash(module, [module.f])
+    monkeypatch.setattr(source, "LOOP_VERSION", source.LOOP_VERSION + 1)
+    assert source_hash(module, [module.f]) != before
     assert not any(place[0] == "latebloom.optim.perp_grad" for place in reached)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -70,6 +71,13 @@ def save_arrays(path: str | os.PathLike[str], leaves: dict[str, Any], note: dict
     payload = buffer.getvalue()
     digest = hashlib.sha256(payload).hexdigest().encode()
     write_atomically(path, _MAGIC + digest + b"\n" + payload)
+
+
+def check_is_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Raises `ValueError` where there is a file that was never one of `save_arrays`."""
+    with contextlib.suppress(FileNotFoundError), Path(path).open("rb") as file:
+        if not _MAGIC.startswith(begin := file.read(len(_MAGIC))) or not begin:
+            raise ValueError(f"{path} is no checkpoint: give another path, it would be overwritten")
 
 
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

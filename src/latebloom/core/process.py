@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
+
+Over = Literal["last", "mean", "sum", "max"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Quantity:
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     about: str = ""
     gaps: bool = False
-    over: Literal["last", "mean", "sum", "max"] = "last"
+    over: Over = "last"
+
+    def __post_init__(self) -> None:
+        if self.over not in get_args(Over):
+            raise ValueError(f"over must be one of {', '.join(get_args(Over))}, not {self.over!r}")
 
 
 class Stepped(NamedTuple):
@@ -35,7 +41,8 @@ class Stepped(NamedTuple):
 
     Norms of gradients, returns, events: they are recorded beside what `observe` returns, gathered as
     `Quantity.over` says, and need no place in the state. Where no step has been made since the last
-    observation, a float is NaN (a sum is 0). They do not count as divergence.
+    observation, a float is NaN (a sum is 0), an integer 0. Sums and means are taken in 32 bits at
+    least. They do not count as divergence.
     """
 
     state: Any
@@ -54,7 +61,7 @@ class Process(eqx.Module):
     x64: ClassVar[bool] = False
 
     def init(self, key: PRNGKeyArray) -> Any:
-        """The state at step 0: any pytree of arrays."""
+        """The state at step 0: any pytree of arrays. What else is in it must stay as it is."""
         raise NotImplementedError(f"{type(self).__name__} has no init")
 
     def step(self, state: Any) -> Any:
@@ -91,8 +98,9 @@ class Process(eqx.Module):
 class HostProcess:
     """A process that cannot be traced (an LP, a simulator in C): the same methods in plain Python.
 
-    The state must be picklable and hold everything that the next step depends on, its random
-    generator included, so that a run resumes where it was killed.
+    The state must hold everything that the next step depends on, its random generator included, and
+    like the process be picklable, so that a run resumes where it was killed. It has no turns and tells
+    nothing but its observables.
     """
 
     def init(self, seed: int) -> Any:

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from latebloom.core.checkpoint import check_is_checkpoint
 from latebloom.core.process import HostProcess, Process
 from latebloom.core.progress import Tick, progress_bar
 from latebloom.core.runs.compiled import CompiledRun
@@ -71,6 +72,8 @@ def unfold(
     """
     seed_list = _check_seeds(seeds)
     observation_steps = _check_schedule(steps, every, at)
+    if checkpoint is not None:
+        check_is_checkpoint(checkpoint)
     with contextlib.ExitStack() as stack:
         if isinstance(process, Process) and process.x64:
             stack.enter_context(jax.enable_x64(True))
@@ -99,10 +102,13 @@ def unfold(
 
 
 def _check_seeds(seeds: int | Sequence[int]) -> list[int]:
-    found = list(range(seeds)) if isinstance(seeds, int | np.integer) else [int(s) for s in seeds]
-    if not found or min(found) < 0 or len(set(found)) != len(found):
+    given = list(range(seeds)) if isinstance(seeds, int | np.integer) else list(seeds)
+    whole = all(isinstance(s, int | np.integer) and not isinstance(s, bool) for s in given)
+    found = [int(s) for s in given] if whole else []
+    if not found or min(found) < 0 or max(found) >= 2**32 or len(set(found)) != len(found):
         raise ValueError(
-            f"seeds must be a positive count or a list of distinct non-negative integers, not {seeds!r}"
+            "seeds must be a positive count or a list of distinct integers from 0 to 2^32 - 1, not "
+            f"{seeds!r}"
         )
     return found
 
@@ -121,6 +127,9 @@ def _check_schedule(
     elif every is not None:
         raise ValueError("every goes with steps, not with at")
     at = np.asarray(at)
+    if at.dtype.kind not in "iuf":
+        raise ValueError("at must be strictly increasing whole numbers from 0 on")
+    at = at.astype(np.float64)  # differences of unsigned numbers are never negative
     if at.ndim != 1 or not len(at) or at[0] < 0 or (np.diff(at) <= 0).any() or (at % 1).any():
         raise ValueError("at must be strictly increasing whole numbers from 0 on")
     return at.astype(np.int64)

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,25 @@ def _parts(value: Any, own: ModuleType) -> Iterator[Any]:
         yield from _parts([value.func, value.args, value.keywords], own)
     elif hasattr(value, "of") and hasattr(value, "text"):  # a term of the vocabulary
         yield from _parts([getattr(value, "arms", ()), value.of], own)
-    elif callable(value):
+    elif isinstance(value, set | frozenset):
+        yield from sorted(repr([*_parts(item, own)]) for item in value)
+    elif isinstance(value, MethodType):
+        yield from _parts([value.__func__, value.__self__], own)
+    elif callable(value) and (hasattr(value, "__qualname__") or hasattr(value, "__name__")):
         yield from _source(value, own)
         cells = getattr(value, "__closure__", None) or ()
         given = [getattr(value, name, None) for name in ("__defaults__", "__kwdefaults__")]
         yield from _parts([cell.cell_contents for cell in cells] + given, own)
+    elif isinstance(value, ModuleType):
+        yield value.__name__
+    else:  # an object: its class, and what it holds
+        yield from _source(type(value), own)
+        yield from _parts(getattr(value, "__dict__", None), own)
 
 
 def _source(function: Callable[..., Any], own: ModuleType) -> list[Any]:
     place = getattr(function, "__module__", None) or ""
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", "")
     if place != own.__name__ and not source.is_followed(place):
         return [place, name]
     code = getattr(function, "__code__", None)
@@ -70,7 +79,7 @@ def _reached(module: ModuleType, name: str, line: int) -> list[Any]:
     if name == "<lambda>":  # of no name: those that begin on its line stand for it
         here = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Lambda)]
         body = ast.Expr(ast.Tuple([n for n in here if n.lineno == line], ast.Load()))
-        named = parsed.definitions | {name: body}
+        named = parsed.definitions | {name: [body]}
         parsed = dataclasses.replace(parsed, definitions=named, known={})
     root, folder = (module.__name__, name), source.folder_of(module)
     found = source._reach(module.__name__, parsed, [root], folder)
@@ -79,4 +88,5 @@ def _reached(module: ModuleType, name: str, line: int) -> list[Any]:
 
 @functools.cache
 def _loop() -> set[source.Place]:
-    return set(source._reach("", source._Module({}, {}), []))
+    loop = (f"{source.PACKAGE}.core.unfold", "unfold")
+    return set(source._reach("", source._Module({}, {}), [loop]))

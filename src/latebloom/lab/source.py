@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from latebloom.core.runs import LOOP_VERSION
+
 PACKAGE = "latebloom"
 _NOT_RESULTS = (f"{PACKAGE}.lab", f"{PACKAGE}.cli", f"{PACKAGE}.core.progress")
 _SCOPES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
@@ -32,18 +34,18 @@ Place = tuple[str, str]  # module, name
 
 @dataclass(frozen=True)
 class _Module:
-    definitions: dict[str, ast.stmt]
+    definitions: dict[str, list[ast.stmt]]  # all statements that bind a name
     imports: dict[str, Place]  # bound name -> (module, name in it, or LOOSE for the module itself)
     loose: list[ast.stmt] = field(default_factory=list)
     known: dict[Place, tuple[str, list[Place]]] = field(default_factory=dict)  # by `_look`
 
 
 def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) -> str:
-    """Hash of `roots`, of all definitions that they reach, and of the loop that runs them.
+    """Hash of `roots`, of all definitions that they reach, and the version of the loop that runs them.
 
     Roots are functions or classes; of a function made by another one, or a partial, the maker counts
-    and the plain values that it was given. What nothing among them names, such as claims and figures,
-    does not count, nor do roots of installed packages.
+    and the plain values that it was given; for one without a name, all of its module. What nothing
+    among them names, such as claims and figures, does not count, nor do roots of installed packages.
     """
     own = _parse(inspect.getsource(module))
     places, given = [], []
@@ -51,11 +53,13 @@ def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) 
         given += _given(root)
         while isinstance(root, functools.partial):
             root = root.func
-        places.append((root.__module__, root.__qualname__.split(".")[0]))
+        name = root.__qualname__.split(".")[0]
+        named = [*own.definitions] if name == "<lambda>" else [name]
+        places += [(root.__module__, each) for each in named]
     found = _reach(module.__name__, own, places, folder_of(module))
     # The name of the module itself is left out: a study may move.
     text = [("" if m == module.__name__ else m, name, code) for (m, name), code in found.items()]
-    whole = repr((sorted(text), given)) if given else repr(sorted(text))
+    whole = repr((sorted(text), given, LOOP_VERSION))
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -87,7 +91,7 @@ def _reach(
     def module(place: str) -> _Module | None:
         return own if place == name else _module(place, folder)
 
-    todo: list[Place] = [*roots, (f"{PACKAGE}.core.unfold", "unfold")]
+    todo: list[Place] = list(roots)
     found: dict[Place, str] = {}
     while todo:
         place = todo.pop()
@@ -109,7 +113,7 @@ def _look(
     place: Place, here: _Module, module: Callable[[str], _Module | None]
 ) -> tuple[str, list[Place]]:
     """A definition as normalised source, and the places of all that it names."""
-    nodes = here.loose if place[1] == LOOSE else [here.definitions[place[1]]]
+    nodes = here.loose if place[1] == LOOSE else here.definitions[place[1]]
     further = [(place[0], LOOSE)]
     for node in nodes:
         bound = here.imports | _imports_of(ast.walk(node))
@@ -161,9 +165,11 @@ def _parse(text: str) -> _Module:
     blocks = [tree, *(node for node in tree.body if isinstance(node, ast.If))]
     found = _Module({}, _imports_of(n for block in blocks for n in ast.iter_child_nodes(block)))
     for node in tree.body:
-        names = list(_names_bound_by(node))
-        found.definitions.update(dict.fromkeys(names, node))
-        if not names and not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass):
+        names = list(dict.fromkeys(_names_bound_by(node)))
+        for name in names:
+            found.definitions.setdefault(name, []).append(node)
+        does = isinstance(node, ast.For | ast.While | ast.With)  # besides what names it binds
+        if does or (not names and not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass)):
             found.loose.append(node)
     return found
 

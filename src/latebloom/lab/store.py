@@ -7,13 +7,16 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import platformdirs
 import xarray as xr
 
@@ -44,16 +47,66 @@ class Unit:
     def key(self) -> str:
         if self.made_as:
             return self.made_as
-        identity = dataclasses.asdict(self) | {"config": config_dict(self.config)}
-        for name in ("arm", "made_as"):  # arms with equal configs are one result
-            identity.pop(name)
-        text = json.dumps(identity, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        # Not the arm: arms with equal configs are one result.
+        identity = self.study, exactly(self.config), self.seeds, self.at, self.source
+        return hashlib.sha256(repr(identity).encode()).hexdigest()[:20]
+
+
+def exactly(value: Any) -> Any:
+    """A config, or a value in one, as text and tuples that differ where types or bits do.
+
+    Raises `ValueError` for what cannot be told from another of its kind.
+    """
+    kind = type(value).__qualname__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return kind, [(f.name, exactly(getattr(value, f.name))) for f in dataclasses.fields(value)]
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__jax_array__") or (
+        hasattr(value, "dtype") and hasattr(value, "shape")):  # fmt: skip
+        array = np.asarray(value)
+        if array.dtype != object:
+            bits = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+            return kind, str(array.dtype), array.shape, bits
+    if isinstance(value, dict):
+        return kind, sorted((repr(exactly(k)), exactly(v)) for k, v in value.items())
+    if isinstance(value, tuple | list):
+        return kind, [exactly(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return kind, sorted(repr(exactly(each)) for each in value)
+    if isinstance(value, str | int | float | complex | bytes | None | Enum | PurePath):
+        return kind, repr(value)
+    name = getattr(value, "__qualname__", "<")
+    if callable(value) and "<" not in name:  # one of a module's own
+        return value.__module__, name
+    raise ValueError(
+        f"a config holds {value!r}, which cannot be told from others like it: give numbers, text, "
+        "arrays, dataclasses, or functions that a module defines by name"
+    )
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON-able values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """A config dataclass as JSON-able values, for people; those within it with their classes' names."""
+    return json.loads(
+        json.dumps({f.name: _shown(getattr(config, f.name)) for f in dataclasses.fields(config)})
+    )
+
+
+def _shown(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__qualname__} | config_dict(value)
+    if isinstance(value, dict):
+        return {str(k): _shown(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_shown(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        _, dtype, shape, bits = exactly(value)
+        return f"{dtype}{list(shape)} {bits[:12]}" if shape else np.asarray(value).item()
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return str(value)
 
 
 class Store:

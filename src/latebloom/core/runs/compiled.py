@@ -263,32 +263,36 @@ def _choose(which: Array, one: Any, other: Any) -> Any:
 
 def _nothing(over: str, dtype: Any) -> Any:
     """What is there before a step saw anything."""
-    if over == "max":
+    if over == "max" and not jnp.issubdtype(dtype, jnp.bool_):
         least = -jnp.inf if jnp.issubdtype(dtype, jnp.inexact) else jnp.iinfo(dtype).min
         return jnp.array(least, dtype)
+    if over in ("sum", "mean") and jnp.dtype(dtype).itemsize < 4:  # many small numbers
+        return jnp.zeros((), jnp.float32 if jnp.issubdtype(dtype, jnp.inexact) else jnp.int32)
     gap = over == "last" and jnp.issubdtype(dtype, jnp.inexact)
     return jnp.array(jnp.nan if gap else 0, dtype)
 
 
 def _gather(over: str, before: Array, new: Array) -> Array:
     if over in ("sum", "mean"):
-        return before + new
+        return before + new.astype(before.dtype)
     return jnp.maximum(before, new) if over == "max" else new
 
 
 def _told(over: str, gathered: Array, steps: Array | None) -> Array:
-    """What is recorded of it: a mean over no steps, or a largest of none, is NaN."""
+    """What is recorded of it: a mean over no steps, or a largest of none, is NaN, or 0 of integers."""
     assert steps is not None
     if over == "mean":
         return jnp.where(steps > 0, gathered / jnp.maximum(steps, 1), jnp.nan)
-    if over == "max" and jnp.issubdtype(gathered.dtype, jnp.inexact):
-        return jnp.where(steps > 0, gathered, jnp.nan)
+    if over == "max":
+        none = jnp.nan if jnp.issubdtype(gathered.dtype, jnp.inexact) else 0
+        return jnp.where(steps > 0, gathered, jnp.asarray(none, gathered.dtype))
     return gathered
 
 
 def _told_shape(over: str, value: Any) -> Any:
     return jax.eval_shape(
-        lambda v: _told(over, v, jnp.int32(0)), jax.ShapeDtypeStruct(value.shape, value.dtype)
+        lambda v: _told(over, v, jnp.int32(0)),
+        jax.ShapeDtypeStruct(value.shape, _nothing(over, value.dtype).dtype),
     )
 
 

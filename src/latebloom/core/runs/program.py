@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import platformdirs
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import Literal, jaxpr_as_fun
 from jaxtyping import Array, PRNGKeyArray
 
 from latebloom.core.checkpoint import is_key
 from latebloom.core.process import Process, Quantity, Stepped
+from latebloom.core.runs import LOOP_VERSION
 from latebloom.core.runs.recording import check_names
-
-# Raised when the loop around a process changes the bits of a trace; tests hold some fixed.
-LOOP_VERSION = 2
 
 
 class Traced:
@@ -73,10 +71,13 @@ class Program:
         self.step = Traced(self._step, self.arrays, self.state)
         self._same_structure("step")
         self.info = self.step.result[1]
+        self._same_rest("step")
         self.observe = Traced(self._observe, self.arrays, self.state)
         self.observed = self.observe.result
         self.turn = Traced(self._turn, self.arrays, self.state) if self.turns else None
-        self._same_structure("turn" if self.turns else "step")
+        if self.turns:
+            self._same_structure("turn")
+            self._same_rest("turn")
         if twice := sorted(set(self.observed) & set(self.info)):
             raise ValueError(
                 f"{type(process).__name__}: {twice[0]!r} is both observed and told by step()"
@@ -103,7 +104,7 @@ class Program:
         return tuple(leaves)
 
     def _flat(self, state: Any) -> tuple[Array, ...]:
-        state = eqx.filter(state, eqx.is_array)
+        state, self._rest_after = eqx.partition(state, eqx.is_array)
         self._after = {path: jax.typeof(x) for path, x in _leaves(state).items()}
         return tuple(jax.tree.leaves(state))
 
@@ -140,19 +141,34 @@ class Program:
                     f"{_show(after.get(path))} after"
                 )
 
+    def _same_rest(self, what: str) -> None:
+        """What is no array is a constant of the program, so it must not change."""
+        before, after = _leaves(self._state_static), _leaves(self._rest_after)
+        for path in before | after:
+            old, new = before.get(path), after.get(path)
+            if old is not new and not (
+                type(old) is type(new) and np.array_equal(np.asarray(old), np.asarray(new))
+            ):
+                raise ValueError(
+                    f"{what}() of {type(self.process).__name__} changes the state at "
+                    f"{path or 'its root'} from {old!r} to {new!r}, which are no arrays: let init() "
+                    "return an array there, such as jnp.asarray(...)"
+                )
+
     def digest(self, seeds: Sequence[int], at: np.ndarray) -> str:
         """Hash of what a run computes, made without running it.
 
         It covers the traced init, step, observe and turn with their constants, the values of the
         array leaves, seeds, observation steps, the observables' names and meaning, and the version
-        of the loop; not JAX's version, devices and compile options, which stand beside it.
+        of the loop; not JAX's version, devices and compile options, which stand beside it. "" where
+        Python is called back from the program, which no trace of it shows.
         """
+        traces = [t.jaxpr for t in (self.init, self.step, self.observe, self.turn) if t is not None]
+        if any(calls_back(jaxpr) for jaxpr in traces):
+            return ""
         found = hashlib.sha256(repr(sorted(self.turns)).encode())
-        for traced in (self.init, self.step, self.observe, self.turn):
-            if traced is not None:
-                found.update(
-                    _text(traced.jaxpr).encode() + b"".join(map(bits, traced.jaxpr.consts))
-                )
+        for jaxpr in traces:
+            found.update(_text(jaxpr).encode() + b"".join(map(bits, constants(jaxpr))))
         for leaf in self.arrays:
             found.update(f"{leaf.dtype}{leaf.shape}".encode() + bits(leaf))
         process = self.process
@@ -189,6 +205,29 @@ def _text(jaxpr: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
 
 
+def _within(jaxpr: Any) -> Iterator[Any]:
+    """A traced function and those that its operations hold, such as loops and jitted functions."""
+    yield jaxpr
+    for equation in jaxpr.eqns:
+        held = jax.tree.leaves(dict(equation.params), is_leaf=lambda x: hasattr(x, "eqns"))
+        for each in held:
+            if hasattr(each, "eqns"):
+                yield from _within(each)
+
+
+def constants(jaxpr: Any) -> Iterator[Any]:
+    """The arrays that a traced function holds, at whatever depth; its text does not show them."""
+    for each in _within(jaxpr):
+        yield from getattr(each, "consts", ())
+        for equation in each.eqns:
+            yield from (x.val for x in equation.invars if isinstance(x, Literal) and np.ndim(x.val))
+
+
+def calls_back(jaxpr: Any) -> bool:
+    """Whether Python functions are called while the program runs."""
+    return any("callback" in e.primitive.name for each in _within(jaxpr) for e in each.eqns)
+
+
 _compiled: dict[str, Callable[..., Any]] = {}
 
 # What runs once costs more to optimise than to run.
@@ -201,8 +240,10 @@ def compiled_once(
     """A jitted program for these arguments, compiled unless its like has been; and its hash."""
     traced = program.trace(*arguments)
     places = [str(getattr(x, "sharding", "")) for x in jax.tree.leaves(arguments)]
-    identity = hashlib.sha256(f"{jax.__version__} {places} {_text(traced.jaxpr)}".encode())
-    for constant in traced.jaxpr.consts:
+    # Who calls back is told apart by where the function is kept, and that for as long as it is.
+    text = str(traced.jaxpr) if calls_back(traced.jaxpr) else _text(traced.jaxpr)
+    identity = hashlib.sha256(f"{jax.__version__} {places} {text}".encode())
+    for constant in constants(traced.jaxpr):
         identity.update(bits(constant))
     key = identity.hexdigest()
     if key not in _compiled:

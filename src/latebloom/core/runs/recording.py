@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from latebloom.core.checkpoint import DamagedFile, load_arrays
+from latebloom.core.checkpoint import DamagedFile, check_is_checkpoint, load_arrays
 from latebloom.core.process import Quantity
 from latebloom.core.progress import Tick
 
@@ -37,6 +37,16 @@ def compile_options() -> str:
     """The XLA flags in force that may change bits; how many host devices there are is told apart."""
     flags = os.environ.get("XLA_FLAGS", "").split()
     return " ".join(sorted(f for f in flags if "xla_force_host_platform_device_count" not in f))
+
+
+def unlike(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> str | None:
+    """How the names or shapes of two rows of observables differ, or None."""
+    for name in {*one, *other}:
+        if name not in one or name not in other:
+            return f"{name!r} at some times only"
+        if (a := np.shape(one[name])) != (b := np.shape(other[name])):
+            return f"{name!r} in different shapes: {list(a)} and {list(b)}"
+    return None
 
 
 class Run:
@@ -86,11 +96,24 @@ class Run:
         return self.row == len(self.at)
 
     def record(self, rows: Mapping[str, np.ndarray], count: int) -> None:
-        """Take over `count` rows [seed, count, ...] of every observable."""
+        """Take over `count` rows [seed, count, ...] of every observable.
+
+        A record's type is one that holds all its rows, and one that files know: floats of 32 bits or
+        more.
+        """
+        first = {name: values[0, 0] for name, values in self.records.items()} if self.row else None
+        if first is not None and (
+            wrong := unlike(first, {name: values[0, 0] for name, values in rows.items()})
+        ):
+            raise ValueError(f"observe() of {type(self.process).__name__} returns {wrong}")
         for name, values in rows.items():
+            if values.dtype.kind == "V" or values.dtype == np.float16:
+                values = values.astype(np.float32)
             if name not in self.records:
                 shape = (len(self.seeds), len(self.at), *values.shape[2:])
                 self.records[name] = np.zeros(shape, values.dtype)
+            held = np.result_type(self.records[name], values)
+            self.records[name] = self.records[name].astype(held, copy=False)
             self.records[name][:, self.row : self.row + count] = values[:, :count]
         self.row += count
 
@@ -120,6 +143,7 @@ class Run:
     def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if not path.exists():
             return None
+        check_is_checkpoint(path)
         try:
             leaves, note = load_arrays(path)
         except DamagedFile as damage:
