@@ -155,6 +155,10 @@ def test_a_study_that_gains_by_it_takes_a_process_for_each_core(
         (["run", "grokking-lazy-rich", "--set", "steps"], "--set takes key=value"),
         (["run", "grokking-lazy-rich", "--jobs", "0"], "jobs must be at least 1, not 0"),
         (
+            ["run", "grokking-lazy-rich", "--jobs", "1", "--cluster", "auto"],
+            "give either --jobs, for processes here, or --cluster",
+        ),
+        (
             ["run", "grokking-lazy-rich", "--seeds", "2:"],
             "a count or a range such as 20:25, not '2:'",
         ),

@@ -204,6 +204,7 @@ def run(
     store: StoreFolder = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with arms that a kill cut off, or start them afresh.")] = True,
     jobs: Annotated[int | None, typer.Option(help="Processes that compute arms side by side.", show_default="1, or one a core where the study gains by it")] = None,
+    cluster: Annotated[str | None, typer.Option(help="A Ray cluster that computes the arms: auto, or its HOST:PORT.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Write the verdicts into the ledger.")] = False,
     results: Results = RESULTS,
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
@@ -222,15 +223,17 @@ def run(
         if record:
             ledger.check_writable(results)
         chosen_arms = tuple(a.strip() for a in arms.split(",")) if arms else None
+        if cluster and jobs is not None:
+            raise ValueError("give either --jobs, for processes here, or --cluster")
         if jobs is None:
-            jobs = CORES if chosen.side_by_side else 1
+            jobs = CORES if chosen.side_by_side and not cluster else 1
         watching = (err.is_terminal or err.is_jupyter) and not as_json
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = _show_warning
             done = run_study(
                 chosen, budget, seeds=_seeds(seeds), arms=chosen_arms, overrides=overrides, store=where,
-                resume=resume, jobs=jobs, watch=Curves(err) if watching else Silent(),
+                resume=resume, jobs=jobs, cluster=cluster, watch=Curves(err) if watching else Silent(),
             )  # fmt: skip
         larger = ledger.beyond(done, results)
         more = terminal.larger_budgets(larger)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from latebloom.core.process import HostProcess
@@ -36,7 +37,16 @@ def key(process: Any, seeds: Sequence[int], at: Sequence[int]) -> str:
     if isinstance(process, HostProcess):
         return ""
     where = f"{jax.default_backend()} x {device_count(len(seeds), process.seeds_by)}"
-    parts = (digest(process, seeds, np.asarray(at)), jax.__version__, where, compile_options())
+    return _hash(digest(process, seeds, np.asarray(at)), jax.__version__, where, compile_options())
+
+
+def key_of(trace: xr.Dataset) -> str:
+    """The `key` of the run that made a trace, wherever that was, from what the trace says."""
+    program = trace.attrs["program"]
+    return program and _hash(program, *(trace.attrs[n] for n in ("jax", "backend", "options")))
+
+
+def _hash(*parts: str) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 

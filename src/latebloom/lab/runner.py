@@ -19,7 +19,14 @@ from latebloom.lab.registry import module_of
 from latebloom.lab.source import PACKAGE, source_hash
 from latebloom.lab.store import Store, Unit, config_dict
 from latebloom.lab.study import Claim, Figure, Study
-from latebloom.lab.units import chunks_of, compute, compute_side_by_side, joined, steps_of
+from latebloom.lab.units import (
+    chunks_of,
+    compute,
+    compute_side_by_side,
+    joined,
+    roots_of,
+    steps_of,
+)
 from latebloom.lab.verdict import Verdict, judge
 
 
@@ -108,8 +115,7 @@ def file_of(study: Study) -> str | None:
 
 def source_of_units(study: Study) -> str:
     """Hash of what the traces of a study depend on."""
-    configs = {type(config) for config in study.arms.values()}
-    return source_hash(module_of(study), [study.process, study.schedule, *configs])
+    return source_hash(module_of(study), roots_of(study))
 
 
 def run(
@@ -122,6 +128,7 @@ def run(
     store: Store | None = None,
     resume: bool = True,
     jobs: int = 1,
+    cluster: str | None = None,
     watch: Watcher | None = None,
 ) -> Pass:
     """Run what is missing of a study at a budget, judge its claims, keep a record in the store.
@@ -131,16 +138,20 @@ def run(
     - `resume=False` starts units afresh that were under way; finished ones are kept.
     - `jobs`: processes that compute arms side by side. A script that asks for more than one keeps
       its own work under `if __name__ == "__main__":`, as for any `multiprocessing`.
+    - `cluster`: a Ray cluster that computes what is missing: "auto" (the one that Ray finds from
+      here) or the HOST:PORT of its head node.
     - `watch` is told of progress.
 
-    Raises `ValueError` for a budget, arm or setting that does not exist or seeds that cannot be, and `ChildProcessError` if
-    one of several processes was killed.
+    Raises `ValueError` for a budget, arm or setting that does not exist, seeds that cannot be or a
+    cluster that does not answer, and `ChildProcessError` if one of several processes was killed.
     """
     started = time.perf_counter()
     store, watch = store or Store(), watch or Silent()
     each = _seeds(study.budget(budget).seeds if seeds is None else seeds)
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
+    if jobs > 1 and cluster:
+        raise ValueError("give either jobs, for processes here, or a cluster")
     configs = study.configs(budget, tuple(arms) if arms else None, overrides)
     source = source_of_units(study)
     chunks = chunks_of(each)
@@ -154,7 +165,7 @@ def run(
     traces, paths = {}, []
     watch.start(study, budget, {arm: len(chunks) for arm in configs})
     try:
-        made = _side_by_side(study, units, store, resume, jobs, watch) if jobs > 1 else {}
+        made = _made_elsewhere(study, units, store, resume, jobs, cluster, watch)
         for arm in configs:
             parts = []
             for unit in units[arm]:
@@ -189,18 +200,24 @@ def _seeds(asked: int | Sequence[int]) -> tuple[int, ...]:
     return each
 
 
-def _side_by_side(
+def _made_elsewhere(
     study: Study, units: Mapping[str, Sequence[Unit]], store: Store, resume: bool, jobs: int,
-    watch: Watcher,
+    cluster: str | None, watch: Watcher,
 ) -> dict[tuple[str, tuple[int, ...]], xr.Dataset]:  # fmt: skip
-    """Traces by arm and seeds of what the store lacks; units that are alike are computed once."""
-    missing = {u.key: u for arm in units.values() for u in arm if not store.path(u).exists()}
-    if len(missing) < 2:
+    """Traces by arm and seeds of what the store lacks and other processes, here or on a cluster,
+    compute; units that are alike are computed once."""
+    unique = {u.key: u for arm in units.values() for u in arm if not store.path(u).exists()}
+    missing = list(unique.values())
+    if cluster and missing:
+        from latebloom.lab.cluster import compute_on_cluster
+
+        done = compute_on_cluster(study, missing, store, resume, cluster, watch.tick)
+    elif jobs > 1 and len(missing) > 1:
+        done = compute_side_by_side(study, missing, store, resume, jobs, watch.tick)
+    else:
         return {}
     made = {}
-    for unit, trace in compute_side_by_side(
-        study, list(missing.values()), store, resume, jobs, watch.tick
-    ):
+    for unit, trace in done:
         made[unit.arm, unit.seeds] = trace
         watch.found(unit.arm, trace)
     return made

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.lab.naming import nearest
 from latebloom.lab.settings import override
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
     from latebloom.measures import Effect
 
 Traces = Mapping[str, xr.Dataset]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,11 @@ def steps_of(study: Study, config: Any) -> tuple[int, ...]:
     return tuple(int(step) for step in np.asarray(study.schedule(config)))
 
 
+def roots_of(study: Study) -> list[Callable[..., Any]]:
+    """What the traces of a study are made by: its process, its schedule, its configs."""
+    return [study.process, study.schedule, *{type(config) for config in study.arms.values()}]
+
+
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The traces of an arm's units as one; their programs and prefixes are joined by "+"."""
     whole = parts[0].copy() if len(parts) == 1 else xr.concat(
@@ -51,6 +58,15 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         whole.attrs[name] = "+".join(p.attrs.get(name, "") for p in parts).strip("+")
     whole.attrs["seconds"] = sum(p.attrs["compile_seconds"] + p.attrs["run_seconds"] for p in parts)
     return whole
+
+
+@contextlib.contextmanager
+def naming(unit: Unit) -> Iterator[None]:
+    """What a unit finds wrong names its study and arm."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
 
 
 def compute(
@@ -64,7 +80,7 @@ def compute(
     with store.lock(unit):
         if (found := store.read(unit)) is not None:
             return found
-        try:
+        with naming(unit):
             begun = time.perf_counter()
             built = process(unit.config)
             program = identity.key(built, unit.seeds, unit.at)
@@ -83,8 +99,6 @@ def compute(
                     resume=resume,
                     config=config_dict(unit.config),
                 )
-        except ValueError as error:
-            raise ValueError(f"{unit.study}, arm {unit.arm}: {error}") from error
         trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + building, 3)
         store.write(unit, trace)
         if program:
@@ -155,7 +169,15 @@ def _end_with_parent() -> None:
 
 def _work(process: Callable[[Any], Any], unit: Unit, folder: Path, resume: bool) -> list[str]:
     """Computes a unit into the store; returns the warnings it gave."""
+    return compute_quietly(process, unit, Store(folder), resume, lambda *told: _told.put(told))[1]
+
+
+def compute_quietly(
+    process: Callable[[Any], Any], unit: Unit, store: Store, resume: bool,
+    tick: Callable[[str, Tick], None],
+) -> tuple[xr.Dataset, list[str]]:  # fmt: skip
+    """`compute` for a process that nobody sees: the trace, and the warnings it gave."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        compute(process, unit, Store(folder), resume, lambda tick: _told.put((unit.arm, tick)))
-    return [str(w.message) for w in seen if issubclass(w.category, UserWarning)]
+        trace = compute(process, unit, store, resume, partial(tick, unit.arm))
+    return trace, [str(w.message) for w in seen if issubclass(w.category, UserWarning)]
