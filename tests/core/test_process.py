@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latebloom import DivergenceWarning, HostProcess, Process, Quantity, log_steps, unfold
+from latebloom.core.process import Stepped
 
 
 class Walk(Process):
@@ -344,3 +345,80 @@ def test_processes_that_differ_in_names_only_share_a_program_but_not_their_names
     a = unfold(Named("a"), seeds=[0], steps=3)
     b = unfold(Named("b"), seeds=[0], steps=3)
     assert "a" in a and "b" in b and "a" not in b
+
+
+class Sums(HostProcess):
+    """Observes whatever `look` makes of the number of steps."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def init(self, seed):
+        return 0
+
+    def step(self, state):
+        return state + 1
+
+    def observe(self, state):
+        return self.look(state)
+
+
+def test_rows_of_the_host_keep_their_type():
+    trace = unfold(Sums(lambda n: {"x": 0.5 * n if n else 0, "word": "ab"[: n + 1]}), at=[0, 1, 2])
+    assert trace.x.values.tolist() == [[0, 0.5, 1]]
+    assert trace.word.values.tolist() == [["a", "ab", "ab"]]
+
+
+@pytest.mark.parametrize(
+    ("look", "message"),
+    [
+        (lambda n: {"x": 1} if n else {"x": 1, "y": 2}, "'y' at some times only"),
+        (lambda n: {"x": np.zeros(2) if n else 1.0}, r"'x' in different shapes: \[\] and \[2\]"),
+    ],
+)
+def test_rows_of_the_host_that_differ_are_refused(look, message):
+    with pytest.raises(ValueError, match=message):
+        unfold(Sums(look), at=[0, 1])
+
+
+def test_a_host_process_needs_pickling_for_checkpoints_only(tmp_path):
+    assert unfold(Sums(lambda n: {"x": n}), at=[0, 1]).x.values.tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match="Sums cannot be kept in a checkpoint"):
+        unfold(
+            Sums(lambda n: {"x": n}), at=[0, 1, 2], checkpoint=tmp_path / "c", checkpoint_seconds=0
+        )
+
+
+def test_a_host_process_has_no_turns_and_tells_nothing():
+    class Turns(Sums):
+        def turns(self):
+            return [1]
+
+    class Tells(Sums):
+        def step(self, state):
+            return Stepped(state, {})
+
+    with pytest.raises(ValueError, match="Turns has turns"):
+        unfold(Turns(lambda n: {"x": n}), at=[0, 1])
+    with pytest.raises(ValueError, match="Tells must return the state alone"):
+        unfold(Tells(lambda n: {"x": n}), at=[0, 1])
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_that_is_no_checkpoint_is_left_alone(tmp_path, resume):
+    path = tmp_path / "precious.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="precious.csv is no checkpoint"):
+        unfold(Walk(), steps=2, checkpoint=path, resume=resume)
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("seeds", [[2**32], [0.5, 1.7], "12", [True, 2], []])
+def test_seeds_that_are_no_seeds(seeds):
+    with pytest.raises(ValueError, match="from 0 to 2\\^32 - 1"):
+        unfold(Walk(), seeds=seeds, steps=1)
+
+
+def test_unsigned_steps_that_decrease():
+    with pytest.raises(ValueError, match="strictly increasing"):
+        unfold(Walk(), at=np.array([5, 2], np.uint64))

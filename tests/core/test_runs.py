@@ -364,3 +364,113 @@ def test_the_data_is_not_copied_to_every_seed():
     run = CompiledRun(Reads(jnp.ones((1000, 50))), [0, 1, 2, 3], np.array([0, 5]))
     assert "4,1000,50" not in run.program.as_text()
     assert Program(Reads(jnp.ones((1000, 50)))).observed["sum"].shape == ()
+
+
+def jitted_constant(values):
+    held = jnp.asarray(values)
+    return jax.jit(lambda x: x * held)
+
+
+def called_back(by):
+    def f(x):
+        return np.asarray(x) * np.float32(by)
+
+    return lambda x: jax.pure_callback(
+        f, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential"
+    )
+
+
+class Applied(Process):
+    """x <- f(x), from ones."""
+
+    f: object = eqx.field(static=True)
+
+    def init(self, key):
+        return jnp.ones(2)
+
+    def step(self, state):
+        return self.f(state)
+
+    def observe(self, state):
+        return {"x": state}
+
+
+@pytest.mark.parametrize("make", [jitted_constant, called_back], ids=["jitted", "callback"])
+def test_what_a_program_holds_at_any_depth_tells_it_apart(make):
+    values = ([2.0, 3.0], [2.0, 5.0]) if make is jitted_constant else (2.0, 3.0)
+    lasts = [unfold(Applied(make(v)), at=[0, 1]).x.values[0, -1].tolist() for v in values]
+    assert lasts == [np.broadcast_to(v, 2).tolist() for v in values]
+    found = [digest(Applied(make(v)), [0], [0, 1]) for v in values]
+    assert found == ["", ""] if make is called_back else found[0] != found[1]
+
+
+class Kept(Process):
+    """Counts in what is no array."""
+
+    start: object = eqx.field(static=True)
+
+    def init(self, key):
+        return {"n": self.start, "x": jnp.zeros(())}
+
+    def step(self, state):
+        return state | {"n": state["n"] + 1}
+
+    def observe(self, state):
+        return {"n": state["n"]}
+
+
+def test_a_number_of_python_in_the_state_may_stay_but_not_change():
+    with pytest.raises(ValueError, match=r"state at \['n'\] from 0 to 1, which are no arrays"):
+        unfold(Kept(0), at=[0, 3])
+    assert unfold(Kept(np.int32(0)), at=[0, 3]).n.values.tolist() == [[0, 3]]
+
+    class Stays(Kept):
+        def step(self, state):
+            return state
+
+    assert unfold(Stays(7), at=[0, 3]).n.values.tolist() == [[7, 7]]
+
+
+class Events(Process):
+    """Tells an event at every step, in a small type."""
+
+    value: object = eqx.field(static=True)
+    over: str = eqx.field(static=True)
+
+    def init(self, key):
+        return jnp.int32(0)
+
+    def step(self, state):
+        return Stepped(state + 1, {"event": jnp.asarray(self.value)})
+
+    def observe(self, state):
+        return {"n": state}
+
+    def quantities(self):
+        return {"event": Quantity(over=self.over)}
+
+
+@pytest.mark.parametrize(
+    "value", [np.bool_(True), np.uint8(1), np.int32(1), jnp.bfloat16(1)], ids=str
+)
+def test_events_of_small_types_are_gathered_in_large_ones(value):
+    sums, means, largest = (
+        unfold(Events(value, over), at=[0, 300]).event.values[0] for over in ("sum", "mean", "max")
+    )
+    assert (sums == [0, 300]).all() and means[1] == 1 and np.isnan(means[0])
+    assert largest[1] == 1 and (largest[0] == 0 or np.isnan(largest[0]))
+
+
+def test_a_way_of_gathering_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="over must be one of last, mean, sum, max, not 'min'"):
+        Quantity(over="min")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_recorded_in_what_files_know(dtype):
+    class Half(Counting):
+        def observe(self, state):
+            return {"half": (state["n"] / 2).astype(dtype)}
+
+    trace = unfold(Half(()), at=[0, 3])
+    assert trace.half.dtype == np.float32 and trace.half.values.tolist() == [[0, 1.5]]

@@ -1,11 +1,12 @@
 """When a claim's check counts as changed."""
 
+import dataclasses
 import textwrap
 
 import numpy as np
 import pytest
 
-from latebloom.lab.effects import effect_hash
+from latebloom.lab.effects import effect_hash, object_hash
 from latebloom.lab.registry import find
 
 STUDY = """
@@ -120,3 +121,33 @@ def test_values_of_a_closure_count():
         for c in (claim("> 1", above(np.array(v))) for v in ([1.0, 2.0], [1.0, 3.0], [1.0, 3.0]))
     }
     assert len(hashes) == 2
+
+
+@dataclasses.dataclass
+class Scaled:
+    by: float
+
+    def __call__(self, values):
+        return values * self.by
+
+    def method(self, values):
+        return values + self.by
+
+
+def closing_over(value):
+    return lambda traces: value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (closing_over({1, 2}), closing_over({1, 3})), (Scaled(1.0), Scaled(2.0)),
+        (Scaled(1.0).method, Scaled(2.0).method), (closing_over(Scaled(1.0)), closing_over(Scaled(2.0))),
+        (np.random.default_rng(0), np.random.default_rng(1)),
+        (np.arange(5000.0), np.arange(5000.0) + (np.arange(5000) == 2500)), (np.log, np.log10),
+    ],
+    ids=["set", "callable", "method", "object", "generator", "array", "ufunc"],
+)  # fmt: skip
+def test_whatever_a_check_holds_counts(one, other):
+    found = [object_hash(Scaled(each)) for each in (one, other, one)]
+    assert found[0] and found[0] == found[2] != found[1]

@@ -356,3 +356,60 @@ def test_processes_side_by_side_find_what_lies_beside_a_study(tmp_path, import_s
 def test_a_study_cannot_be_called_as_a_module_in_use(tmp_path, import_state):
     with pytest.raises(ValueError, match="'json' is: rename the file"):
         find(beside(tmp_path, study="json"))
+
+
+OWN_DATA = """
+from dataclasses import dataclass
+from pathlib import Path
+import jax.numpy as jnp, numpy as np
+from latebloom import Process
+from latebloom.lab import Budget, Claim, Paper, Study
+from latebloom.measures import final
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 3
+
+class Grow(Process):
+    by: float
+    def init(self, key): return jnp.float32(0)
+    def step(self, state): return state + self.by
+    def observe(self, state): return {{"n": state}}
+
+def schedule(config): return np.arange(config.steps + 1)
+study = Study(paper=Paper("counts", "Counts", "Me", "here", 2026, ""), family="own",
+              question="Does it count?", symptoms=("it does not count",),
+              arms={{"a": Config()}}, process={process}, schedule=schedule, budgets={{"quick": Budget(2)}},
+              claims=(Claim("C1", "it counts", "yes", final("n")["a"], "> 2"),))
+"""
+
+
+@pytest.mark.parametrize(
+    "process", ["lambda config: Grow(float(Path({file!r}).read_text()))", "__import__('functools').partial(lambda f, c: Grow(float(f.read_text())), Path({file!r}))"]
+)  # fmt: skip
+def test_a_program_of_ones_own_counts_by_what_it_is_made_of(tmp_path, import_state, process):
+    file, store = tmp_path / "by.txt", Store(tmp_path / "store")
+    (tmp_path / "counts.py").write_text(OWN_DATA.format(process=process.format(file=str(file))))
+    ends = []
+    for by in ("1", "2", "1"):
+        file.write_text(by)
+        ends.append(counted(run(find(str(tmp_path / "counts.py")), store=store)))
+    assert ends == [3, 6, 3]
+
+
+@pytest.mark.parametrize(
+    "more", ["for k in (1,):\n    T[k] = {}\n", "K = 1\nK = K + {}\n", "with open('/dev/null'):\n    K = {}\n"]
+)  # fmt: skip
+def test_what_a_module_does_on_import_counts(tmp_path, import_state, more):
+    hashes = []
+    for value in (1, 2, 1):
+        folder = tmp_path / "a"
+        path = beside(folder, study="counts")
+        text = (
+            "T = {}\nK = 0\n"
+            + more.format(value)
+            + METHOD.format(by=1).replace("state + 1", "state + K + len(T)")
+        )
+        (folder / "counting.py").write_text(text)
+        hashes.append(source_of_units(find(path)))
+    assert hashes[0] == hashes[2] != hashes[1]

@@ -1,16 +1,21 @@
 """Arms computed by several processes, on a study in a file of the user's own."""
 
+import dataclasses
+import enum
+import json
 import multiprocessing
 import textwrap
 import warnings
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import xarray as xr
 
 from latebloom.lab.live import Silent
 from latebloom.lab.registry import find
 from latebloom.lab.runner import run
-from latebloom.lab.store import Store
+from latebloom.lab.store import Store, Unit, config_dict
 
 STUDY = '''
 """Lines that go up, warn, fail or kill."""
@@ -134,3 +139,56 @@ def test_a_process_that_was_killed_is_told(tmp_path, study):
 def test_jobs_are_counted_from_one(tmp_path, study):
     with pytest.raises(ValueError, match="jobs must be at least 1, not 0"):
         run(study, store=Store(tmp_path), jobs=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sgd:
+    rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    rate: float = 0.1
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Anything:
+    value: object
+
+
+LONG = np.arange(2000.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Sgd(), Adam()), (np.array([0.1000000001]), np.array([0.1000000002])), (1, True), (1, 1.0),
+        (LONG, np.where(LONG == 1000, 0, LONG)), ((1,), [1]), ({1, 2}, {1, 3}), ("1", 1), (0.1, np.float32(0.1)),
+        (Colour.RED, Colour.BLUE), (np.sin, np.cos), ({"a": 1}, {"a": 2}), (None, "None"), (Sgd, Adam),
+        (LONG, LONG.astype(np.float32)), (jnp.ones(2), np.ones(2, np.float32)),
+    ],
+    ids=lambda value: str(value)[:12],
+)  # fmt: skip
+def test_configs_that_differ_are_different_units(one, other):
+    keys = [Unit("s", "a", Anything(v), (0,), (0, 1), "source").key for v in (one, other, one)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+@pytest.mark.parametrize("value", [lambda x: x, object()], ids=["lambda", "object"])
+def test_a_config_that_cannot_be_told_apart_is_refused(value):
+    with pytest.raises(ValueError, match="cannot be told from others like it"):
+        _ = Unit("s", "a", Anything(value), (0,), (0, 1), "source").key
+
+
+def test_a_config_is_shown_in_json():
+    shown = config_dict(Anything((Sgd(), LONG, np.float32(0.5), Colour.RED, float("inf"), np.sin)))
+    json.dumps(shown, allow_nan=False)
+    assert shown["value"][0] == {"class": "Sgd", "rate": 0.1} and shown["value"][2:4] == [
+        0.5,
+        "Colour.RED",
+    ]

@@ -45,9 +45,9 @@ def check(entry: Mapping[str, Any], say: Say = lambda text: None) -> Checked:
     """Whether a record still is what the code comes to.
 
     Arms whose sources and settings are those recorded are "fresh". Others are traced: "same program"
-    is proof; where the program is another, the first observations of the real configuration are made
-    again: "same prefix" if their bits are the same, else "stale". "unknown": the study cannot be built
-    here, as where its data is missing.
+    is proof. Where the program is another but settings and observation steps are the same, the first
+    observations are made again: "same prefix" if their bits are the same, which is a hint and no proof;
+    else "stale". "unknown": the study cannot be built here, as where its data is missing.
     """
     with study_of(entry) as study:
         if study is None:
@@ -107,14 +107,16 @@ def _arms(
 def _state(
     study: Study, config: Any, seeds: list[int], record: Mapping[str, Any], notes: list[str]
 ) -> State:
+    same = record["config"] == config_dict(config)
     try:
         arm = Arm(
             config, chunks_of(seeds), steps_of(study, config),
-            record["program"] or "", record["prefix"] or "",
+            record["program"] or "", (record["prefix"] or "") if same else "",
         )  # fmt: skip
         return state_of(study.process, arm)
-    except ValueError as error:
-        notes.append(str(error))
+    except Exception as error:  # whatever building a study may raise; the others go on
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        notes.append(f"{kind}{error}")
         return "unknown"
 
 

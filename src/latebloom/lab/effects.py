@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from types import MethodType, ModuleType
@@ -31,12 +32,25 @@ def effect_hash(study: Study, claim: Claim) -> str:
     return hashlib.sha256(repr((claim.holds, parts)).encode()).hexdigest()
 
 
+def object_hash(value: Any) -> str:
+    """Hash of an object: the source that its class reaches, and what it holds, however deep.
+
+    "" where that cannot be told, as of a class that was typed in.
+    """
+    try:
+        parts = [repr(part) for part in _parts(value, sys.modules[type(value).__module__])]
+    except (OSError, TypeError, AttributeError, KeyError, pickle.PicklingError):
+        return ""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
 def _parts(value: Any, own: ModuleType) -> Iterator[Any]:
     """Arms, plain values, and the source of functions that a term holds, however deep."""
     if isinstance(value, str | int | float | None):
         yield value
     elif isinstance(value, np.ndarray | np.generic):
-        yield value.tolist()
+        large = value.size > 1000 and value.dtype != object
+        yield hashlib.sha256(value.tobytes()).hexdigest() if large else value.tolist()
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _parts(item, own)
@@ -59,7 +73,8 @@ def _parts(value: Any, own: ModuleType) -> Iterator[Any]:
         yield value.__name__
     else:  # an object: its class, and what it holds
         yield from _source(type(value), own)
-        yield from _parts(getattr(value, "__dict__", None), own)
+        held = getattr(value, "__dict__", None)
+        yield from _parts(pickle.dumps(value).hex() if held is None else held, own)
 
 
 def _source(function: Callable[..., Any], own: ModuleType) -> list[Any]:

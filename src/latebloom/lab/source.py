@@ -59,7 +59,7 @@ def source_hash(module: ModuleType, roots: Iterable[Callable[..., Any] | type]) 
     found = _reach(module.__name__, own, places, folder_of(module))
     # The name of the module itself is left out: a study may move.
     text = [("" if m == module.__name__ else m, name, code) for (m, name), code in found.items()]
-    whole = repr((sorted(text), given, LOOP_VERSION))
+    whole = repr((sorted(text), sorted(given), LOOP_VERSION))
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -187,12 +187,14 @@ class Store:
 
     def find(self, unit: Unit, program: str) -> xr.Dataset | None:
         """A trace that the same program made, whatever its source was then; kept as the unit's own."""
+        from latebloom.lab import identity  # takes JAX along
+
         link = self.folder / unit.study / f"{program}.program"
         if not link.exists():
             return None
         made = dataclasses.replace(unit, made_as=link.read_text().strip())
-        if (trace := self.read(made)) is None:
-            return None
+        if (trace := self.read(made)) is None or identity.key_of(trace) != program:
+            return None  # what was kept there has gone, or is another program's by now
         trace.attrs["config"] = json.dumps(config_dict(unit.config), default=str, sort_keys=True)
         self.write(unit, trace)
         return trace

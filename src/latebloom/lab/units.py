@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
 from functools import partial
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -46,8 +48,12 @@ def steps_of(study: Study, config: Any) -> tuple[int, ...]:
 
 
 def roots_of(study: Study) -> list[Callable[..., Any]]:
-    """What the traces of a study are made by: its process, its schedule, its configs."""
-    return [study.process, study.schedule, *{type(config) for config in study.arms.values()}]
+    """What the traces of a study are made by: its process, its schedule, its configs, and the
+    functions that these hold."""
+    configs = list(study.arms.values())
+    held = [getattr(config, field.name) for config in configs for field in fields(config)]
+    given = {each for each in held if callable(each) and hasattr(each, "__qualname__")}
+    return [study.process, study.schedule, *{type(config) for config in configs}, *given]
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -75,15 +81,19 @@ def compute(
 ) -> xr.Dataset:  # fmt: skip
     """The unit's trace: found in the store, or run from its last checkpoint and kept there.
 
-    It is found by the hash of its sources at once, or by that of the program they come to.
+    It is found by the hash of its sources at once, or by that of the program they come to. A program
+    of the user's own always counts: it may be made of more than sources show, such as files.
     """
     with store.lock(unit):
-        if (found := store.read(unit)) is not None:
+        found = store.read(unit)
+        if found is not None and getattr(process, "__module__", "").split(".")[0] == PACKAGE:
             return found
         with naming(unit):
             begun = time.perf_counter()
             built = process(unit.config)
             program = identity.key(built, unit.seeds, unit.at)
+            if found is not None and program in ("", identity.key_of(found)):
+                return found
             if program and (found := store.find(unit, program)) is not None:
                 return found
             building = time.perf_counter() - begun
@@ -99,6 +109,8 @@ def compute(
                     resume=resume,
                     config=config_dict(unit.config),
                 )
+        if isinstance(built, HostProcess):
+            trace.attrs["program"] = identity.program_of(built, unit.seeds, unit.at)
         trace.attrs["compile_seconds"] = round(trace.attrs["compile_seconds"] + building, 3)
         store.write(unit, trace)
         if program:
@@ -137,6 +149,13 @@ def compute_side_by_side(
                 assert trace is not None
                 yield unit, trace
         pool.shutdown()
+    except (pickle.PicklingError, AttributeError) as error:
+        if "pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{study.slug} cannot be computed by several processes ({error}): define its process and "
+            "configs by name at the top level of its file, or leave out --jobs"
+        ) from None
     except BrokenProcessPool:
         raise ChildProcessError(
             "a process of this run was killed, most likely for want of memory: run the same command "

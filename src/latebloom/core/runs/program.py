@@ -237,14 +237,17 @@ RUNS_ONCE = {"xla_backend_optimization_level": 0}
 def compiled_once(
     program: Any, *arguments: Any, options: Mapping[str, Any] | None = None
 ) -> tuple[Callable[..., Any], Any]:
-    """A jitted program for these arguments, compiled unless its like has been; and its hash."""
+    """A jitted program for these arguments, compiled unless its like has been; and its hash.
+
+    One that calls Python back is always compiled.
+    """
     traced = program.trace(*arguments)
     places = [str(getattr(x, "sharding", "")) for x in jax.tree.leaves(arguments)]
-    # Who calls back is told apart by where the function is kept, and that for as long as it is.
-    text = str(traced.jaxpr) if calls_back(traced.jaxpr) else _text(traced.jaxpr)
-    identity = hashlib.sha256(f"{jax.__version__} {places} {text}".encode())
+    identity = hashlib.sha256(f"{jax.__version__} {places} {_text(traced.jaxpr)}".encode())
     for constant in constants(traced.jaxpr):
         identity.update(bits(constant))
+    if calls_back(traced.jaxpr):  # nothing in it tells what is called
+        return traced.lower().compile(dict(options or {})), identity
     key = identity.hexdigest()
     if key not in _compiled:
         _compiled[key] = traced.lower().compile(dict(options or {}))
