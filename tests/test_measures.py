@@ -41,7 +41,7 @@ def test_words_of_one_trace_on_two_seeds():
     same(m.tail("test", 0.5)(TWO), [0.75, 0.625])
     same(m.tail("test")(TWO), [1, 0.5])  # a tenth of four observations is one of them
     same(m.peak("test")(TWO), [1, 0.75])
-    same(m.trough(curve("test")[1:])(TWO), [0, 0.25])
+    same(m.peak(curve("test")[:2])(TWO), [0, 0.25])
     same(m.peak_step("test")(TWO), [100, 10])
     same(m.peak_step("train")(TWO), [1, 10])  # the first of several
     same(at("train", m.peak_step("test"))(TWO), [1, 1])
@@ -71,7 +71,7 @@ def test_first_step_skips_gaps_and_a_seed_of_gaps_alone_says_nothing():
 
 def test_nan_stays_nan():
     died = trace(x=[[1, 2, NAN, NAN], [1, 2, 4, 3]])
-    for word in (final, m.average, m.tail, m.peak, m.trough, m.peak_step):
+    for word in (final, m.average, m.tail, m.peak, m.peak_step):
         found = word("x")(died)
         assert np.isnan(found[0]) and np.isfinite(found[1]), word
 
@@ -99,6 +99,54 @@ def test_observations_may_be_whole_numbers():
     same(final("n")(counts), [3])
     same(at("n", first_step("n", 2))(counts), [2])
     same(m.peak_step("n")(counts), [100])
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        ("uint8", 3, 5), ("uint8", 200, 200), ("int8", -100, 100), ("int32", 70_000, 70_000),
+        ("float16", 60_000, 60_000), ("float32", 2.0**24, 1), ("bool", True, False),
+    ],
+)  # fmt: skip
+def test_terms_compute_in_float64_whatever_an_observable_is_kept_in(kind, first, second):
+    two = {
+        arm: trace((0, 1), x=np.array([[value] * 2, [second] * 2], kind))
+        for arm, value in (("a", first), ("b", second))
+    }
+    a, b = final("x")["a"], final("x")["b"]
+    one, other = np.array([first, second], float), np.full(2, second, float)
+    for function in (
+        lambda x, y: x - y, lambda x, y: y - x, lambda x, y: x + y, lambda x, y: x * x,
+        lambda x, y: -y, lambda x, y: 2 * x - 0.5,
+    ):  # fmt: skip
+        same(function(a, b)(two), function(one, other))
+        same(function(final("x"), m.average("x"))(two["a"]), function(one, one))
+        same(m.tail(function(curve("x"), curve("x")[:]))(two["a"]), function(one, one))
+    same(m.mean([a, b])(two), (one + other) / 2)
+    same(m.log1p(abs(a))(two), np.log1p(abs(one)))
+    same(m.average("x")(two["a"]), one)
+
+
+def test_a_level_is_reached_in_the_precision_of_the_observable():
+    for kind in (np.float16, np.float32, np.float64):
+        kept = trace(x=np.array([[1, 0.1, 0.01, 0]], kind))
+        for level in (0.01, np.float64(0.01), np.float32(0.01)):
+            if kind is np.float64 and isinstance(level, np.float32):
+                continue  # which is not 0.01
+            for line in ("x", curve("x")[:], curve("x")):
+                same(first_step(line, level, below=True)(kept), [10])
+    rising = trace(x=np.array([[0, 0.3, 0.7, 1]], np.float32))
+    same(first_step("x", np.float64(0.7))(rising), [10])
+    same(first_step("n", np.float64(1.5))(trace(n=np.array([[0, 1, 2, 3]], np.uint8))), [10])
+
+
+def test_a_slope_over_equal_levels_is_unknown():
+    traces, e = constant(a=[1, 2], b=[2, 4])
+    same(m.slope((0.5, 0.5), [e["a"], e["b"]])(traces), [NAN, NAN])
+    flat = trace(x=[[1.0, 2, 4, 8]] * 2, n=[[3, 3, 3, 3], [1, 2, 4, 8]])
+    np.testing.assert_allclose(growth("x", against="n", since=0)(flat), [NAN, 1])
+    alike = trace(x=[[1.0, 2, 4, 8]], n=[[3, 3, 3, 3]])
+    same(growth("x", against="n", since=0)(alike), [NAN])
 
 
 def test_growth_is_the_exponent_of_a_power_law():

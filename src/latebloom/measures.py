@@ -8,8 +8,9 @@ Three kinds of term, each with a text that says what it is:
   `final("test_accuracy")["adamw"]`, and what is made of several.
 
 Terms of one kind take +, -, *, /, abs and the words below, with numbers or among themselves; an
-effect knows the arms that it reads. A number that a seed cannot give is NaN, and NaN stays NaN
-through everything that is computed from it, unless a word says otherwise.
+effect knows the arms that it reads. Whatever an observable is kept in, terms compute in float64. A
+number that a seed cannot give is NaN, and NaN stays NaN through everything that is computed from it,
+unless a word says otherwise.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class _Term:
 
 @dataclass(frozen=True)
 class Curve(_Term):
-    """One number a seed and observation of one trace, as a `DataArray` [seed, step].
+    """One number a seed and observation of one trace, as a `DataArray` [seed, step] of float64.
 
     `of` may return an array [seed, step] over all observations too. Raises `ValueError` where it
     gives another shape.
@@ -79,6 +80,10 @@ class Curve(_Term):
     of: Callable[[xr.Dataset], Any]
 
     def __call__(self, trace: xr.Dataset) -> xr.DataArray:
+        return self.kept(trace).astype(float)
+
+    def kept(self, trace: xr.Dataset) -> xr.DataArray:
+        """The same in the precision that the trace keeps it in."""
         values = self.of(trace)
         if not isinstance(values, xr.DataArray):
             values = np.asarray(values)
@@ -96,7 +101,7 @@ class Curve(_Term):
         """Some of the observations, by position: `curve("value")[1:-1]`."""
         first, last = part.start, part.stop
         text = f"{self.text}[{'' if first is None else first}:{'' if last is None else last}]"
-        return Curve(text, lambda trace: self(trace).isel(step=slice(first, last)))
+        return Curve(text, lambda trace: self.kept(trace).isel(step=slice(first, last)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ Observable = str | Curve  # the name of an observable, or a curve made of some
 
 
 def _a_seed(text: str, values: Any) -> np.ndarray:
-    values = np.asarray(values)
+    values = np.asarray(values, float)
     if values.ndim != 1:
         raise ValueError(f"{text} must be one number a seed, not {values.shape}")
     return values
@@ -298,12 +303,6 @@ def peak(name: Observable, **where: Any) -> Measure:
     return Measure(f"highest {line.text}", lambda t: line(t).values.max(axis=1))
 
 
-def trough(name: Observable, **where: Any) -> Measure:
-    """The lowest over all observations."""
-    line = _curve(name, where)
-    return Measure(f"lowest {line.text}", lambda t: line(t).values.min(axis=1))
-
-
 def peak_step(name: Observable, **where: Any) -> Measure:
     """The first observed step at which it is highest; NaN where an observation is NaN.
 
@@ -326,14 +325,16 @@ def first_step(
     """The first observed step at which it is at or above `level` (`below`: at or below it).
 
     Where it never gets there: the last step, a lower bound ("end"), or NaN ("nan"). Gaps (NaN) are
-    skipped; a seed that has nothing but gaps is NaN.
+    skipped; a seed that has nothing but gaps is NaN. The level is rounded to the precision that the
+    observable is kept in: a float32 0.01 is at 0.01.
     """
     line = _curve(name, where)
 
     def of(trace: xr.Dataset) -> np.ndarray:
-        seen = line(trace)
+        seen = line.kept(trace)
         values, steps = seen.values, seen.step.values.astype(float)
-        reached = values <= level if below else values >= level
+        limit = float(level)  # unlike a number of NumPy, of no precision of its own
+        reached = values <= limit if below else values >= limit
         last = np.where(np.isnan(values).all(axis=1), np.nan, steps[-1])
         found = np.where(reached.any(axis=1), steps[reached.argmax(axis=1)], last)
         return found if never == "end" else np.where(reached.any(axis=1), found, np.nan)
@@ -346,7 +347,8 @@ def growth(name: Observable, *, against: Observable = "step", since: float = 0.1
     """The exponent b of name ~ against^b: the slope of a line through their logarithms.
 
     Over the observations at which `against` is at least `since` of its last value. What is zero,
-    negative or NaN has no logarithm and is left out; NaN for a seed with fewer than two left.
+    negative or NaN has no logarithm and is left out; NaN for a seed with fewer than two left, or
+    whose `against` does not vary.
     """
     line = _curve(name, {})
     base = None if against == "step" else _curve(against, {})
@@ -373,7 +375,7 @@ def growth(name: Observable, *, against: Observable = "step", since: float = 0.1
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Any:
-    return np.polyfit(x, y, 1)[0]
+    return np.polyfit(x, y, 1)[0] if np.ptp(x) > 0 else np.full(y.shape[1:], np.nan)
 
 
 # Of terms
@@ -435,7 +437,8 @@ def best(effects: Iterable[Effect], *, lowest: bool = False) -> Effect:
 
 
 def slope(levels: Sequence[float], effects: Sequence[Effect]) -> Effect:
-    """The least-squares slope of the effects on the levels, for each seed."""
+    """The least-squares slope of the effects on the levels, for each seed; NaN where all levels are
+    equal."""
     _as_many(levels, effects)
 
     def of(*values: np.ndarray) -> np.ndarray:
