@@ -1,10 +1,13 @@
 """Claims, needs and budgets."""
 
+from dataclasses import dataclass
+
 import pytest
 from lines import Config, claim, height, lead, make_study
 
-from latebloom.lab import Budget, Claim, Need
+from latebloom.lab import Budget, Claim, Need, Paper
 from latebloom.lab.study import bound
+from latebloom.measures import final
 
 ARMS = {"steep": Config(2.0), "flat": Config(0.0), "null": Config(1.0), "long": Config(steps=9)}
 CLAIMS = (
@@ -38,7 +41,20 @@ def test_a_budget_runs_what_its_claims_read_and_judges_those_of_smaller_ones():
     ("make", "message"),
     [
         (lambda: claim("5"), "claim C1: holds must read"),
-        (lambda: claim("> five"), "holds must read '> x' or '< x', not '> five'"),
+        (lambda: claim("> five"), "holds must read '> x' or '< x' with x finite, not '> five'"),
+        (lambda: claim("> nan"), "with x finite, not '> nan'"),
+        (lambda: claim("< -inf"), "with x finite, not '< -inf'"),
+        (lambda: claim("> 1e999"), "with x finite, not '> 1e999'"),
+        (lambda: claim(5), "with x finite, not 5"),
+        (lambda: claim("> 5", final("height")), "claim C1: its effect must be an effect, as in .*, not a Measure"),
+        (lambda: claim("> 5", null="0.9"), "claim C1: its null must be an effect, .* not a str"),
+        (lambda: Need("height", "> 3", "it is short"), "its effect must be an effect, .* not a str"),
+        (lambda: make_study(claim("> 1"), claim("> 2")), "lines: 2 claims are called 'C1'"),
+        (lambda: make_study(arms={"steep": Config, "flat": Config()}), "arm steep: its config must be a dataclass"),
+        (lambda: make_study(budgets={"quick": Budget(5, settings={"step": 3})}),
+         "lines, budget quick: there is no setting 'step'; did you mean 'steps'?"),
+        (lambda: make_study(budgets={"quick": Budget(5, arm_settings={"steep": {"slop": 3}})}),
+         "lines, budget quick, arm steep: there is no setting 'slop'; did you mean 'slope'?"),
         (lambda: claim(">= 5"), "holds must read"),
         (lambda: claim("= 3"), "holds must read"),
         (lambda: claim("> 5", budget="huge"), "one of quick, thorough, full, not 'huge'"),
@@ -53,6 +69,28 @@ def test_a_budget_runs_what_its_claims_read_and_judges_those_of_smaller_ones():
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("slug", ["../evil", "Lines", "my_lines", "", "-lines", "a b", "lines\n"])
+def test_a_slug_is_a_plain_name(slug):
+    with pytest.raises(ValueError, match="lowercase letters, digits and hyphens, unlike"):
+        make_study(paper=Paper(slug, "On Lines", "A. Euclid", "Elements", -300, ""))
+
+
+@dataclass(frozen=True)
+class Bent:
+    bend: float = 0.5
+    steps: int = 4
+
+
+def test_settings_are_laid_over_the_configs_that_have_them():
+    quick = Budget(3, settings={"bend": 2.0, "steps": 6}, arm_settings={"flat": {"slope": 0.5}})
+    study = make_study(arms={"steep": Bent(), "flat": Config()}, budgets={"quick": quick})
+    assert study.configs("quick") == {"steep": Bent(2.0, 6), "flat": Config(0.5, 6)}
+    changed = study.configs("quick", None, {"slope": "3", "steps": "8"})
+    assert changed == {"steep": Bent(2.0, 8), "flat": Config(3.0, 8)}
+    with pytest.raises(ValueError, match="there is no setting 'bent'; did you mean 'bend'"):
+        study.configs("quick", None, {"bent": "3"})
 
 
 def test_thresholds_are_read():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +16,10 @@ import xarray as xr
 
 from latebloom.lab.naming import nearest
 from latebloom.lab.settings import override
+from latebloom.measures import Effect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
-
-    from latebloom.measures import Effect
 
 Traces = Mapping[str, xr.Dataset]
 BUDGETS = ("quick", "thorough", "full")  # from the least to the largest
@@ -41,7 +44,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is run: seeds, and settings laid over the arms' configs.
+    """How much is run: seeds, and settings laid over the arms' configs where these have them.
 
     Its arms are those that the claims of this budget read, and `also`, which only figures need;
     full runs all. Smoke names its `arms` one by one (None: all).
@@ -56,7 +59,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Need:
-    """A regime that the paper speaks in, reached where the effect's mean is beyond a threshold."""
+    """A regime that the paper speaks in, reached where the effect's mean is beyond a threshold.
+
+    It is not shown to be reached where more than a quarter of the seeds cannot say (are NaN).
+    """
 
     effect: Effect
     holds: str
@@ -64,6 +70,7 @@ class Need:
 
     def __post_init__(self) -> None:
         bound(self.holds, f"the need {self.reason!r}")
+        _check_effect(self.effect, f"the need {self.reason!r}: its effect")
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,12 @@ class Claim:
     """A claim of the paper, as a per-seed effect and the threshold that it must pass.
 
     `effect(traces)` returns one number a seed, NaN where a seed cannot say; `holds` is "> x" or
-    "< x".
+    "< x", x finite.
 
     - `budget`: the least of quick, thorough and full that judges it.
     - `null`: what scores without the thing claimed (untrained, shuffled, a trivial measure), as an
-      effect or a number. Where it passes the same threshold there is no evidence for the claim.
+      effect or a number. Where it passes the same threshold there is no evidence for a claim that
+      holds.
     - `needs`: where one is not met the claim is out of reach, not contradicted.
     - `added`: "after results" if it was, or "".
     """
@@ -93,6 +101,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         bound(self.holds, f"claim {self.id}")
+        _check_effect(self.effect, f"claim {self.id}: its effect")
+        if self.null is not None and not isinstance(self.null, Real):
+            _check_effect(self.null, f"claim {self.id}: its null")
         if self.budget not in BUDGETS:
             raise ValueError(
                 f"claim {self.id}: its budget is one of {', '.join(BUDGETS)}, not {self.budget!r}"
@@ -141,6 +152,16 @@ class Study:
     side_by_side: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z0-9][a-z0-9-]*", self.slug):
+            raise ValueError(
+                f"a study's slug has lowercase letters, digits and hyphens, unlike {self.slug!r}"
+            )
+        for arm, config in self.arms.items():
+            if not dataclasses.is_dataclass(config) or isinstance(config, type):
+                raise ValueError(f"{self.slug}, arm {arm}: its config must be a dataclass")
+        for claim, count in Counter(claim.id for claim in self.claims).items():
+            if count > 1:
+                raise ValueError(f"{self.slug}: {count} claims are called {claim!r}")
         for claim in self.claims:
             for arm in claim.arms:
                 if arm not in self.arms:
@@ -157,6 +178,20 @@ class Study:
                 raise ValueError(
                     f"{self.slug}, budget {name}: its arms are those that its claims read; "
                     "name what else figures need as `also`"
+                )
+            known = {setting for config in self.arms.values() for setting in _settings(config)}
+            self._check_settings(name, budget.settings, known)
+            for arm, settings in budget.arm_settings.items():
+                self._check_settings(f"{name}, arm {arm}", settings, _settings(self.arms[arm]))
+
+    def _check_settings(
+        self, budget: str, settings: Mapping[str, Any], known: Collection[str]
+    ) -> None:
+        for setting in settings:
+            if setting not in known:
+                raise ValueError(
+                    f"{self.slug}, budget {budget}: there is no setting "
+                    f"{setting!r}{nearest(setting, known)}"
                 )
 
     @property
@@ -192,25 +227,40 @@ class Study:
     ) -> dict[str, Any]:  # fmt: skip
         """The config of each arm to run, with the budget's settings and the user's overrides.
 
-        Raises `ValueError` for an arm or a setting that does not exist, or a value of the wrong
-        type.
+        A setting is laid over the configs that have it. Raises `ValueError` for an arm that does not
+        exist, a setting that none of them has, or a value of the wrong type.
         """
         asked, configs = self.budget(budget), {}
         for arm in arms or self.arms_of(budget):
             if arm not in self.arms:
                 raise ValueError(f"{self.slug} has no arm {arm!r}{nearest(arm, self.arms)}")
-            config = dataclasses.replace(self.arms[arm], **asked.settings)
-            config = dataclasses.replace(config, **asked.arm_settings.get(arm, {}))
-            for name, text in (overrides or {}).items():
-                config = override(config, name, text)
-            configs[arm] = config
+            config = self.arms[arm]
+            own = {k: v for k, v in asked.settings.items() if k in _settings(config)}
+            configs[arm] = dataclasses.replace(config, **{**own, **asked.arm_settings.get(arm, {})})
+        for name, text in (overrides or {}).items():
+            having = [arm for arm, config in configs.items() if name in _settings(config)]
+            for arm in having or configs:
+                configs[arm] = override(configs[arm], name, text)
         return configs
 
 
+def _settings(config: Any) -> list[str]:
+    return [setting.name for setting in dataclasses.fields(config)]
+
+
+def _check_effect(term: Any, whose: str) -> None:
+    if not isinstance(term, Effect):
+        raise ValueError(
+            f"{whose} must be an effect, as in final('loss')['arm'], not a {type(term).__name__}"
+        )
+
+
 def bound(holds: str, whose: str = "the threshold") -> tuple[int, float]:
-    """A threshold "> x" or "< x" as (1 or -1, x). Raises `ValueError` for any other text."""
-    sign, _, limit = holds.partition(" ")
+    """A threshold "> x" or "< x", x finite, as (1 or -1, x). Raises `ValueError` for all else."""
+    sign, _, limit = str(holds).partition(" ")
     try:
-        return {">": 1, "<": -1}[sign], float(limit)
+        if math.isfinite(number := float(limit)):
+            return {">": 1, "<": -1}[sign], number
     except (KeyError, ValueError):
-        raise ValueError(f"{whose}: holds must read '> x' or '< x', not {holds!r}") from None
+        pass
+    raise ValueError(f"{whose}: holds must read '> x' or '< x' with x finite, not {holds!r}")
