@@ -110,6 +110,7 @@ def test_too_many_silent_seeds_are_told():
         (0.5, "holds", 0.5),
         (0.6, "no evidence", 0.6),
         (0, "holds", 0),
+        (np.float32(0.5), "holds", 0.5),
     ],
 )
 def test_a_null_is_judged_by_the_same_rule(null, verdict, scored):
@@ -120,8 +121,55 @@ def test_a_null_is_judged_by_the_same_rule(null, verdict, scored):
 
 
 @pytest.mark.parametrize(
+    "values", [(0.1, 0.2, 0.1, 0.2), (0.9, 0.1, 0.9, 0.1), (1, np.nan, np.nan, 1)]
+)
+@pytest.mark.parametrize("null", [0.9, np.nan, effect(0.9, 0.8, 0.9, 0.8), effect(*[np.nan] * 4)])
+def test_a_null_takes_away_only_from_a_claim_that_holds(values, null):
+    alone = judge(claim("> 0.5", effect(*values)), TRACES)
+    found = judge(claim("> 0.5", effect(*values), null=null), TRACES)
+    assert (found.verdict, found.reason) == (alone.verdict, alone.reason)
+    assert alone.verdict in ("contradicted", "undecided") and found.null is not None
+
+
+@pytest.mark.parametrize(
+    "null",
+    [np.nan, np.inf, effect(*[np.nan] * 4), effect(0.1, 0.1, np.nan, np.nan), effect(*[-np.inf] * 4)],
+)  # fmt: skip
+def test_a_null_that_cannot_say_leaves_a_claim_undecided(null):
+    found = judge(claim("> 0.5", effect(1, 1.1, 0.9, 1), null=null), TRACES)
+    assert (found.verdict, found.reason) == ("undecided", "the null cannot say")
+    kept = json.loads(json.dumps(found.row(), allow_nan=False))
+    assert json.loads(json.dumps(rejudged(kept), allow_nan=False)) == kept
+
+
+def test_a_null_without_a_text_is_an_effect_all_the_same():
+    null = Effect(("flat",), "", lambda traces: np.array([0.6, 0.7]))
+    found = judge(claim("> 0.5", effect(1, 1.1), null=null), TRACES)
+    assert found.null is not None and found.null["text"] and found.null["of"] == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda bad: claim("> 5", bad), "claim C1: its effect cannot be computed: KeyError: 'x'"),
+        (lambda bad: claim("> 5", effect(1), null=bad), "claim C1: its null cannot be computed: KeyError"),
+        (lambda bad: claim("> 5", effect(1), needs=(Need(bad, "> 1", "short"),)),
+         "claim C1: its need 'short' cannot be computed: KeyError"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_computed_is_named(broken, message):
+    bad = Effect(("flat",), "bad", lambda traces: {}["x"])
+    with pytest.raises(ValueError, match=message):
+        judge(broken(bad), TRACES)
+
+
+@pytest.mark.parametrize(
     ("reached", "verdict"),
-    [([3, 4, 5], "holds"), ([1, 2, 3], "out of reach"), ([1, 2, 3.3], "holds"), ([np.nan] * 3, "out of reach")],
+    [
+        ([3, 4, 5], "holds"), ([1, 2, 3], "out of reach"), ([1, 2, 3.3], "holds"),
+        ([np.inf] * 3, "holds"), ([3, 4, np.inf], "holds"), ([5, -np.inf, 5], "out of reach"),
+        ([np.inf, -np.inf, 5], "out of reach"), ([3, 4, 5, np.nan], "holds"),
+    ],
 )  # fmt: skip
 def test_a_need_is_met_where_its_mean_is_beyond(reached, verdict):
     needs = (
@@ -136,6 +184,28 @@ def test_a_need_is_met_where_its_mean_is_beyond(reached, verdict):
         assert found.verdict == expected
         assert [n["met"] for n in found.needs] == [verdict == "holds", True]
         assert found.reason == ("the horizon is short" if verdict == "out of reach" else "")
+
+
+@pytest.mark.parametrize(
+    ("reached", "count"), [([np.nan] * 3, "0 of 3"), ([5, np.nan, np.nan], "1 of 3"), ([5, 6, np.nan], "2 of 3")]
+)  # fmt: skip
+def test_a_need_of_which_too_few_seeds_say_is_not_met(reached, count):
+    need = Need(effect(*reached), "> 2", "the horizon is short")
+    found = judge(claim("> 0.5", effect(1, 1, 1), needs=(need,)), TRACES)
+    assert found.verdict == "out of reach" and not found.needs[0]["met"]
+    assert found.reason == f"the horizon is short (only {count} seeds can say)"
+
+
+def test_an_infinite_need_is_kept_as_json():
+    needs = (Need(effect(np.inf, 1), "> 2", "–"), Need(effect(-np.inf, 1), "< 2", "–"))
+    found = judge(claim("> 0.5", effect(1, 1), needs=needs), TRACES)
+    assert found.verdict == "holds" and found.needs[0]["estimate"] == np.inf
+    kept = json.loads(json.dumps(found.row(), allow_nan=False))
+    assert [n["estimate"] for n in kept["needs"]] == ["inf", "-inf"]
+    assert json.loads(json.dumps(rejudged(kept), allow_nan=False)) == kept
+    for need in kept["needs"]:  # as rows were kept before
+        del need["seeds"], need["of"]
+    assert rejudged(kept)["verdict"] == "holds"
 
 
 def test_what_is_out_of_reach_is_not_called_no_evidence():
@@ -164,4 +234,4 @@ def test_verdicts_are_judged_again_from_what_is_kept():
         kept = json.loads(json.dumps(made.row()))
         assert json.loads(json.dumps(rejudged(kept))) == kept
         kept["threshold"] = "< 0.5"
-        assert rejudged(kept)["verdict"] in ("contradicted", "no evidence")
+        assert rejudged(kept)["verdict"] == "contradicted"
