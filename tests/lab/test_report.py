@@ -1,9 +1,10 @@
 """The HTML report, on a study small enough to check by hand."""
 
 import re
+from dataclasses import dataclass
 
 import pytest
-from lines import OWN, claim, height, lead, make_study
+from lines import OWN, Config, claim, height, lead, make_study
 
 from latebloom.lab import Budget, Claim, Need, report, style
 from latebloom.lab.registry import find
@@ -92,6 +93,15 @@ def test_seeds_that_cannot_say_are_told(said, asked, text):
     assert report.seeds({"seeds": said, "of": asked}) == text
 
 
+def test_a_null_that_cannot_say_is_a_dash():
+    silent = {"text": "", "estimate": None, "low": None, "high": None}
+    assert (
+        report.null_of({"null": silent}) == report.null_of({"null": silent | {"text": "x"}}) == "–"
+    )
+    assert report.null_of({"null": silent | {"estimate": 0.5}}) == "0.5"
+    assert report.null_of({"null": None}) == ""
+
+
 def test_an_interval_without_an_end_is_written_so():
     whole = {"estimate": 2.0, "low": None, "high": None}
     assert report.spread(whole) == "2 [-∞, ∞]" and report.spread({"estimate": None}) == "–"
@@ -110,6 +120,31 @@ def test_a_study_in_a_file_of_its_own_is_in_the_index_and_not_stale(tmp_path):
     assert 'href="lines.html"' in index and "badge stale" not in index
 
 
+@dataclass(frozen=True)
+class Bent:
+    slope: float = 1.0
+    bend: float = 0.5
+    steps: int = 4
+
+
+def test_arms_may_have_configs_of_several_classes(tmp_path):
+    arms = {"steep": Config(2.0), "flat": Config(0.0), "bent": Bent(2.0)}
+    study = make_study(arms=arms, budgets={"quick": Budget(2, also=("bent",))})
+    page = report.write_page(run(study, store=Store(tmp_path)), tmp_path).read_text()
+    own = dict(re.findall(r"<tr><td><code>(\w+)</code></td><td><code>(.*?)</code>", page))
+    assert own == {"steep": "–", "flat": "slope=0.0", "bent": "–"}
+    assert "bend = 0.5" in page and "tag = None" in page
+
+
+def test_the_page_of_a_changed_pass_says_what_was_changed_and_that_nothing_was_judged(tmp_path):
+    done = run(
+        make_study(), seeds=1, arms=["flat"], overrides={"steps": "3"}, store=Store(tmp_path)
+    )
+    page = report.write_page(done, tmp_path).read_text()
+    assert "changed: seed 0; only flat; steps=3" in page and "1 seed (0)" in page
+    assert "No claim was judged" in page and "arms that were not run: C1" in page
+
+
 def test_the_newest_record_counts(tmp_path):
     store = Store(tmp_path)
     for budget, date in (("quick", "2026-01-02"), ("full", "2026-01-01"), ("old", "2026-02-01")):
@@ -118,3 +153,9 @@ def test_the_newest_record_counts(tmp_path):
     assert report.latest(store, "lines")["budget"] == "quick"
     assert report.latest(store, "lines", "full")["budget"] == "full"
     assert report.latest(store, "circles") is None
+    changed = {"date": "2026-01-03", "budget": "quick", "arms": {}, "changed": True}
+    store.write_record("lines", "changed-quick", changed)
+    assert report.latest(store, "lines") == changed
+    assert report.latest(store, "lines", "quick")["date"] == "2026-01-02"
+    store.write_record("lines", "changed-thorough", changed)
+    assert report.latest(store, "lines", "thorough") == changed

@@ -14,6 +14,11 @@ ROW = {
     "null": {"text": "untrained", "estimate": -0.00123, "low": -0.123, "high": 0.123}, "budget": "quick",
 }  # fmt: skip
 
+SUMMARY = {
+    "study": "lines", "title": "On Lines", "seeds": {"quick": 5}, "date": "2026-01-01", "stale": False,
+    "holds": 1, "contradicted": 0, "undecided": 0, "out of reach": 0, "no evidence": 0,
+}  # fmt: skip
+
 
 def printed(shown, width):
     file = io.StringIO()
@@ -31,6 +36,48 @@ def test_no_number_is_cut_off(width):
         and "the null passes" in text
         and max(map(len, text.splitlines())) <= width
     )
+
+
+@pytest.mark.parametrize("mark", ["a[b]c", "[/x]", "[bold]", "[link=x]", ":smile:"])
+def test_texts_are_printed_as_they_are(mark):
+    row = ROW | {"text": mark, "reason": mark, "budget": mark}
+    shown = (
+        terminal.verdicts([row, row | {"budget": "quick"}], mark),
+        terminal.verdicts([], mark),
+        terminal.claims({mark: [row]}, {mark: {"passes": {}}}),
+        terminal.summaries([SUMMARY | {"study": mark, "seeds": {mark: 5}}]),
+        terminal.states([{"study": mark, "state": "fresh", "arms": {}, "claims": {mark: "stale"}, "notes": [mark]}]),
+    )  # fmt: skip
+    for each, count in zip(shown, (4, 1, 3, 2, 3), strict=True):
+        assert printed(each, 120).count(mark) >= count, each
+
+
+def test_an_empty_table_is_a_sentence():
+    text = printed(terminal.verdicts([], "lines · quick"), 80)
+    assert text.startswith("lines · quick\n") and "no claim was judged" in text
+    for empty in (terminal.summaries([]), terminal.states([])):
+        assert "the ledger has no record yet" in printed(empty, 80)
+
+
+def test_one_seed_is_one_seed():
+    made = {"seeds": [0], "date": "2026-01-01", "seconds": 1.0}
+    text = printed(terminal.claims({"lines": [ROW]}, {"lines": {"passes": {"quick": made}}}), 120)
+    assert "quick: 1 seed, 2026" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, ""),
+        ({"seeds": [20, 21, 22]}, "seeds 20 to 22"),
+        ({"seeds": [4]}, "seed 4"),
+        ({"seeds": [0, 2, 9], "arms": ["steep", "flat"]}, "seeds 0, 2, 9; only steep, flat"),
+        ({"settings": {"steps": "3", "tag": "a[b]"}}, "steps=3; tag=a[b]"),
+    ],
+)
+def test_what_was_changed_is_told(changed, said):
+    assert terminal.changes({"changed": bool(changed), "changes": changed}) == said
+    assert terminal.changes({"changed": True}) == "seeds, arms or settings"
 
 
 def test_one_line_tells_what_larger_budgets_add():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from latebloom.core.checkpoint import write_atomically
-from latebloom.lab import style
+from latebloom.lab import style, terminal
 from latebloom.lab.ledger import as_entry, stale_claims, tallies
+from latebloom.lab.naming import counted
 from latebloom.lab.runner import Pass
 from latebloom.lab.store import Store
 
@@ -42,16 +44,17 @@ def reach(found: Mapping[str, Any]) -> str:
 def seeds(found: Mapping[str, Any]) -> str:
     """How many seeds said something: "8 seeds", "7 of 8 seeds"."""
     said, asked = found["seeds"], found["of"]
-    count = f"{said} of {asked}" if said < asked else f"{asked}"
-    return f"{count} seed{'' if asked == 1 else 's'}"
+    return f"{said} of {counted(asked, 'seed')}" if said < asked else counted(asked, "seed")
 
 
 def null_of(verdict: Mapping[str, Any]) -> str:
-    """What the null scored: "0.03 [0.01, 0.05]", a plain number where that is given, or ""."""
+    """What the null scored: "0.03 [0.01, 0.05]", a plain number where that is given, "–" where it
+    cannot say, or ""."""
     null = verdict["null"]
     if not null:
         return ""
-    return spread(null) if null["text"] else number(null["estimate"])
+    known = not null["text"] and null["estimate"] is not None
+    return number(null["estimate"]) if known else spread(null)
 
 
 def interval(verdict: Mapping[str, Any]) -> markupsafe.Markup:
@@ -105,19 +108,23 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": number, "reach": reach, "seeds": seeds, "null_of": null_of,
-        "interval": interval, "class_of": _class,
+        "interval": interval, "class_of": _class, "counted": counted,
+        "changes": terminal.changes,
     }  # fmt: skip
     return environment
 
 
 def _settings(record: Mapping[str, Any], traces: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     configs = {arm: made["config"] for arm, made in record["arms"].items()}
-    names = list(next(iter(configs.values())))
-    usual = {n: Counter(str(c[n]) for c in configs.values()).most_common(1)[0][0] for n in names}
+    names = list(dict.fromkeys(name for config in configs.values() for name in config))
+    usual = {
+        n: Counter(str(c[n]) for c in configs.values() if n in c).most_common(1)[0][0]
+        for n in names
+    }
     arms = [
         {
             "name": arm,
-            "own": ", ".join(f"{n}={c[n]}" for n in names if str(c[n]) != usual[n]) or "–",
+            "own": ", ".join(f"{n}={c[n]}" for n in c if str(c[n]) != usual[n]) or "–",
             "seconds": traces[arm].attrs["seconds"],
             "rate": traces[arm].attrs.get("steps_per_second"),
         }
@@ -158,9 +165,20 @@ def write_index(store: Store, folder: Path) -> Path:
     return path
 
 
-def latest(store: Store, slug: str, budget: str = "*") -> dict[str, Any] | None:
-    """The newest record of a study in the store (of one budget, if given), or None."""
-    paths = (store.folder / slug).glob(f"pass-{budget}.json")
-    found = [store.read_record(slug, path.stem) for path in paths]
+def latest(store: Store, slug: str, budget: str | None = None) -> dict[str, Any] | None:
+    """The newest record of a study in the store, or None.
+
+    Of one budget, if given; then a pass of it as it stands comes before one with changed settings.
+    """
+    name = "*" if budget is None else glob.escape(budget)
+    paths = [
+        p for kind in ("pass", "changed") for p in (store.folder / slug).glob(f"{kind}-{name}.json")
+    ]
     # Records from before arms had programs are passed over.
-    return max((r for r in found if r and "arms" in r), key=lambda r: r["date"], default=None)
+    found = [(r, path.stat().st_mtime) for path in paths
+             if (r := store.read_record(slug, path.stem)) and "arms" in r]  # fmt: skip
+
+    def order(made: tuple[dict[str, Any], float]) -> tuple[bool, str, float]:
+        return budget is not None and not made[0].get("changed"), made[0]["date"], made[1]
+
+    return max(found, key=order)[0] if found else None

@@ -13,8 +13,11 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from latebloom.core.progress import Tick
 from latebloom.lab.effects import effect_hash
 from latebloom.lab.live import Silent, Watcher
+from latebloom.lab.naming import said
+from latebloom.lab.plain import plain
 from latebloom.lab.registry import module_of
 from latebloom.lab.source import PACKAGE, source_hash
 from latebloom.lab.store import Store, Unit, config_dict
@@ -38,20 +41,36 @@ class Pass:
     budget: str
     seeds: tuple[int, ...]
     configs: Mapping[str, Any]
-    changed: bool  # whether seeds, arms or settings differ from the budget's
+    changes: Mapping[str, Any]  # the seeds, arms and settings that replaced the budget's
     traces: Mapping[str, xr.Dataset]
     paths: tuple[Path, ...]
     verdicts: tuple[Verdict, ...]  # of the budget's claims whose arms were run
     seconds: float  # building, compiling and running all units, also those found in the store
     waited: float  # seconds that this call took
+    found: int  # runs, an arm for one seed each, that the store had already
     source: str
     date: str
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is another pass than that of the budget as it stands."""
+        return bool(self.changes)
+
     @cached_property
     def figures(self) -> tuple[tuple[Figure, MatplotlibFigure], ...]:
-        """The study's figures whose arms were run, drawn once."""
+        """The study's figures whose arms were run, drawn once.
+
+        Raises `ValueError` that names the study and a figure that cannot be drawn.
+        """
         ran = [f for f in self.study.figures if all(arm in self.traces for arm in f.arms)]
-        return tuple((figure, figure.draw(self.traces)) for figure in ran)
+        return tuple((figure, self._drawn(figure)) for figure in ran)
+
+    def _drawn(self, figure: Figure) -> MatplotlibFigure:
+        try:
+            return figure.draw(self.traces)
+        except Exception as error:
+            name = f"{self.study.slug}, figure {figure.name}"
+            raise ValueError(f"{name} cannot be drawn: {said(error)}") from error
 
     @property
     def unjudged(self) -> tuple[Claim, ...]:
@@ -72,6 +91,7 @@ class Pass:
             "data": study.data,
             "budget": self.budget,
             "changed": self.changed,
+            "changes": plain(self.changes),
             "seeds": list(self.seeds),
             "date": self.date,
             "seconds": round(self.seconds, 1),
@@ -142,8 +162,12 @@ def run(
       here) or the HOST:PORT of its head node.
     - `watch` is told of progress.
 
-    Raises `ValueError` for a budget, arm or setting that does not exist, seeds that cannot be or a
-    cluster that does not answer, and `ChildProcessError` if one of several processes was killed.
+    What is found is kept in the store as "pass-<budget>"; where seeds, arms or settings are not the
+    budget's own, as "changed-<budget>".
+
+    Raises `ValueError` for a budget, arm or setting that does not exist, a budget that has nothing to
+    run, seeds that cannot be, a claim that cannot be computed or a cluster that does not answer, and
+    `ChildProcessError` if one of several processes was killed.
     """
     started = time.perf_counter()
     store, watch = store or Store(), watch or Silent()
@@ -153,6 +177,17 @@ def run(
     if jobs > 1 and cluster:
         raise ValueError("give either jobs, for processes here, or a cluster")
     configs = study.configs(budget, tuple(arms) if arms else None, overrides)
+    changes = {
+        **({} if seeds is None else {"seeds": list(each)}),
+        **({"arms": list(arms)} if arms else {}),
+        **({"settings": dict(overrides)} if overrides else {}),
+    }
+    if not configs:
+        able = ", ".join(name for name in study.budgets if study.arms_of(name))
+        raise ValueError(
+            f"{study.slug} has nothing to run at the budget {budget!r}, for no claim of it reads an arm"
+            + (f"; it has at: {able}" if able else "")
+        )
     source = source_of_units(study)
     chunks = chunks_of(each)
     units = {
@@ -166,27 +201,45 @@ def run(
     watch.start(study, budget, {arm: len(chunks) for arm in configs})
     try:
         made = _made_elsewhere(study, units, store, resume, jobs, cluster, watch)
+        every = [unit for arm in units.values() for unit in arm]
+        ran = {unit.key for unit in every if (unit.arm, unit.seeds) in made}
         for arm in configs:
             parts = []
             for unit in units[arm]:
                 if (trace := made.get((arm, unit.seeds))) is None:
-                    trace = compute(study.process, unit, store, resume, partial(watch.tick, arm))
+                    tick = partial(_tell, watch, ran, unit)
+                    trace = compute(study.process, unit, store, resume, tick)
                     watch.found(arm, trace)
                 parts.append(trace)
             traces[arm] = joined(parts)
             paths += [store.path(unit) for unit in units[arm]]
         watch.judging()
-        verdicts = [judge(claim, traces) for claim in study.claims_of(budget)]
+        verdicts = [_judged(study, claim, traces) for claim in study.claims_of(budget)]
     finally:
         watch.stop()
     done = Pass(
-        study, budget, each, configs, bool(arms or overrides or seeds is not None), traces,
+        study, budget, each, configs, changes, traces,
         tuple(paths), tuple(v for v in verdicts if v.verdict != "not run"),
-        sum(t.attrs["seconds"] for t in traces.values()), time.perf_counter() - started, source,
+        sum(t.attrs["seconds"] for t in traces.values()), time.perf_counter() - started,
+        sum(len(unit.seeds) for unit in every if unit.key not in ran), source,
         datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-    store.write_record(study.slug, f"pass-{budget}", done.record())
+    store.write_record(
+        study.slug, f"{'changed' if done.changed else 'pass'}-{budget}", done.record()
+    )
     return done
+
+
+def _tell(watch: Watcher, ran: set[str], unit: Unit, tick: Tick) -> None:
+    ran.add(unit.key)
+    watch.tick(unit.arm, tick)
+
+
+def _judged(study: Study, claim: Claim, traces: Mapping[str, xr.Dataset]) -> Verdict:
+    try:
+        return judge(claim, traces)
+    except ValueError as error:
+        raise ValueError(f"{study.slug}, {error}") from error
 
 
 def _seeds(asked: int | Sequence[int]) -> tuple[int, ...]:

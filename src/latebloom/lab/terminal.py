@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from latebloom.lab.naming import counted
 
 STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow",
           "out of reach": "blue", "no evidence": "magenta"}  # fmt: skip
 
+EMPTY = "the ledger has no record yet; latebloom run STUDY --record --results FOLDER makes one"
+
 Row = Mapping[str, Any]
 
 
-def verdicts(rows: Sequence[Row], title: str) -> Table:
+def verdicts(rows: Sequence[Row], title: str) -> RenderableType:
     """Claims with their verdicts, effects, nulls and thresholds."""
     from latebloom.lab.report import null_of, seeds, spread
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    if not rows:
+        none = "no claim was judged: none reads only arms that were run"
+        return Text.assemble((title, "bold"), "\n", none)
+    table = Table(
+        title=Text(title), title_justify="left", box=None, pad_edge=False, title_style="bold"
+    )
     table.add_column("claim", overflow="fold", ratio=1, min_width=24)
     table.add_column("verdict", min_width=12)
     table.add_column("effect [95 %]", min_width=16)
@@ -40,9 +49,25 @@ def verdicts(rows: Sequence[Row], title: str) -> Table:
             claim.append(f" (added {r['added']})", style="dim")
         if r["reason"]:
             claim.append(f"\n{r['reason']}", style="dim")
-        own = (r["budget"],) if len(budgets) > 1 else ()
-        table.add_row(claim, verdict, effect, r["threshold"], *own)
+        own = (Text(r["budget"]),) if len(budgets) > 1 else ()
+        table.add_row(claim, verdict, Text(effect), Text(r["threshold"]), *own)
     return table
+
+
+def changes(record: Row) -> str:
+    """What the record of a pass says that was not the budget's own: "seeds 20 to 21, steps=3"."""
+    changed = record.get("changes")
+    if not changed:  # as it was recorded before
+        return "seeds, arms or settings" if record["changed"] else ""
+    parts = []
+    if seeds := changed.get("seeds"):
+        whole = len(seeds) > 2 and seeds == [*range(seeds[0], seeds[-1] + 1)]
+        listed = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+        parts.append(f"seed{'' if len(seeds) == 1 else 's'} {listed}")
+    if arms := changed.get("arms"):
+        parts.append(f"only {', '.join(arms)}")
+    parts += [f"{name}={text}" for name, text in changed.get("settings", {}).items()]
+    return "; ".join(parts)
 
 
 def claims(listed: Mapping[str, Sequence[Row]], entries: Mapping[str, Any]) -> Group:
@@ -50,17 +75,19 @@ def claims(listed: Mapping[str, Sequence[Row]], entries: Mapping[str, Any]) -> G
     shown = []
     for slug, rows in listed.items():
         passes = [
-            f"{budget}: {len(made['seeds'])} seeds, {made['date'][:10]}, {made['seconds']:.0f} s"
+            f"{budget}: {counted(len(made['seeds']), 'seed')}, {made['date'][:10]}, {made['seconds']:.0f} s"
             for budget, made in entries[slug]["passes"].items()
         ]
         shown += [verdicts(rows, f"{slug} · {' · '.join(passes)}"), Text()]
     return Group(*shown)
 
 
-def summaries(rows: Sequence[Row]) -> Table:
+def summaries(rows: Sequence[Row]) -> RenderableType:
     """One row a study: how many claims came to each outcome."""
     from latebloom.lab.verdict import OUTCOMES
 
+    if not rows:
+        return Text(EMPTY)
     table = Table(box=None, pad_edge=False)
     shown = [
         n
@@ -79,14 +106,18 @@ def summaries(rows: Sequence[Row]) -> Table:
         counts = [str(r[name]) if r[name] else "–" for name in shown]
         seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
         state = Text("stale", style="magenta") if r["stale"] else Text("fresh", style="dim")
-        table.add_row(f"[bold]{r['study']}", *counts, seeds, r["date"][:10], state)
+        table.add_row(
+            Text(r["study"], style="bold"), *counts, Text(seeds), Text(r["date"][:10]), state
+        )
     return table
 
 
-def states(rows: Sequence[Row]) -> Group:
+def states(rows: Sequence[Row]) -> RenderableType:
     """Whether each record still is what the code computes, and what has to be made again."""
     from latebloom.lab.identity import PROVEN, STATES
 
+    if not rows:
+        return Text(EMPTY)
     table = Table(box=None, pad_edge=False)
     for name in ("study", "record", "arms", "claims"):
         table.add_column(name, no_wrap=name != "claims", overflow="fold")
@@ -96,7 +127,9 @@ def states(rows: Sequence[Row]) -> Group:
         lost = [claim for claim, state in row["claims"].items() if state not in PROVEN]
         what = f"to be made again: {', '.join(lost)}" if lost else "all proven"
         style = "green" if row["state"] in PROVEN else "magenta"
-        table.add_row(row["study"], Text(row["state"], style=style), ", ".join(counts), what)
+        table.add_row(
+            Text(row["study"]), Text(row["state"], style=style), ", ".join(counts), Text(what)
+        )
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
     return Group(table, *(Text(note, style="dim") for note in notes))
 
@@ -108,7 +141,7 @@ def larger_budgets(larger: Sequence[tuple[str, int, float | None]]) -> str:
     if not larger:
         return ""
     each = [
-        f"--budget {budget} judges {count} more claim{'' if count == 1 else 's'}"
+        f"--budget {budget} judges {counted(count, 'more claim')}"
         + (f", in about {duration(seconds)} on this machine" if seconds else "")
         for budget, count, seconds in larger
     ]
