@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from lines import OWN, Config, claim, draw, height, lead, make_study, study
 
@@ -93,13 +94,42 @@ def test_a_claim_is_stale_where_its_check_settings_or_sources_changed(
     assert ledger.rows(entry)[0]["stale"] and ledger.summary(entry)["stale"]
 
 
+def test_infinite_settings_are_kept_as_json_and_are_not_stale(tmp_path, recorded):
+    endless = make_study(arms={"steep": Config(np.inf), "flat": Config(0.0)}, figures=())
+    with np.errstate(invalid="ignore"):
+        entry = recorded(endless)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    kept = json.loads((tmp_path / "results" / "lines.json").read_text(), parse_constant=refuse)
+    assert kept["passes"]["quick"]["arms"]["steep"]["config"]["slope"] == "inf"
+    (found,) = ledger.entries(tmp_path / "results")
+    assert ledger.stale_claims(found) == set() and ledger.write(found, tmp_path).exists()
+    assert json.loads((tmp_path / "lines.json").read_text()) == kept == entry
+    store = Store(tmp_path / "store")
+    passed = (store.folder / "lines" / "pass-quick.json").read_text()
+    assert json.loads(passed, parse_constant=refuse)["verdicts"][0]["effects"] == [None] * 3
+    assert ledger.stale_claims(ledger.as_entry(json.loads(passed))) == set()
+
+
+def test_the_records_of_the_package_are_json():
+    from latebloom.cli import RESULTS
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    for path in RESULTS.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=refuse)
+
+
 def test_a_claim_is_not_stale_for_what_others_changed(recorded, monkeypatch):
     entry = recorded(larger(), "thorough")
     arms = {"steep": Config(2.0), "flat": Config(1.0)}
     budgets = BUDGETS | {"thorough": Budget(9, settings={"steps": 6})}
     monkeypatch.setattr(ledger, "known", {"lines": larger(arms=arms, budgets=budgets)}.get)
     assert ledger.stale_claims(entry) == {"C1", "C2"}  # the null of C2 reads flat
-    monkeypatch.setattr(ledger, "known", {"lines": larger(C1, claim("> 6"))}.get)
+    monkeypatch.setattr(ledger, "known", {"lines": larger(claim("> 6"))}.get)
     assert ledger.stale_claims(entry) == {"C1", "C2"}
     monkeypatch.setattr(ledger, "known", {"lines": larger(C1, C3)}.get)
     assert ledger.stale_claims(entry) == {"C2"}

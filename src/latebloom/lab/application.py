@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
-from latebloom.lab.naming import nearest
+from latebloom.lab.plain import plain
 from latebloom.lab.registry import application_of, applied_slugs, find
 from latebloom.lab.settings import override
 
@@ -74,9 +74,8 @@ def apply(
     """
     chosen, application = find(study), application_of(study)
     if application is None:
-        able = applied_slugs()
         raise ValueError(
-            f"{study} is not applied to files{nearest(study, able)}; these are: {', '.join(able)}"
+            f"{study} is not applied to files; these are: {', '.join(applied_slugs())}"
         )
     options = application.options()
     for name, text in (settings or {}).items():
@@ -109,6 +108,6 @@ def _write(
         "cite": study.paper.citation(),
     }
     paths.append(folder / "result.json")
-    text = json.dumps(result, indent=1, ensure_ascii=False, default=str, allow_nan=False)
+    text = json.dumps(plain(result), indent=1, ensure_ascii=False, default=str, allow_nan=False)
     write_atomically(paths[-1], (text + "\n").encode())
     return paths

@@ -20,6 +20,7 @@ from typing import Any
 from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
 from latebloom.lab.effects import effect_hash
+from latebloom.lab.plain import plain
 from latebloom.lab.registry import find, known
 from latebloom.lab.runner import Pass, source_of_units
 from latebloom.lab.store import config_dict
@@ -122,7 +123,8 @@ def _rank(budget: str) -> tuple[int, str]:
 def write(entry: Mapping[str, Any], folder: Path) -> Path:
     """Write a record into the ledger's folder, aside and renamed."""
     path = folder / f"{entry['study']}.json"
-    write_atomically(path, (json.dumps(entry, indent=1) + "\n").encode())
+    text = json.dumps(plain(entry), indent=1, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
     return path
 
 
@@ -207,13 +209,14 @@ def _same_configs(study: Study, claim: Claim, budget: str, made: Mapping[str, An
 
 def rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a claim: study, claim, verdict, estimate, interval, threshold, null, needs, seeds,
-    budget, date, stale."""
+    budget, date, changed (whether seeds, arms or settings were not the budget's own), stale."""
     stale = stale_claims(entry)
     left_out = ("effects", "effect", "arms")
     return [
         {"study": entry["study"]}
         | {k: v for k, v in row.items() if k not in left_out}
-        | {"date": entry["passes"][row["budget"]]["date"], "data": entry["data"]}
+        | {k: entry["passes"][row["budget"]][k] for k in ("date", "changed")}
+        | {"data": entry["data"]}
         | {"stale": row["claim"] in stale}
         for row in entry["claims"]
     ]
