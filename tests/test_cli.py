@@ -1,5 +1,6 @@
 """The command line as a person or a script uses it."""
 
+import errno
 import json
 import os
 import shutil
@@ -195,6 +196,125 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, argume
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+ODD = """
+import dataclasses, sys
+sys.path.insert(0, {lines!r})
+from lines import Config, Line, claim, height, make_study
+from latebloom.lab import Claim, Paper
+def make(config): return Line(config.slope)
+study = make_study(
+    claim("> 5", null=float("nan")), Claim("C2", "[/x] soars [bold]", "[/y]", height["steep"], "> 5", "[z]"),
+    paper=Paper("lines", "On [/x] Lines", "A. [/b]", "Elements", -300, ""), question="Is it [/x]?",
+    symptoms=("[/x] and :smile:",), arms={{"steep": Config(2.0, tag="[/x]"), "flat": Config(float("inf"))}},
+    process=make, notes="[/x]", data="[/x]",
+)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """Calls the command on a study whose texts look like markup, in a folder that does too."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    folder = tmp_path / "st[j]"
+    folder.mkdir()
+    path = folder / "odd_lines.py"
+    path.write_text(ODD.format(lines=str(Path(__file__).parent / "lab")))
+    from latebloom import cli
+
+    for console in (cli.out, cli.err):
+        monkeypatch.setattr(console, "width", 300)
+
+    def call(*arguments, code=0):
+        given = [str(a).format(study=path, folder=folder) for a in arguments]
+        done = CliRunner().invoke(cli.app, given)
+        assert done.exit_code == code, (done.output, done.exception)
+        return done
+
+    return call
+
+
+def refuse(name):
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+def test_texts_and_paths_are_printed_as_they_are_and_json_is_json(odd, tmp_path):
+    shown = odd("show", "{study}").stdout
+    for text in (
+        "On [/x] Lines",
+        "A. [/b]",
+        "Is it [/x]?",
+        "[/x] and :smile:",
+        "[/x] soars [bold]",
+        "> 5 [z]",
+        "[/y]",
+    ):
+        assert text in shown, text
+    store = ("--store", "{folder}/kept[a]")
+    ran = odd("run", "{study}", *store).stdout
+    assert (
+        "[/x] soars [bold]" in ran and f"report  {tmp_path}/st[j]/kept[a]/reports/lines.html" in ran
+    )
+    title = odd("verdicts", "{study}", *store).stdout.replace("\n", "")
+    assert title.startswith(f"{tmp_path}/st[j]/odd_lines.py · quick")
+    assert "st[j]/kept[a]/reports" in odd("report", *store).stdout
+    record = ("--record", "--results", "{folder}/led[b]")
+    assert (
+        f"ledger  {tmp_path}/st[j]/led[b]/lines.json"
+        in odd("run", "{study}", *store, *record).stdout
+    )
+    ledger = ("ledger", "--results", "{folder}/led[b]")
+    for call in (
+        ("show", "{study}"),
+        ("run", "{study}", *store),
+        ("verdicts", "{study}", *store),
+        ledger,
+        (*ledger, "lines"),
+    ):
+        json.loads(odd(*call, "--json").stdout, parse_constant=refuse)
+    assert "there is no file" in odd("show", "{folder}/a[b].py", code=2).stderr
+    assert "[b].py" in odd("show", "{folder}/a[b].py", code=2).stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+def test_a_changed_pass_says_so_and_does_not_hide_that_of_the_budget(odd):
+    store = ("--store", "{folder}")
+    odd("run", "{study}", *store, "--no-report")
+    changes = ("--seeds", "1", "--arms", "flat", "--set", "steps=3")
+    told = "changed: seed 0; only flat; steps=3"
+    ran = odd("run", "{study}", *store, "--no-report", *changes).stdout
+    assert told in ran and "quick · 1 seed\n" in ran and "no claim was judged" in ran
+    newest = odd("verdicts", "{study}", *store).stdout
+    assert told in newest and "no claim was judged" in newest
+    assert "--budget quick shows the budget as it stands" in newest
+    standing = odd("verdicts", "{study}", *store, "--budget", "quick").stdout
+    assert "but changed" not in standing and "quick · 3 seeds" in standing and "soars" in standing
+    rows = json.loads(odd("verdicts", "{study}", *store, "--budget", "quick", "--json").stdout)
+    assert [row["changed"] for row in rows] == [False, False]
+    again = odd("run", "{study}", *store, "--no-report").stdout
+    assert "; 6 of 6 runs found in the store" in again and "but changed" not in again
+
+
+def test_a_disk_that_is_full_is_one_sentence(odd, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("latebloom.lab.store.write_atomically", full)
+    done = odd("run", "{study}", "--store", "{folder}", code=2)
+    assert done.stderr.splitlines()[-1] == "error: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_studies_that_are_applied_are_listed_once(odd):
+    done = odd("apply", "concept-space", "{study}", "--out", "{folder}/out", code=2)
+    assert done.stderr.count("learning-curves") == 1
+
+
+def test_an_empty_ledger_is_a_sentence(odd):
+    assert "no record yet" in odd("ledger", "--results", "{folder}").stdout
+    assert json.loads(odd("ledger", "--results", "{folder}", "--json").stdout) == []
 
 
 def test_a_process_of_its_own_ends_in_one_sentence_too(tmp_path):

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from latebloom.lab import terminal
+from latebloom.lab.naming import counted
 
 # Two or more host devices let the seeds of small networks run side by side.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -38,7 +38,9 @@ data_app = typer.Typer(help="Real data: what there is, where it is, how to get i
                        no_args_is_help=True)  # fmt: skip
 app.add_typer(data_app, name="data")
 
-out, err = Console(), Console(stderr=True)
+# What is printed is shown as it is: texts and paths of users are no markup.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 StoreFolder = Annotated[
@@ -63,20 +65,31 @@ StudyName = Annotated[
 
 @contextlib.contextmanager
 def clear_errors():
-    """Bad input ends in one sentence and exit code 2, not in a traceback."""
+    """Bad input, or a disk that fails, ends in one sentence and exit code 2, not in a traceback."""
     try:
         yield
-    except (ValueError, ChildProcessError) as error:
-        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        err.print(Text.assemble(("error: ", "bold red"), _told(error)), soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept, and the same command goes on from here")
         raise typer.Exit(130) from None
 
 
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
 def say(rows: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """JSON, in which NaN is null and the infinities are "inf" and "-inf", or a picture."""
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        from latebloom.lab.plain import plain
+
+        print(json.dumps(plain(rows), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         show()
 
@@ -93,7 +106,7 @@ def list_studies(as_json: Json = False) -> None:
         for name in ("study", "family", "title", "arXiv"):
             table.add_column(name, overflow="fold")
         for r in rows:
-            table.add_row(f"[bold]{r['slug']}", r["family"], r["title"], r["arxiv"])
+            table.add_row(Text(r["slug"], style="bold"), r["family"], r["title"], r["arxiv"])
         out.print(table)
 
     say(rows, as_json, show)
@@ -129,14 +142,13 @@ def search(
             out.print("nothing here fits; `latebloom list` shows all studies")
         for f in found:
             e = f.entry
-            mark = "" if f.built else f" [dim](not built yet, arXiv {e.arxiv})[/]"
+            mark = "" if f.built else f" (not built yet, arXiv {e.arxiv})"
             style = "bold" if f.built else "default"
-            out.print(f"[{style}]{e.slug}[/]{mark}  {escape(e.question)}")
-            out.print(
-                Padding(f"[dim]{escape('; '.join(e.symptoms))}[/]", (0, 0, 0, 4), expand=False)
-            )
+            out.print(Text.assemble((e.slug, style), (mark, "dim"), f"  {e.question}"))
+            symptoms = Text("; ".join(e.symptoms), style="dim")
+            out.print(Padding(symptoms, (0, 0, 0, 4), expand=False))
         if more := len(fitting) - len(found):
-            out.print(f"[dim]{more} more that fit less well: --all shows them[/]")
+            out.print(f"{more} more that fit less well: --all shows them", style="dim")
 
     say(rows, as_json, show)
 
@@ -148,6 +160,7 @@ def show(study: StudyName, as_json: Json = False) -> None:
 
     from latebloom.lab.index import entry
     from latebloom.lab.registry import application_of, find
+    from latebloom.lab.store import config_dict
 
     with clear_errors():
         s, own = find(study), application_of(study)
@@ -156,7 +169,7 @@ def show(study: StudyName, as_json: Json = False) -> None:
         "citation": s.paper.citation(),
         "data": s.data,
         "notes": s.notes,
-        "arms": {a: json.loads(json.dumps(dataclasses.asdict(c), default=str)) for a, c in s.arms.items()},
+        "arms": {arm: config_dict(config) for arm, config in s.arms.items()},
         "budgets": {b: {"seeds": v.seeds, "arms": list(s.arms_of(b)), "claims": len(s.claims_of(b))}
                     for b, v in s.budgets.items()},
         "claims": [{"claim": c.id, "text": c.text, "paper": c.paper, "threshold": c.holds,
@@ -170,28 +183,37 @@ def show(study: StudyName, as_json: Json = False) -> None:
     }  # fmt: skip
 
     def draw() -> None:
-        out.print(f"[bold]{s.paper.title}[/]\n[dim]{s.paper.citation()}[/]\n\n{s.question}\n")
-        out.print("[dim]for someone who sees:[/] " + "; ".join(s.symptoms))
-        out.print(f"[dim]data:[/] {s.data}")
+        about = [(f"{s.paper.title}\n", "bold"), (f"{s.paper.citation()}\n", "dim")]
+        out.print(Text.assemble(*about, f"\n{s.question}\n"))
+        _print_named("for someone who sees", "; ".join(s.symptoms))
+        _print_named("data", s.data)
         for name, budget in row["budgets"].items():
-            out.print(
-                f"[dim]budget {name}:[/] {budget['seeds']} seeds, {len(budget['arms'])} arms, "
-                f"{budget['claims']} claims"
+            sizes = (
+                (budget["seeds"], "seed"),
+                (len(budget["arms"]), "arm"),
+                (budget["claims"], "claim"),
             )
-        out.print(f"[dim]arms:[/] {', '.join(s.arms)}\n")
+            _print_named(f"budget {name}", ", ".join(counted(*size) for size in sizes))
+        _print_named("arms", f"{', '.join(s.arms)}\n")
         if how := row["apply"]:
             options = " ".join(f"{name}={value}" for name, value in how["options"].items())
-            out.print(f"[dim]on your own files:[/] latebloom apply {s.slug} FILE... --out DIR")
-            about, files, options = map(escape, (how["about"], how["files"], options))
-            out.print(f"    {about}\n    {files}\n    [dim]options:[/] {options}\n")
+            _print_named("on your own files", f"latebloom apply {s.slug} FILE... --out DIR")
+            out.print(f"    {how['about']}\n    {how['files']}")
+            _print_named("    options", f"{options}\n")
         table = Table(box=None, pad_edge=False)
         for name in ("claim", "", "holds if", "budget", "the paper reports"):
             table.add_column(name, overflow="fold")
         for c in s.claims:
-            table.add_row(f"[bold]{c.id}", c.text, f"{c.holds} {c.unit}", c.budget, c.paper)
-        out.print(table)
+            table.add_row(
+                Text(c.id, style="bold"), c.text, f"{c.holds} {c.unit}", c.budget, c.paper
+            )
+        out.print(table if s.claims else "it makes no claims")
 
     say(row, as_json, draw)
+
+
+def _print_named(name: str, text: str) -> None:
+    out.print(Text.assemble((f"{name}: ", "dim"), text))
 
 
 @app.command()
@@ -252,22 +274,28 @@ def run(
     }
 
     def draw() -> None:
-        out.print(
-            terminal.verdicts(verdicts, f"{chosen.slug} · {budget} · {len(done.seeds)} seeds")
-        )
+        title = f"{chosen.slug} · {budget} · {counted(len(done.seeds), 'seed')}"
+        out.print(terminal.verdicts(verdicts, title))
+        _print_changes(done.record())
         if done.unjudged:
             left = ", ".join(claim.id for claim in done.unjudged)
-            out.print(f"[dim]these need other arms: {left}[/]", soft_wrap=True)
+            out.print(f"these need other arms: {left}", style="dim", soft_wrap=True)
         if more:
-            out.print(f"[dim]{more}[/]", soft_wrap=True)
-        took = f"{done.waited:.0f} s" + (
-            f" ({done.seconds:.0f} s of work found in the store)" if done.waited < 0.5 * done.seconds else "")  # fmt: skip
-        out.print(f"[dim]took {took}[/]")
+            out.print(more, style="dim", soft_wrap=True)
+        runs = counted(len(done.configs) * len(done.seeds), "run")
+        found = f"; {done.found} of {runs} found in the store" if done.found else ""
+        out.print(f"took {done.waited:.0f} s{found}", style="dim")
         for name, path in (("report", written), ("ledger", recorded)):
             if path:
                 out.print(f"{name}  {path}", soft_wrap=True)
 
     say(rows, as_json, draw)
+
+
+def _print_changes(record: dict[str, Any]) -> None:
+    if record["changed"]:
+        text = f"not the budget as it stands, but changed: {terminal.changes(record)}"
+        out.print(text, style="yellow", soft_wrap=True)
 
 
 @app.command()
@@ -297,7 +325,7 @@ def apply(
             out.print(sentence, style="bold" if i == 0 else "", highlight=False)
         out.print()
         for path in done.paths:
-            out.print(f"[dim]wrote[/] {path}", soft_wrap=True, highlight=False)
+            out.print(Text.assemble(("wrote ", "dim"), str(path)), soft_wrap=True)
 
     say(rows, as_json, draw)
 
@@ -305,8 +333,8 @@ def apply(
 def _progress(stack: contextlib.ExitStack) -> Callable[[str, float | None], None]:
     """A line that says what is being done, with a bar where the share done is known."""
     bar = stack.enter_context(
-        Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-                 TimeElapsedColumn(), console=err, transient=True)
+        Progress(TextColumn("{task.description}", markup=False), BarColumn(),
+                 TaskProgressColumn(), TimeElapsedColumn(), console=err, transient=True)
     )  # fmt: skip
     task = bar.add_task("reading", total=None)
 
@@ -358,14 +386,23 @@ def verdicts(
         from latebloom.lab.report import latest
         from latebloom.lab.store import Store
 
-        chosen = find(study)
+        chosen, where = find(study), Store(store)
         if budget:
             chosen.budget(budget)
-        record = latest(Store(store), chosen.slug, budget or "*")
+        record = latest(where, chosen.slug, budget)
         if record is None:
             raise ValueError(f"{study} has not been run here yet: latebloom run {study}")
     rows = rows_of(as_entry(record))
-    say(rows, as_json, lambda: out.print(terminal.verdicts(rows, f"{study} · {record['budget']}")))
+
+    def draw() -> None:
+        size = counted(len(record["seeds"]), "seed")
+        out.print(terminal.verdicts(rows, f"{study} · {record['budget']} · {size}"))
+        _print_changes(record)
+        standing = latest(where, chosen.slug, record["budget"])
+        if record["changed"] and standing and not standing["changed"]:
+            out.print(f"--budget {record['budget']} shows the budget as it stands", style="dim")
+
+    say(rows, as_json, draw)
 
 
 @app.command("ledger")
@@ -456,9 +493,9 @@ def data_list(as_json: Json = False) -> None:
         for column in ("name", "what it is", "licence", "where"):
             table.add_column(column, overflow="fold")
         for r in rows:
-            missing = f"[dim]latebloom data fetch {r['name']}[/]"
+            missing = Text(f"latebloom data fetch {r['name']}", style="dim")
             where = r["where"].replace(str(Path.home()), "~")
-            table.add_row(f"[bold]{r['name']}", r["about"], r["licence"], where or missing)
+            table.add_row(Text(r["name"], style="bold"), r["about"], r["licence"], where or missing)
         out.print(table)
 
     say(rows, as_json, show)
@@ -472,7 +509,7 @@ def data_fetch(
     from latebloom.data import fetch
 
     with clear_errors():
-        folder = fetch(name, say=lambda text: None if as_json else err.print(f"[dim]{text}[/]"))
+        folder = fetch(name, say=lambda text: None if as_json else err.print(text, style="dim"))
     say(
         {"name": name, "path": str(folder)}, as_json, lambda: out.print(str(folder), soft_wrap=True)
     )

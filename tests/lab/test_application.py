@@ -66,6 +66,23 @@ def test_the_command_says_what_it_found_and_where(files):
     assert rows["summary"] == {"sum": 6} and len(rows["written"]) == 3
 
 
+def test_folders_are_printed_as_they_are_and_what_json_lacks_is_null(files):
+    path = files / "sums.py"
+    path.write_text(
+        path.read_text().replace('{"sum": total}, {"sums"', '{"sum": float("nan")}, {"sums"')
+    )
+    call = ["apply", str(path), str(files / "x.csv"), "--out", str(files / "sch[a]")]
+    call += ["--set", "factor=inf"]
+    assert f"wrote {files}/sch[a]/result.json" in CliRunner().invoke(app, call).stdout
+    texts = (
+        (files / "sch[a]" / "result.json").read_text(),
+        CliRunner().invoke(app, [*call, "--json"]).stdout,
+    )
+    for text in texts:
+        assert json.loads(text, parse_constant=pytest.fail)["summary"] == {"sum": None}
+    assert json.loads(texts[0])["options"] == {"factor": "inf"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
