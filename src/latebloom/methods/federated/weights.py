@@ -60,14 +60,6 @@ def fedfix_weights(
     return np.array(rounds) * _importance(importance, len(rounds))
 
 
-def exponential_fedfix_weights(
-    means: Sequence[float] | np.ndarray, importance: Float[np.ndarray, " clients"], length: float
-) -> Float[np.ndarray, " clients"]:
-    """FedFix's d_i where times are exponential: E ceil(T / length) = 1 / (1 - exp(-length / tau))."""
-    tau = positive_times(means)
-    return _importance(importance, len(tau)) / -np.expm1(-length / tau)
-
-
 def weights_from_participation(
     participation: Float[np.ndarray, " clients"], importance: Float[np.ndarray, " clients"]
 ) -> Float[np.ndarray, " clients"]:

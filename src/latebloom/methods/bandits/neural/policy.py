@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,6 @@ from latebloom.methods.bandits.exploration import draw
 from latebloom.methods.bandits.neural.rules import Rule
 
 BINS = 10
-
-
-class Oracle(Protocol):
-    """Predicts the loss of every arm in a context, and learns from the loss of one."""
-
-    def init(self, key: PRNGKeyArray) -> Any: ...
-
-    def predict(self, state: Any, x: Array) -> tuple[Array, Array | None]: ...
-
-    def learn(
-        self, state: Any, x: Array, action: Array, y: Array, on: Array | bool = True
-    ) -> Any: ...
 
 
 class Tally(NamedTuple):
@@ -57,7 +45,11 @@ class Tally(NamedTuple):
 
 
 class OraclePolicy(Policy):
-    """Plays by the rule on the oracle's predictions; the loss that it learns from is 1 - reward."""
+    """Plays by the rule on the oracle's predictions; the loss that it learns from is 1 - reward.
+
+    An oracle has `init(key)`, `predict(state, x)`, which gives the loss of every arm in a context and
+    their widths or None, and `learn(state, x, action, y, on)`, which learns from the loss of one.
+    """
 
     oracle: Any
     rule: Rule
