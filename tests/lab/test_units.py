@@ -110,6 +110,7 @@ def test_two_processes_find_what_one_finds(tmp_path, study):
     assert sorted(watch.arms) == sorted(
         ["steep", "flat", "same", "warns"] * 2
     )  # 9 seeds: two units
+    assert two.found == one.found == 0  # though two arms are one
     for arm in one.traces:
         xr.testing.assert_equal(
             one.traces[arm].drop_vars("process"), two.traces[arm].drop_vars("process")
