@@ -439,8 +439,8 @@ def show_ledger(
 def _check_ledger(
     entries: list[dict[str, Any]], results: Path, store: Path | None, stamp: bool, as_json: bool
 ) -> None:
-    """Exit code 1 where something is stale."""
-    from latebloom.lab import checking, ledger
+    """Exit code 1 where something is not proven."""
+    from latebloom.lab import checking, identity, ledger
     from latebloom.lab.store import Store
 
     with clear_errors(), contextlib.ExitStack() as stack:
@@ -459,7 +459,7 @@ def _check_ledger(
     ]  # fmt: skip
 
     say(rows, as_json, lambda: out.print(terminal.states(rows)))
-    if any(row["state"] == "stale" for row in rows):
+    if any(row["state"] not in identity.PROVEN for row in rows):
         raise typer.Exit(1)
 
 

@@ -243,6 +243,9 @@ def test_a_study_in_a_file_of_its_own_is_not_stale_until_it_changes(tmp_path):
     assert ledger.stale_claims(entry) == set()
     path.unlink()
     assert ledger.stale_claims(entry) == set() and ledger.rows(entry)[0]["stale"] is False
+    assert (
+        ledger.summary(entry)["unknown"] and not ledger.summary(entry | {"file": None})["unknown"]
+    )
     assert ledger.stale_claims(entry | {"file": None}) == {"C1"}  # the package knows no such study
 
 

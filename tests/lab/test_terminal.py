@@ -15,7 +15,7 @@ ROW = {
 }  # fmt: skip
 
 SUMMARY = {
-    "study": "lines", "title": "On Lines", "seeds": {"quick": 5}, "date": "2026-01-01", "stale": False,
+    "study": "lines", "title": "On Lines", "seeds": {"quick": 5}, "date": "2026-01-01", "stale": False, "unknown": False,
     "holds": 1, "contradicted": 0, "undecided": 0, "out of reach": 0, "no evidence": 0,
 }  # fmt: skip
 
@@ -93,5 +93,5 @@ def test_what_is_not_proven_is_named():
     row = {"study": "lines", "state": "stale", "arms": {"quick": {"a": "fresh", "b": "stale"}},
            "claims": {"C1": "fresh", "C2": "stale", "C3": "unknown"}, "notes": ["its data is not here"]}  # fmt: skip
     text = printed(terminal.states([row]), 100)
-    assert "to be made again: C2, C3" in text and "1 fresh, 1 stale" in text
+    assert "to be made again: C2; cannot be told: C3" in text and "1 fresh, 1 stale" in text
     assert "its data is not here" in text

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
@@ -64,11 +65,11 @@ def progress_bar(title: str, wanted: bool | None) -> Iterator[Callable[[Tick], N
         TextColumn("{task.fields[left]}  [cyan]{task.fields[values]}"),
     )
     with Progress(*columns, console=console, transient=not console.is_jupyter) as bar:
-        task = bar.add_task(title, total=None, left="compiling", values="")
+        task = bar.add_task(escape(title), total=None, left="compiling", values="")
 
         def report(tick: Tick) -> None:
             left = f"{duration(tick.seconds_left)} left"
             bar.update(task, total=tick.steps, completed=tick.step, left=left,
-                       values=describe(tick.values))  # fmt: skip
+                       values=escape(describe(tick.values)))  # fmt: skip
 
         yield report

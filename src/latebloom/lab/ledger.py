@@ -229,8 +229,11 @@ def tallies(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A study in one row: its outcomes, the seeds of each budget, the newest date, stale."""
+    """A study in one row: its outcomes, the seeds of each budget, the newest date, whether a claim is
+    stale, and whether that is unknown, for its own file has gone or cannot be loaded."""
     passes = entry["passes"]
+    with study_of(entry) as study:
+        unknown = study is None and entry["file"] is not None
     return {
         "study": entry["study"],
         "title": entry["title"],
@@ -238,6 +241,7 @@ def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": {budget: len(made["seeds"]) for budget, made in passes.items()},
         "date": max((made["date"] for made in passes.values()), default=""),
         "stale": bool(stale_claims(entry)),
+        "unknown": unknown,
     }
 
 

@@ -105,7 +105,8 @@ def summaries(rows: Sequence[Row]) -> RenderableType:
     for r in rows:
         counts = [str(r[name]) if r[name] else "–" for name in shown]
         seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
-        state = Text("stale", style="magenta") if r["stale"] else Text("fresh", style="dim")
+        state = "unknown" if r["unknown"] else "stale" if r["stale"] else "fresh"
+        state = Text(state, style="dim" if state == "fresh" else "magenta")
         table.add_row(
             Text(r["study"], style="bold"), *counts, Text(seeds), Text(r["date"][:10]), state
         )
@@ -124,8 +125,12 @@ def states(rows: Sequence[Row]) -> RenderableType:
     for row in rows:
         found = [state for arms in row["arms"].values() for state in arms.values()]
         counts = [f"{found.count(s)} {s}" for s in STATES if s in found]
+        dark = [claim for claim, state in row["claims"].items() if state == "unknown"]
         lost = [claim for claim, state in row["claims"].items() if state not in PROVEN]
-        what = f"to be made again: {', '.join(lost)}" if lost else "all proven"
+        lost = [claim for claim in lost if claim not in dark]
+        said = [f"to be made again: {', '.join(lost)}"] if lost else []
+        said += [f"cannot be told: {', '.join(dark)}"] if dark else []
+        what = "; ".join(said) if said else "all proven"
         style = "green" if row["state"] in PROVEN else "magenta"
         table.add_row(
             Text(row["study"]), Text(row["state"], style=style), ", ".join(counts), Text(what)
