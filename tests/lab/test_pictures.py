@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from latebloom.lab import pictures as p
 from latebloom.lab import style
@@ -229,3 +230,21 @@ def test_gantt_shows_work_waits_and_events():
     assert ax.get_xlim() == (0, 4) and len(ax.get_lines()) == 2  # the last event is later
     bars = [path.get_extents() for c in ax.collections for path in c.get_paths()]
     assert sorted((b.x0, b.x1) for b in bars) == [(0, 1), (0, 3), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("span", "labels"),
+    [((1, 1e4), []), ((30, 400), ["50", "200"]), ((0.3, 0.8), ["0.3", "0.4", "0.5", "0.6", "0.7", "0.8"])],
+)  # fmt: skip
+def test_labels_of_a_logarithmic_axis_do_not_run_into_each_other(span, labels):
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.set_xscale("log")
+    ax.set_xlim(*span)
+    style.png(figure)
+    places, texts = ax.get_xticks(minor=True), ax.get_xticklabels(minor=True)
+    shown = [
+        text.get_text() for place, text in zip(places, texts, strict=True)
+        if text.get_text() and span[0] * 0.999 <= place <= span[1] * 1.001
+    ]  # fmt: skip
+    assert shown == labels

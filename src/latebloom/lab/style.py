@@ -11,10 +11,12 @@ import numpy as np
 import xarray as xr
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
 from PIL import Image
 
 colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -90,10 +92,28 @@ def _dress(figure: Figure) -> None:
         if to_hex(artist.get_color()) == "#000000":
             artist.set_color(INK)
     for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if axis.get_scale() == "log" and isinstance(axis.get_minor_formatter(), LogFormatter):
+                _label_decades(axis)
         for name, spine in ax.spines.items():
             if to_hex(spine.get_edgecolor()) == "#000000":
                 spine.set_edgecolor(INK)
                 ax.tick_params("both" if name == "bottom" else "y", colors=INK)
+
+
+def _label_decades(axis: Axis) -> None:
+    """Labels of a logarithmic axis that do not run into each other: decades; of few, 2 and 5 too."""
+    low, high = sorted(axis.get_view_interval())
+    if high >= 100 * low:
+        axis.set_minor_formatter(NullFormatter())
+        return
+    shown = "123456789" if high < 4 * low else "125"
+
+    def label(value: float, _: int) -> str:
+        return f"{value:g}" if f"{value:e}"[0] in shown else ""
+
+    axis.set_minor_formatter(FuncFormatter(label))
+    axis.set_major_formatter(FuncFormatter(label))
 
 
 def svg(figure: Figure) -> str:
