@@ -9,6 +9,7 @@ import textwrap
 import time
 import warnings
 
+import jax
 import pytest
 import ray
 import xarray as xr
@@ -305,3 +306,10 @@ def test_what_is_no_cluster_is_told_in_one_sentence(tmp_path, study, monkeypatch
         assert time.monotonic() - started < 30
     monkeypatch.setitem(sys.modules, "ray", None)
     assert asked("auto") == 'a cluster needs Ray: pip install "latebloom[ray]"'
+
+
+def test_nodes_get_the_devices_that_there_are_not_those_asked_for_too_late(monkeypatch):
+    there = jax.local_device_count()
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={there + 1}")
+    asked = cluster._environment()["XLA_FLAGS"]
+    assert asked == f"--xla_force_host_platform_device_count={there}"

@@ -159,6 +159,9 @@ def _environment() -> dict[str, str]:
         name: value for name, value in os.environ.items()
         if name.startswith(("JAX_", "XLA_", "LATEBLOOM_CHECKPOINT")) or name.endswith("_NUM_THREADS")
     }  # fmt: skip
+    # The devices that JAX has here; the variable may have been set when it was too late for them.
+    devices = f"--xla_force_host_platform_device_count={jax.local_device_count()}"
+    carried["XLA_FLAGS"] = f"{compile_options()} {devices}".strip()
     return {"NPROC": os.environ.get("NPROC", str(cores)), "OMP_NUM_THREADS": str(cores)} | carried
 
 
