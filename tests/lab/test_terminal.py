@@ -46,7 +46,7 @@ def test_texts_are_printed_as_they_are(mark):
         terminal.verdicts([], mark),
         terminal.claims({mark: [row]}, {mark: {"passes": {}}}),
         terminal.summaries([SUMMARY | {"study": mark, "seeds": {mark: 5}}]),
-        terminal.states([{"study": mark, "state": "fresh", "arms": {}, "claims": {mark: "stale"}, "notes": [mark]}]),
+        terminal.states([{"study": mark, "state": "fresh", "arms": {}, "claims": {mark: "stale"}, "changed": [], "notes": [mark]}]),
     )  # fmt: skip
     for each, count in zip(shown, (4, 1, 3, 2, 3), strict=True):
         assert printed(each, 120).count(mark) >= count, each
@@ -91,7 +91,10 @@ def test_one_line_tells_what_larger_budgets_add():
 
 def test_what_is_not_proven_is_named():
     row = {"study": "lines", "state": "stale", "arms": {"quick": {"a": "fresh", "b": "stale"}},
-           "claims": {"C1": "fresh", "C2": "stale", "C3": "unknown"}, "notes": ["its data is not here"]}  # fmt: skip
+           "claims": {"C1": "fresh", "C2": "stale", "C3": "unknown", "C4": "stale"}, "changed": ["C4"],
+           "notes": ["its data is not here"]}  # fmt: skip
     text = printed(terminal.states([row]), 100)
-    assert "to be made again: C2; cannot be told: C3" in text and "1 fresh, 1 stale" in text
+    assert "lines, to be made again: C2\n" in text and "1 fresh, 1 stale" in text
+    assert "lines, cannot be told: C3" in text and "their checks have changed: C4" in text
+    assert "all proven" not in text
     assert "its data is not here" in text

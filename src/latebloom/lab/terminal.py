@@ -119,24 +119,30 @@ def states(rows: Sequence[Row]) -> RenderableType:
 
     if not rows:
         return Text(EMPTY)
-    table = Table(box=None, pad_edge=False)
-    for name in ("study", "record", "arms", "claims"):
-        table.add_column(name, no_wrap=name != "claims", overflow="fold")
+    table, lists = Table(box=None, pad_edge=False), []
+    for name in ("study", "record", "arms"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         found = [state for arms in row["arms"].values() for state in arms.values()]
         counts = [f"{found.count(s)} {s}" for s in STATES if s in found]
-        dark = [claim for claim, state in row["claims"].items() if state == "unknown"]
-        lost = [claim for claim, state in row["claims"].items() if state not in PROVEN]
-        lost = [claim for claim in lost if claim not in dark]
-        said = [f"to be made again: {', '.join(lost)}"] if lost else []
-        said += [f"cannot be told: {', '.join(dark)}"] if dark else []
-        what = "; ".join(said) if said else "all proven"
         style = "green" if row["state"] in PROVEN else "magenta"
-        table.add_row(
-            Text(row["study"]), Text(row["state"], style=style), ", ".join(counts), Text(what)
-        )
+        table.add_row(Text(row["study"]), Text(row["state"], style=style), ", ".join(counts))
+        left = {claim: state for claim, state in row["claims"].items() if state not in PROVEN}
+        for what, wanted in (
+            ("to be judged again, their checks have changed", left.keys() & {*row["changed"]}),
+            ("cannot be told", {c for c, state in left.items() if state == "unknown"}),
+            (
+                "to be made again",
+                {c for c, s in left.items() if s != "unknown"} - {*row["changed"]},
+            ),
+        ):
+            if wanted:
+                names = ", ".join(claim for claim in left if claim in wanted)
+                lists.append(Text(f"{row['study']}, {what}: {names}"))
+    if all(row["state"] in PROVEN for row in rows):
+        lists.append(Text("all proven"))
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
-    return Group(table, *(Text(note, style="dim") for note in notes))
+    return Group(table, *lists, *(Text(note, style="dim") for note in notes))
 
 
 def larger_budgets(larger: Sequence[tuple[str, int, float | None]]) -> str:
