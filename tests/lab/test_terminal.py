@@ -45,7 +45,7 @@ def test_texts_are_printed_as_they_are(mark):
         terminal.verdicts([row, row | {"budget": "quick"}], mark),
         terminal.verdicts([], mark),
         terminal.claims({mark: [row]}, {mark: {"passes": {}}}),
-        terminal.summaries([SUMMARY | {"study": mark, "seeds": {mark: 5}}]),
+        terminal.summaries([SUMMARY | {"study": mark, "seeds": {mark: 5, "quick": 6}}]),
         terminal.states([{"study": mark, "state": "fresh", "arms": {}, "claims": {mark: "stale"}, "changed": [], "notes": [mark]}]),
     )  # fmt: skip
     for each, count in zip(shown, (4, 1, 3, 2, 3), strict=True):

@@ -82,13 +82,19 @@ def claims(listed: Mapping[str, Sequence[Row]], entries: Mapping[str, Any]) -> G
     return Group(*shown)
 
 
+HYPHENATED = {
+    "contradicted": "contra-\ndicted", "undecided": "unde-\ncided", "no evidence": "no evi-\ndence",
+    "out of reach": "out of\nreach",
+}  # fmt: skip
+
+
 def summaries(rows: Sequence[Row]) -> RenderableType:
     """One row a study: how many claims came to each outcome."""
     from latebloom.lab.verdict import OUTCOMES
 
     if not rows:
         return Text(EMPTY)
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     shown = [
         n
         for n in OUTCOMES
@@ -96,20 +102,20 @@ def summaries(rows: Sequence[Row]) -> RenderableType:
     ]
     table.add_column("study", no_wrap=True)
     for name in shown:
-        broken = name.replace("contradicted", "contra-\ndicted").replace(
-            "undecided", "unde-\ncided"
-        )
-        table.add_column(broken, justify="right", style=STYLES[name])
-    for name in ("seeds", "date", ""):
-        table.add_column(name, no_wrap=name == "date")
+        broken = HYPHENATED.get(name, name)
+        wide = max(map(len, broken.split("\n")))
+        table.add_column(broken, justify="right", style=STYLES[name], min_width=wide)
+    for name in ("seeds", ""):
+        table.add_column(name, no_wrap=not name, overflow="fold", min_width=5)
     for r in rows:
         counts = [str(r[name]) if r[name] else "–" for name in shown]
-        seeds = ", ".join(f"{budget} {count}" for budget, count in r["seeds"].items())
+        alike = len({*r["seeds"].values()}) == 1
+        each = {str(count): None for count in r["seeds"].values()} if alike else [
+            f"{budget} {count}" for budget, count in r["seeds"].items()]  # fmt: skip
+        seeds = ", ".join(each)
         state = "unknown" if r["unknown"] else "stale" if r["stale"] else "fresh"
         state = Text(state, style="dim" if state == "fresh" else "magenta")
-        table.add_row(
-            Text(r["study"], style="bold"), *counts, Text(seeds), Text(r["date"][:10]), state
-        )
+        table.add_row(Text(r["study"], style="bold"), *counts, Text(seeds), state)
     return table
 
 
