@@ -215,7 +215,7 @@ def test_a_method_that_fails_is_named_and_the_others_are_kept(tmp_path, study, c
 
 
 def wait_until(holds):
-    for _ in range(1200):
+    for _ in range(6000):
         if holds():
             return
         time.sleep(0.1)
