@@ -14,9 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from latebloom.lab import terminal
@@ -101,15 +99,7 @@ def list_studies(as_json: Json = False) -> None:
 
     rows = [_entry_row(e) for e in entries()]
 
-    def show() -> None:
-        table = Table(box=None, pad_edge=False)
-        for name in ("study", "family", "title", "arXiv"):
-            table.add_column(name, overflow="fold")
-        for r in rows:
-            table.add_row(Text(r["slug"], style="bold"), r["family"], r["title"], r["arxiv"])
-        out.print(table)
-
-    say(rows, as_json, show)
+    say(rows, as_json, lambda: out.print(terminal.studies(rows)))
 
 
 def _entry_row(entry: Any) -> dict[str, Any]:
@@ -137,20 +127,8 @@ def search(
     found = fitting if every else shortlist(fitting)
     rows = [_entry_row(f.entry) | {"built": f.built, "score": round(f.score, 3)} for f in found]
 
-    def show() -> None:
-        if not rows:
-            out.print("nothing here fits; `latebloom list` shows all studies")
-        for f in found:
-            e = f.entry
-            mark = "" if f.built else f" (not built yet, arXiv {e.arxiv})"
-            style = "bold" if f.built else "default"
-            out.print(Text.assemble((e.slug, style), (mark, "dim"), f"  {e.question}"))
-            symptoms = Text("; ".join(e.symptoms), style="dim")
-            out.print(Padding(symptoms, (0, 0, 0, 4), expand=False))
-        if more := len(fitting) - len(found):
-            out.print(f"{more} more that fit less well: --all shows them", style="dim")
-
-    say(rows, as_json, show)
+    more = len(fitting) - len(found)
+    say(rows, as_json, lambda: out.print(terminal.fitting(found, more)))
 
 
 @app.command()
@@ -182,38 +160,7 @@ def show(study: StudyName, as_json: Json = False) -> None:
             "options": {f.name: f.default for f in dataclasses.fields(own.options)}},
     }  # fmt: skip
 
-    def draw() -> None:
-        about = [(f"{s.paper.title}\n", "bold"), (f"{s.paper.citation()}\n", "dim")]
-        out.print(Text.assemble(*about, f"\n{s.question}\n"))
-        _print_named("for someone who sees", "; ".join(s.symptoms))
-        _print_named("data", s.data)
-        for name, budget in row["budgets"].items():
-            sizes = (
-                (budget["seeds"], "seed"),
-                (len(budget["arms"]), "arm"),
-                (budget["claims"], "claim"),
-            )
-            _print_named(f"budget {name}", ", ".join(counted(*size) for size in sizes))
-        _print_named("arms", f"{', '.join(s.arms)}\n")
-        if how := row["apply"]:
-            options = " ".join(f"{name}={value}" for name, value in how["options"].items())
-            _print_named("on your own files", f"latebloom apply {s.slug} FILE... --out DIR")
-            out.print(f"    {how['about']}\n    {how['files']}")
-            _print_named("    options", f"{options}\n")
-        table = Table(box=None, pad_edge=False)
-        for name in ("claim", "", "holds if", "budget", "the paper reports"):
-            table.add_column(name, overflow="fold")
-        for c in s.claims:
-            table.add_row(
-                Text(c.id, style="bold"), c.text, f"{c.holds} {c.unit}", c.budget, c.paper
-            )
-        out.print(table if s.claims else "it makes no claims")
-
-    say(row, as_json, draw)
-
-
-def _print_named(name: str, text: str) -> None:
-    out.print(Text.assemble((f"{name}: ", "dim"), text))
+    say(row, as_json, lambda: out.print(terminal.study(s, row)))
 
 
 @app.command()
@@ -488,17 +435,7 @@ def data_list(as_json: Json = False) -> None:
 
     rows = [{"name": name, **facts} for name, facts in names().items()]
 
-    def show() -> None:
-        table = Table(box=None, pad_edge=False)
-        for column in ("name", "what it is", "licence", "where"):
-            table.add_column(column, overflow="fold")
-        for r in rows:
-            missing = Text(f"latebloom data fetch {r['name']}", style="dim")
-            where = r["where"].replace(str(Path.home()), "~")
-            table.add_row(Text(r["name"], style="bold"), r["about"], r["licence"], where or missing)
-        out.print(table)
-
-    say(rows, as_json, show)
+    say(rows, as_json, lambda: out.print(terminal.data_sets(rows)))
 
 
 @data_app.command("fetch")

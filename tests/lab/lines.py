@@ -79,3 +79,25 @@ from lines import Config, Line, claim, make_study
 def make(config): return Line(config.slope)
 study = make_study(claim("> 5"), process=make)
 """
+
+
+def ending(arms: str, also: tuple[str, ...], more: str = "") -> str:
+    """How a file of lines of its own ends, after its imports, `Config` and `make_process`."""
+    return f"""
+
+def schedule(config):
+    return np.arange(5)
+
+
+height = final("height")
+
+study = Study(
+    paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
+    family="geometry", question="Which line ends higher?", symptoms=("my line is flat",),
+    arms={{{arms}}},
+    process=make_process, schedule=schedule,
+    budgets={{"quick": Budget(9, also={also})}},
+    claims=(Claim("C1", "steep ends above flat", "by 8", height["steep"] - height["flat"], "> 5", "m"),),
+    watch="height", {more}
+)
+"""

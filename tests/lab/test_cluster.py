@@ -13,6 +13,7 @@ import jax
 import pytest
 import ray
 import xarray as xr
+from lines import ending
 from ray.cluster_utils import Cluster
 
 from latebloom.lab import cluster, runner
@@ -96,26 +97,13 @@ class Line(HostProcess):
 def make_process(config):
     return Compiled(config.slope) if config.does == "compile" else Line(config)
 
-
-def schedule(config):
-    return np.arange(5)
-
-
-height = final("height")
-
-study = Study(
-    paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
-    family="geometry", question="Which line ends higher?", symptoms=("my line is flat",),
-    arms={"steep": Config(STEEP), "flat": Config(0.0), "same": Config(0.0),
+''' + ending(
+    """"steep": Config(STEEP), "flat": Config(0.0), "same": Config(0.0),
           "warns": Config(1.0, "warn"), "compiled": Config(1.0, "compile"),
           "fails": Config(1.0, "fail"), "kills once": Config(1.0, "kill"), "kills": Config(0.0, "kill"),
-          "waits": Config(1.0, "wait")},
-    process=make_process, schedule=schedule,
-    budgets={"quick": Budget(9, also=("same", "warns", "compiled", "waits"))},
-    claims=(Claim("C1", "steep ends above flat", "by 8", height["steep"] - height["flat"], "> 5", "m"),),
-    watch="height", side_by_side=True,
-)
-'''  # fmt: skip
+          "waits": Config(1.0, "wait")""",
+    ("same", "warns", "compiled", "waits"), "side_by_side=True",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

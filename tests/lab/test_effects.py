@@ -151,3 +151,9 @@ def closing_over(value):
 def test_whatever_a_check_holds_counts(one, other):
     found = [object_hash(Scaled(each)) for each in (one, other, one)]
     assert found[0] and found[0] == found[2] != found[1]
+
+
+def test_what_holds_itself_cannot_be_told():
+    ring = Scaled(1.0)
+    ring.by = ring
+    assert object_hash(ring) == ""

@@ -7,10 +7,12 @@ import multiprocessing
 import textwrap
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from lines import ending
 
 from latebloom.lab.live import Silent
 from latebloom.lab.registry import find
@@ -65,24 +67,11 @@ class Line(HostProcess):
 def make_process(config):
     return Line(config)
 
-
-def schedule(config):
-    return np.arange(5)
-
-
-height = final("height")
-
-study = Study(
-    paper=Paper("lines", "On Lines", "A. Euclid", "Elements", -300, "0000.00000"),
-    family="geometry", question="Which line ends higher?", symptoms=("my line is flat",),
-    arms={"steep": Config(2.0), "flat": Config(0.0), "same": Config(0.0), "warns": Config(1.0, "warn"),
-          "fails": Config(1.0, "fail"), "kills": Config(1.0, "kill")},
-    process=make_process, schedule=schedule,
-    budgets={"quick": Budget(9, also=("same", "warns"))},
-    claims=(Claim("C1", "steep ends above flat", "by 8", height["steep"] - height["flat"], "> 5", "m"),),
-    watch="height",
-)
-'''  # fmt: skip
+''' + ending(
+    """"steep": Config(2.0), "flat": Config(0.0), "same": Config(0.0), "warns": Config(1.0, "warn"),
+          "fails": Config(1.0, "fail"), "kills": Config(1.0, "kill")""",
+    ("same", "warns"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +161,7 @@ LONG = np.arange(2000.0)
         (LONG, np.where(LONG == 1000, 0, LONG)), ((1,), [1]), ({1, 2}, {1, 3}), ("1", 1), (0.1, np.float32(0.1)),
         (Colour.RED, Colour.BLUE), (np.sin, np.cos), ({"a": 1}, {"a": 2}), (None, "None"), (Sgd, Adam),
         (LONG, LONG.astype(np.float32)), (jnp.ones(2), np.ones(2, np.float32)),
+        (jax.random.key(0), jax.random.key(1)), (np.float32, np.float64),
     ],
     ids=lambda value: str(value)[:12],
 )  # fmt: skip
@@ -187,8 +177,9 @@ def test_a_config_that_cannot_be_told_apart_is_refused(value):
 
 
 def test_a_config_is_shown_in_json():
-    shown = config_dict(Anything((Sgd(), LONG, np.float32(0.5), Colour.RED, float("inf"), np.sin)))
-    json.dumps(shown, allow_nan=False)
+    kinds = float("inf"), np.sin, np.float32, jax.random.key(0), jnp.ones(2)
+    shown = config_dict(Anything((Sgd(), LONG, np.float32(0.5), Colour.RED, *kinds)))
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert shown["value"][0] == {"class": "Sgd", "rate": 0.1} and shown["value"][2:4] == [
         0.5,
         "Colour.RED",

@@ -207,6 +207,13 @@ class Supervised(Process):
 
         return gradients(objective, model)
 
+    def descend(
+        self, objective: Callable[[Any], Array], model: Any, optimiser: Any
+    ) -> tuple[Any, Any]:
+        """The model and the optimiser's state after one step down `objective(model)`."""
+        slopes, seen = gradients(objective, model)
+        return update(self.optimiser(**self.hyper), slopes, optimiser, model, seen)
+
     def step(self, state: SupervisedState) -> SupervisedState:
         x, y = self.batch(state)
         key = step_key(state.key, state.step)

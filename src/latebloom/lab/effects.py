@@ -35,11 +35,11 @@ def effect_hash(study: Study, claim: Claim) -> str:
 def object_hash(value: Any) -> str:
     """Hash of an object: the source that its class reaches, and what it holds, however deep.
 
-    "" where that cannot be told, as of a class that was typed in.
+    "" where that cannot be told, as of a class that was typed in, or of what holds itself.
     """
     try:
         parts = [repr(part) for part in _parts(value, sys.modules[type(value).__module__])]
-    except (OSError, TypeError, AttributeError, KeyError, pickle.PicklingError):
+    except Exception:  # objects of the user's own may do anything when they are looked at
         return ""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 

@@ -7,7 +7,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,11 +15,14 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+import jax
 import numpy as np
 import platformdirs
 import xarray as xr
 
-from latebloom.core.checkpoint import write_atomically
+from latebloom.core.checkpoint import is_key, write_atomically
+from latebloom.lab import identity
+from latebloom.lab.plain import plain
 
 
 def default_folder() -> Path:
@@ -60,12 +62,11 @@ def exactly(value: Any) -> Any:
     kind = type(value).__qualname__
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return kind, [(f.name, exactly(getattr(value, f.name))) for f in dataclasses.fields(value)]
-    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__jax_array__") or (
-        hasattr(value, "dtype") and hasattr(value, "shape")):  # fmt: skip
-        array = np.asarray(value)
+    if _is_array(value):
+        leaf: Any = value
+        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         if array.dtype != object:
-            bits = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-            return kind, str(array.dtype), array.shape, bits
+            return kind, str(leaf.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()
     if isinstance(value, dict):
         return kind, sorted((repr(exactly(k)), exactly(v)) for k, v in value.items())
     if isinstance(value, tuple | list):
@@ -85,9 +86,11 @@ def exactly(value: Any) -> Any:
 
 def config_dict(config: Any) -> dict[str, Any]:
     """A config dataclass as JSON-able values, for people; those within it with their classes' names."""
-    return json.loads(
-        json.dumps({f.name: _shown(getattr(config, f.name)) for f in dataclasses.fields(config)})
-    )
+    return {f.name: plain(_shown(getattr(config, f.name))) for f in dataclasses.fields(config)}
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, type)
 
 
 def _shown(value: Any) -> Any:
@@ -97,13 +100,11 @@ def _shown(value: Any) -> Any:
         return {str(k): _shown(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_shown(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, bool | int | float | str | None):
+    if isinstance(value, bool | int | float | str | np.generic | None):
         return value
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if _is_array(value):
         _, dtype, shape, bits = exactly(value)
-        return f"{dtype}{list(shape)} {bits[:12]}" if shape else np.asarray(value).item()
+        return f"{dtype}{list(shape)} {bits[:12]}"
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
     return str(value)
@@ -187,8 +188,6 @@ class Store:
 
     def find(self, unit: Unit, program: str) -> xr.Dataset | None:
         """A trace that the same program made, whatever its source was then; kept as the unit's own."""
-        from latebloom.lab import identity  # takes JAX along
-
         link = self.folder / unit.study / f"{program}.program"
         if not link.exists():
             return None

@@ -1,15 +1,20 @@
-"""What the command line prints: verdicts, the ledger, and what became of its records."""
+"""What the command line prints: studies, verdicts, the ledger, and what became of its records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from latebloom.lab.naming import counted
+
+if TYPE_CHECKING:
+    from latebloom.lab.study import Study
 
 STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow",
           "out of reach": "blue", "no evidence": "magenta"}  # fmt: skip
@@ -17,6 +22,76 @@ STYLES = {"holds": "green", "contradicted": "dark_orange", "undecided": "yellow"
 EMPTY = "the ledger has no record yet; latebloom run STUDY --record --results FOLDER makes one"
 
 Row = Mapping[str, Any]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def studies(rows: Sequence[Row]) -> Table:
+    """One row a study."""
+    table = _table("study", "family", "title", "arXiv")
+    for r in rows:
+        table.add_row(Text(r["slug"], style="bold"), r["family"], r["title"], r["arxiv"])
+    return table
+
+
+def fitting(found: Sequence[Any], more: int) -> RenderableType:
+    """Studies that were searched for, with their questions and symptoms."""
+    if not found:
+        return "nothing here fits; `latebloom list` shows all studies"
+    lines: list[RenderableType] = []
+    for f in found:
+        mark = "" if f.built else f" (not built yet, arXiv {f.entry.arxiv})"
+        slug = (f.entry.slug, "bold" if f.built else "default")
+        lines.append(Text.assemble(slug, (mark, "dim"), f"  {f.entry.question}"))
+        symptoms = Text("; ".join(f.entry.symptoms), style="dim")
+        lines.append(Padding(symptoms, (0, 0, 0, 4), expand=False))
+    if more:
+        lines.append(Text(f"{more} more that fit less well: --all shows them", style="dim"))
+    return Group(*lines)
+
+
+def study(of: Study, row: Row) -> Group:
+    """A study's question, budgets, arms and claims, and how it is run on one's own files."""
+
+    def named(name: str, text: str) -> Text:
+        return Text.assemble((f"{name}: ", "dim"), text)
+
+    about = [(f"{of.paper.title}\n", "bold"), (f"{of.paper.citation()}\n", "dim")]
+    lines: list[RenderableType] = [
+        Text.assemble(*about, f"\n{of.question}\n"),
+        named("for someone who sees", "; ".join(of.symptoms)),
+        named("data", of.data),
+    ]
+    for name, budget in row["budgets"].items():
+        sizes = (budget["seeds"], "seed"), (len(budget["arms"]), "arm"), (budget["claims"], "claim")
+        lines.append(named(f"budget {name}", ", ".join(counted(*size) for size in sizes)))
+    lines.append(named("arms", f"{', '.join(of.arms)}\n"))
+    if how := row["apply"]:
+        options = " ".join(f"{name}={value}" for name, value in how["options"].items())
+        lines.append(named("on your own files", f"latebloom apply {of.slug} FILE... --out DIR"))
+        lines += [
+            Text(f"    {how['about']}\n    {how['files']}"),
+            named("    options", f"{options}\n"),
+        ]
+    table = _table("claim", "", "holds if", "budget", "the paper reports")
+    for c in of.claims:
+        table.add_row(Text(c.id, style="bold"), c.text, f"{c.holds} {c.unit}", c.budget, c.paper)
+    return Group(*lines, table if of.claims else "it makes no claims")
+
+
+def data_sets(rows: Sequence[Row]) -> Table:
+    """The data sets, and where each is or how it is had."""
+    table = _table("name", "what it is", "licence", "where")
+    for r in rows:
+        missing = Text(f"latebloom data fetch {r['name']}", style="dim")
+        where = r["where"].replace(str(Path.home()), "~")
+        table.add_row(Text(r["name"], style="bold"), r["about"], r["licence"], where or missing)
+    return table
 
 
 def verdicts(rows: Sequence[Row], title: str) -> RenderableType:

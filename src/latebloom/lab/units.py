@@ -163,8 +163,10 @@ def compute_side_by_side(
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
+        for child in (left := set(multiprocessing.active_children()) - before):
             child.terminate()
+        for child in left:
+            child.join(10)
 
 
 _told: Any = None

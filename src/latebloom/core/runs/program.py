@@ -71,13 +71,11 @@ class Program:
         self.step = Traced(self._step, self.arrays, self.state)
         self._same_structure("step")
         self.info = self.step.result[1]
-        self._same_rest("step")
         self.observe = Traced(self._observe, self.arrays, self.state)
         self.observed = self.observe.result
         self.turn = Traced(self._turn, self.arrays, self.state) if self.turns else None
         if self.turns:
             self._same_structure("turn")
-            self._same_rest("turn")
         if twice := sorted(set(self.observed) & set(self.info)):
             raise ValueError(
                 f"{type(process).__name__}: {twice[0]!r} is both observed and told by step()"
@@ -132,6 +130,7 @@ class Program:
         return ~jnp.stack([*finite, *(~jnp.isnan(x).any() for x in leaves), jnp.array(True)])
 
     def _same_structure(self, what: str) -> None:
+        """Arrays keep their shapes and types; what is none is a constant of the program and stays."""
         before, after = dict(zip(self.paths, self.state, strict=True)), self._after
         for path in before | after:
             if path not in before or path not in after or not _same(before[path], after[path]):
@@ -140,9 +139,6 @@ class Program:
                     f"{path or 'its root'}: {_show(before.get(path))} before, "
                     f"{_show(after.get(path))} after"
                 )
-
-    def _same_rest(self, what: str) -> None:
-        """What is no array is a constant of the program, so it must not change."""
         before, after = _leaves(self._state_static), _leaves(self._rest_after)
         for path in before | after:
             old, new = before.get(path), after.get(path)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from latebloom.core.checkpoint import DamagedFile, check_is_checkpoint, load_arrays
+from latebloom.core.checkpoint import DamagedFile, load_arrays
 from latebloom.core.process import Quantity
 from latebloom.core.progress import Tick
 
@@ -143,7 +143,6 @@ class Run:
     def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if not path.exists():
             return None
-        check_is_checkpoint(path)
         try:
             leaves, note = load_arrays(path)
         except DamagedFile as damage:

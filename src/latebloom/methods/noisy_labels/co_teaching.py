@@ -11,14 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.training import (
-    Supervised,
-    batch_rows,
-    gradients,
-    step_key,
-    trainable,
-    update,
-)
+from latebloom.core.training import Supervised, batch_rows, step_key, trainable
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
 from latebloom.methods.noisy_labels.early_learning import noisy, observed
@@ -96,8 +89,7 @@ class CoTeaching(Supervised):
                 loss = cross_entropy(self.apply(network, x, key, True), y)
                 return (weights * loss).sum() / weights.sum()
 
-            slopes, seen = gradients(objective, model)
-            return update(self.optimiser(**self.hyper), slopes, optimiser, model, seen)
+            return self.descend(objective, model, optimiser)
 
         models, optimisers = each(
             self.seeds_by, one, state.models, state.optimisers, partners(taught, True)

@@ -12,14 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.training import (
-    Supervised,
-    batch_rows,
-    gradients,
-    step_key,
-    trainable,
-    update,
-)
+from latebloom.core.training import Supervised, batch_rows, step_key, trainable
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
 from latebloom.methods.noisy_labels.early_learning import noisy, observed
@@ -119,9 +112,7 @@ class EarlyLearningPlus(Supervised):
                 loss = losses.soft_cross_entropy(logits, labels)
                 return (loss + strength * losses.elr_term(logits, q)).mean()
 
-            slopes, seen = gradients(objective, model)
-            rule = self.optimiser(**self.hyper)
-            model, optimiser = update(rule, slopes, optimiser, model, seen)
+            model, optimiser = self.descend(objective, model, optimiser)
             return model, optimiser, averaged(own, model, decay), targets.at[rows].set(moved)
 
         teachers = partners(state.averages, self.twins)

@@ -421,12 +421,13 @@ def mark_turn(ax: Axes, trace: xr.Dataset) -> None:
 
 
 def draw_samples(traces: Traces) -> MatplotlibFigure:
-    """Samples of the unseen class around the turn of one run."""
+    """Samples of the unseen class around the turn of one run, and on to its end."""
     trace = traces["images-hidden"].isel(seed=0)
     steps = trace.step.values
     turn = turning_point(steps, trace.probability.isel({"class": -1}).values)
-    around = np.searchsorted(steps, turn) + np.array([-9, -6, -4, -2, 0, 2])
-    columns = np.unique(np.clip(around, 0, len(steps) - 1))
+    place, last = int(np.searchsorted(steps, turn)), len(steps) - 1
+    around = [place - 6, place - 3, place, (2 * place + last) // 3, (place + 2 * last) // 3, last]
+    columns = np.unique(np.clip(around, 0, last))
     # Order of the recorded prompts: plain, over-prompts, their placebos, linear, its placebos.
     groups: dict[str, Any] = {"plain prompt": (0, None)}
     start = 1
@@ -445,7 +446,8 @@ def draw_samples(traces: Traces) -> MatplotlibFigure:
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for ax, k in zip(axes[0], columns, strict=True):
         ax.set_title(f"{steps[k]}", fontsize=9)
-    figure.suptitle("two samples of class 11 (small, blue) at each step", fontsize=10)
+    figure.suptitle(f"two samples of class 11 (small, blue) at each step; the turn is at {turn:.0f}",
+                    fontsize=10)  # fmt: skip
     return figure
 
 
