@@ -66,10 +66,13 @@ def _need_x64(precision: str) -> None:
 
 
 def _nll(logits: Array, labels: Array) -> Array:
-    return -_pick(jax.nn.log_softmax(logits, axis=-1), labels)
+    return -pick(jax.nn.log_softmax(logits, axis=-1), labels)
 
 
-def _pick(values: Array, labels: Array) -> Array:
+def pick(
+    values: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """Each row's value at its label."""
     return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
@@ -101,7 +104,7 @@ def _half_cross_entropy(logits: Array, labels: Array) -> Array:
 def _half_forward(logits: Array, labels: Array) -> tuple[Array, tuple]:
     shifted, total = _half_shifted(logits)
     log_probabilities = round_to_half(shifted - round_to_half(jnp.log(total)))
-    loss = -_pick(log_probabilities, labels)
+    loss = -pick(log_probabilities, labels)
     return loss, (log_probabilities, labels, jnp.zeros((), logits.dtype))
 
 

@@ -95,3 +95,12 @@ def test_settings_are_laid_over_the_configs_that_have_them():
 
 def test_thresholds_are_read():
     assert bound("> 0.5") == (1, 0.5) and bound("< -2e-3") == (-1, -0.002)
+
+
+def test_a_figure_that_could_not_be_a_file_is_refused():
+    from lines import make_study
+
+    from latebloom.lab import Figure
+
+    with pytest.raises(ValueError, match="a figure's name has letters.*'../evil'"):
+        make_study(figures=(Figure("../evil", "c", lambda traces: None, ()),))

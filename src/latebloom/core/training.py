@@ -25,7 +25,7 @@ from latebloom.core.statistics import (
 )
 
 __all__ = [
-    "Dataset", "Snapshot", "Supervised", "SupervisedState", "batch_rows", "gradients", "per_example",
+    "Dataset", "Snapshot", "Supervised", "SupervisedState", "batch_rows", "each", "gradients", "per_example",
     "step_key", "trainable", "update",
 ]  # fmt: skip
 
@@ -98,6 +98,24 @@ def update(
     updates, after = rule.update(gradients, moments, trainable(model))
     moved = update_statistics(eqx.apply_updates(model, change(updates)), seen)
     return _like(moved, model), _like(after, moments)
+
+
+def each(how: Literal["vmap", "map"], function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` of each slice of `trees` (their arrays' first axis), side by side or one by one.
+
+    One by one convolutions and matrix products stay plain. Other leaves are the same for all.
+    """
+    if how == "vmap":
+        return eqx.filter_vmap(function)(*trees)
+    arrays, static = eqx.partition(trees, eqx.is_array)
+    out_static = []
+
+    def one(arrays: Any) -> Any:
+        out, rest = eqx.partition(function(*eqx.combine(arrays, static)), eqx.is_array)
+        out_static.append(rest)
+        return out
+
+    return eqx.combine(jax.lax.map(one, arrays), out_static[0])
 
 
 def _like(new: Any, old: Any) -> Any:

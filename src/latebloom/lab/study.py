@@ -159,6 +159,11 @@ class Study:
         for arm, config in self.arms.items():
             if not dataclasses.is_dataclass(config) or isinstance(config, type):
                 raise ValueError(f"{self.slug}, arm {arm}: its config must be a dataclass")
+        for figure in self.figures:
+            if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", figure.name):
+                raise ValueError(
+                    f"{self.slug}: a figure's name has letters, digits and hyphens, unlike {figure.name!r}"
+                )
         for claim, count in Counter(claim.id for claim in self.claims).items():
             if count > 1:
                 raise ValueError(f"{self.slug}: {count} claims are called {claim!r}")

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import stats
 
 from latebloom.core.process import Process, Quantity
-from latebloom.core.training import accuracy, batch_rows, gradients, trainable, update
+from latebloom.core.training import accuracy, batch_rows, each, gradients, trainable, update
 from latebloom.core.unfold import unfold
 from latebloom.methods.critical_periods.deficits import Deficit, Pathways
 
@@ -160,7 +160,7 @@ class DeprivedTraining(Process):
             slopes, seen = gradients(objective, model)
             return update(rule, slopes, optimiser, model, seen)
 
-        model, optimiser = _each_run(descend, state.model, state.optimiser, self.onsets)
+        model, optimiser = each("map", descend, state.model, state.optimiser, self.onsets)
         return Runs(model, optimiser, state.key, state.step + 1)
 
     def observe(self, state: Runs) -> dict[str, Array]:
@@ -187,19 +187,6 @@ class DeprivedTraining(Process):
             "share": Quantity("1", ("onset", "path"), onset, "share of the fit", gaps=True),
             "train_loss": Quantity("nats or squared units", ("onset",), onset, "training loss"),
         }
-
-
-def _each_run(function: Callable[..., Any], *trees: Any) -> Any:
-    """`function` of every run's slice of `trees`, one after another: plain matrix products."""
-    arrays, static = eqx.partition(trees, eqx.is_array)
-    out_static = []
-
-    def one(arrays: Any) -> Any:
-        out, rest = eqx.partition(function(*eqx.combine(arrays, static)), eqx.is_array)
-        out_static.append(rest)
-        return out
-
-    return eqx.combine(jax.lax.map(one, arrays), out_static[0])
 
 
 def shares(outputs: Float[Array, "path batch output"], labels: Array) -> Float[Array, " path"]:

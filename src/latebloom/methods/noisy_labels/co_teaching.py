@@ -11,13 +11,13 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Quantity
-from latebloom.core.training import Supervised, batch_rows, step_key, trainable
+from latebloom.core.training import Supervised, batch_rows, each, step_key, trainable
 from latebloom.losses import cross_entropy
 from latebloom.methods.noisy_labels import losses
 from latebloom.methods.noisy_labels.early_learning import noisy, observed
 from latebloom.methods.noisy_labels.memorisation import quantities
 from latebloom.methods.noisy_labels.noise import NoisyData, NoisyLabels
-from latebloom.methods.noisy_labels.pairs import each, pair, partners
+from latebloom.methods.noisy_labels.pairs import pair, partners
 
 
 class CoTeachingState(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from latebloom.losses import cross_entropy
+from latebloom.losses import cross_entropy, pick
 
 FLOOR = 1e-4  # probabilities are kept this far from 0 and 1
 LOG_ZERO = -4.0  # what symmetric cross-entropy takes for log 0
@@ -118,7 +118,7 @@ def symmetric_cross_entropy(
 
     Source: Wang et al. 2019 (arXiv 1908.06112), Eq. 7.
     """
-    reverse = -LOG_ZERO * (1 - _pick(jax.nn.softmax(logits), labels))
+    reverse = -LOG_ZERO * (1 - pick(jax.nn.softmax(logits), labels))
     return a * cross_entropy(logits, labels) + b * reverse
 
 
@@ -151,7 +151,7 @@ def forward_loss(
     Source: Patrini et al. 2017 (arXiv 1609.03683), Theorem 2.
     """
     seen = jax.nn.softmax(logits) @ transition
-    return -jnp.log(jnp.maximum(_pick(seen, labels), 1e-12))
+    return -jnp.log(jnp.maximum(pick(seen, labels), 1e-12))
 
 
 def estimate_transition(
@@ -165,7 +165,3 @@ def estimate_transition(
     """
     anchors = probabilities[probabilities.argmax(axis=0)]
     return anchors / jnp.maximum(anchors.sum(axis=-1, keepdims=True), 1e-12)
-
-
-def _pick(values: Float[Array, "batch classes"], labels: Labels) -> PerExample:
-    return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
