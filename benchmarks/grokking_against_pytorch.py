@@ -47,7 +47,7 @@ def perp_adamw(learning_rate):
 
 
 def mod_model(key):
-    return nn.MLP(2 * P, (WIDTH, WIDTH), P, key=key, use_bias=False)
+    return nn.MLP(2 * P, (WIDTH, WIDTH), P, key=key, use_bias=False, one_hot=True)
 
 
 def ours_mod(seeds, seeds_by):

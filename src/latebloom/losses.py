@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def stablemax_logits(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
+def stablemax_logits(logits: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
     """g(z) = sign(z) log(1 + |z|), so that softmax(g(z)) is StableMax(z).
 
     Source: Prieto et al. 2025 (arXiv 2501.04697), Def. 4: s(z) = z + 1 for z >= 0, 1 / (1 - z)
-    below, which equals exp(g(z)).
+    below, which equals exp(g(z)). Its slope at 0 is 1: both halves meet there with it.
     """
-    return jnp.sign(logits) * jnp.log1p(jnp.abs(logits))
+    above = logits >= 0
+    up, down = jnp.where(above, logits, 0), jnp.where(above, 0, logits)
+    return jnp.where(above, jnp.log1p(up), -jnp.log1p(-down))
 
 
 def stablemax(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
@@ -81,11 +83,15 @@ def round_to_half(x: Float[Array, ...]) -> Float[Array, ...]:
 
     A cast there and back would do, but compilers may drop it to keep excess precision.
     """
-    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    single = x.astype(jnp.float32)
+    known = jnp.isfinite(single)  # infinities and NaN stay what they are
+    finite = jnp.where(known, single, 0)
+    bits = jax.lax.bitcast_convert_type(finite, jnp.uint32)
     power = jax.lax.bitcast_convert_type(bits & jnp.uint32(0x7F800000), jnp.float32)
     spacing = jnp.maximum(power * 2.0**-10, 2.0**-24)
-    rounded = jnp.round(x / spacing) * spacing
-    return jnp.where(jnp.abs(rounded) > 65504, jnp.sign(x) * jnp.inf, rounded).astype(x.dtype)
+    rounded = jnp.round(finite / spacing) * spacing
+    rounded = jnp.where(jnp.abs(rounded) > 65504, jnp.sign(finite) * jnp.inf, rounded)
+    return jnp.where(known, rounded, single).astype(x.dtype)
 
 
 def _half_shifted(logits: Array) -> tuple[Array, Array]:

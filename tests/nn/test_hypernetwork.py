@@ -81,8 +81,10 @@ def test_the_base_is_the_network_that_was_given():
     np.testing.assert_array_equal(bare.head.bias, 0)
 
 
-def test_hyperfan_in_keeps_the_variance_of_activations():
-    primary = MLP(400, (300, 300), 10, key=KEY, use_bias=False)
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_hyperfan_in_keeps_the_variance_of_activations(use_bias):
+    """With predicted biases too, which else add as much again in every layer."""
+    primary = MLP(400, (300, 300, 300), 300, key=KEY, use_bias=use_bias)
     hyper = Hypernetwork(primary, 4, (64,), key=KEY, residual=False, start="hyperfan_in")
     x = jax.random.normal(KEY, (64, 400))
     ratios = []
@@ -176,3 +178,32 @@ def test_settings_outside_of_the_range_are_refused():
     nothing = jax.tree.map(lambda x: False, mlp())
     with pytest.raises(ValueError, match="nothing to predict"):
         Hypernetwork(mlp(), 1, (16,), key=KEY, predicted=nothing)
+
+
+def test_settings_that_cannot_be_are_refused_wherever_they_come_in():
+    hyper = Hypernetwork(mlp(), 2, (16,), key=KEY, low=-1.0)
+    for values, says in (
+        ([[0.5]], r"2 numbers each, \[b, 2\], not of shape \[1, 1\]"),
+        ([0.5, 0.5], "not of shape"),
+        ([[0.5, 0.5], [0.5, 1.5]], "setting 1 is 1.5, outside of its range"),
+        ([[np.nan, 0.5]], "setting 0 is nan"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            hyper.weights(jnp.asarray(values))
+    for values in (0.5, [0.5], [0.5, 2.0], [np.nan, 0.0]):
+        with pytest.raises(ValueError, match="setting"):
+            hyper.primary(values)
+    with pytest.raises(ValueError, match="not of shape"):
+        eqx.filter_jit(hyper.weights)(jnp.ones((3, 1)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_predicted_weights_have_the_precision_of_the_primary_s(dtype):
+    primary = MLP(3, (8,), 2, key=KEY, dtype=dtype)
+    for residual in (True, False):
+        hyper = Hypernetwork(primary, 1, (16,), key=KEY, residual=residual)
+        made = hyper.primary(0.5)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(eqx.filter(made, eqx.is_array))} == {
+            dtype
+        }
+        assert made(jnp.ones((4, 3), dtype)).dtype == dtype

@@ -24,15 +24,24 @@ def test_mlp_is_its_formula():
 
 
 def test_indices_stand_for_sums_of_one_hot_vectors():
-    model = nn.MLP(10, (6,), 3, key=KEY, use_bias=False)
+    model = nn.MLP(10, (6,), 3, key=KEY, use_bias=False, one_hot=True)
+    plain = nn.MLP(10, (6,), 3, key=KEY, use_bias=False)
     index = jnp.array([[0, 7], [3, 3]])
     one_hot = jax.nn.one_hot(index, 10).sum(axis=1)
-    np.testing.assert_allclose(model(index), model(one_hot), rtol=1e-6)
+    np.testing.assert_allclose(model(index), plain(one_hot), rtol=1e-6)
     for_index = jax.grad(lambda m: model_loss(m, index), allow_int=True)(model)
-    for_one_hot = jax.grad(lambda m: model_loss(m, one_hot), allow_int=True)(model)
+    for_one_hot = jax.grad(lambda m: model_loss(m, one_hot), allow_int=True)(plain)
     np.testing.assert_allclose(
         for_index.layers[0].weight, for_one_hot.layers[0].weight, rtol=1e-5, atol=1e-7
     )
+
+
+def test_whole_numbers_are_features_like_any_others():
+    model = nn.MLP(4, (6,), 3, key=KEY)
+    x = jnp.array([[0, 1, 2, 255], [3, 3, 3, 3]], jnp.uint8)
+    np.testing.assert_array_equal(model(x), model(x.astype(jnp.float32)))
+    with pytest.raises(TypeError, match="indices, whole numbers"):
+        nn.OneHotLinear(4, 2, key=KEY)(x.astype(jnp.float32))
 
 
 def model_loss(model, x):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -26,17 +26,63 @@ def test_the_result_is_perpendicular_and_as_long_as_the_gradient(g, w):
     size_g, size_w, size = (np.linalg.norm(v.astype(np.float64)) for v in (g, w, out))
     if size == 0:
         return  # the gradient lay along the weights, or was zero
-    assume(size_w > 1e-13 and size_g > 1e-15)  # below, squares leave the range of float32
     assert abs(out @ w) <= 2e-3 * size * size_w
     np.testing.assert_allclose(size, size_g, rtol=1e-3)
 
 
-def test_weights_too_small_to_point_anywhere_leave_the_gradient_alone():
-    g = jnp.arange(1.0, 7.0)
-    for w in (jnp.zeros(6), jnp.full(6, 3e-34)):
-        np.testing.assert_allclose(apply(g, w), g, rtol=1e-6)
-    out = np.asarray(apply(g, jnp.full(6, 1e-12)))
-    assert abs(out.sum()) < 1e-2 * np.abs(out).sum()
+def in_numpy(g, w, keep_norm=True):
+    """The same in double precision, where nothing here is too large or too small to be squared."""
+    g, w = np.asarray(g, float), np.asarray(w, float)
+    out = g - (w @ g) / (w @ w) * w
+    return out * np.linalg.norm(g) / np.linalg.norm(out) if keep_norm else out
+
+
+@pytest.mark.parametrize("keep_norm", [True, False])
+@pytest.mark.parametrize("scope", ["tensor", "network"])
+@pytest.mark.parametrize(
+    ("dtype", "sizes", "close"),
+    [
+        (jnp.float32, (1e-30, 1e-12, 1.0, 1e12, 1e30), 1e-5),
+        (jnp.bfloat16, (1e-30, 1e-12, 1.0, 1e12, 1e30), 2e-2),
+        (jnp.float16, (1e-3, 1.0, 1e4), 2e-3),
+    ],
+)
+def test_gradients_and_weights_may_be_of_any_size_and_precision(
+    dtype, sizes, close, scope, keep_norm
+):
+    rng = np.random.default_rng(0)
+    for size_g in sizes:
+        for size_w in sizes:
+            g, w = (jnp.asarray(rng.normal(size=200) * x, dtype) for x in (size_g, size_w))
+            out = apply({"w": g}, {"w": w}, scope=scope, keep_norm=keep_norm)["w"]
+            assert out.dtype == dtype
+            expected = in_numpy(g, w, keep_norm)
+            np.testing.assert_allclose(
+                np.asarray(out, float), expected, atol=close * np.abs(expected).max()
+            )
+
+
+def test_weights_that_are_zero_leave_the_gradient_alone_in_every_precision():
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+        for scope in ("tensor", "network"):
+            g = jnp.arange(1.0, 7.0, dtype=dtype)
+            np.testing.assert_array_equal(apply(g, jnp.zeros(6, dtype), scope=scope), g)
+            np.testing.assert_array_equal(apply(0 * g, g, scope=scope), 0 * g)
+
+
+@pytest.mark.parametrize("scope", ["tensor", "network"])
+def test_leaves_that_are_not_trained_pass(scope):
+    """Frozen and integer leaves, as `eqx.filter_grad` leaves them: None beside an array."""
+    w = {"w": jnp.array([2.0, 0.0]), "frozen": jnp.ones(3), "rows": jnp.arange(4), "none": None}
+    g = {"w": jnp.array([3.0, 4.0]), "frozen": None, "rows": None, "none": None}
+    out = apply(g, w, scope=scope)
+    np.testing.assert_allclose(out["w"], [0, 5])
+    assert out["frozen"] is None and out["rows"] is None
+    whole = jax.grad(lambda w: w["w"].sum() * 1.0, allow_int=True)({"w": w["w"], "rows": w["rows"]})
+    assert (
+        apply(whole, {"w": w["w"], "rows": w["rows"]}, scope=scope)["rows"].dtype
+        == jax.dtypes.float0
+    )
 
 
 def test_by_hand():

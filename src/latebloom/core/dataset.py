@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Shaped
 
 
@@ -25,3 +28,21 @@ class Dataset(eqx.Module):
                     f"x_{part} has {len(x)} examples and y_{part} {len(y)}: "
                     "they must be the same number, at least 1"
                 )
+
+
+def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
+    """Raises `ValueError` for labels that are not class indices, int [n] from 0 to `classes` - 1.
+
+    Nothing would tell of them later: an index out of range is cut to the range, counted from the end
+    or NaN, as it happens.
+    """
+    y = np.asarray(labels)
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be class indices, int [n], not {y.dtype} {list(y.shape)}")
+    wrong = np.flatnonzero((y < 0) | (y >= classes))
+    if len(wrong):
+        raise ValueError(
+            f"{name} must be from 0 to {classes - 1}, but row {wrong[0]} has {y[wrong[0]]}"
+            + (f" (so have {len(wrong) - 1} others)" if len(wrong) > 1 else "")
+            + ": leave rows without a label out, and number the classes from 0"
+        )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import Apply, call, per_example
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process, Quantity
 from latebloom.core.statistics import (
@@ -28,16 +29,6 @@ __all__ = [
     "Dataset", "Snapshot", "Supervised", "SupervisedState", "batch_rows", "each", "gradients", "per_example",
     "step_key", "trainable", "update",
 ]  # fmt: skip
-
-
-def batch_first(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
-    """Calls a network of `latebloom.nn`."""
-    return model(x, key=key, train=train)
-
-
-def per_example(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
-    """Calls a network that takes one example and nothing else, as most Equinox modules do."""
-    return jax.vmap(model)(x)
 
 
 def trainable(model: Any) -> Any:
@@ -142,8 +133,8 @@ class Snapshot(NamedTuple):
 class Supervised(Process):
     """Gradient descent on a data set; one step is one update of the optimiser.
 
-    - `model(key)` builds the network; `apply(model, x, key, train)` calls it on a batch
-      (`batch_first` for latebloom's own, `per_example` for plain Equinox modules).
+    - `model(key)` builds the network; `apply(model, x, key, train)` calls it on a batch. Left out, it
+      is called as it takes its inputs: a batch, or one example (`latebloom.core.calling.call`).
     - `data`: a `Dataset` that all seeds share, or `data(key)` to draw one for each seed.
     - `optimiser(**hyper)` gives the Optax transformation. The values in `hyper` are array leaves,
       so that runs which differ in them share one compiled program.
@@ -162,7 +153,7 @@ class Supervised(Process):
     hyper: Mapping[str, Any]
     loss: Callable[[Array, Array], Array]
     probes: Mapping[str, Callable[[Any, Dataset, Snapshot], Any]]
-    apply: Callable[[Any, Array, PRNGKeyArray | None, bool], Array]
+    apply: Apply
     about: Mapping[str, Quantity] = eqx.field(static=True)
     batch_size: int | None = eqx.field(static=True)
     accuracy: bool = eqx.field(static=True)
@@ -176,7 +167,7 @@ class Supervised(Process):
         hyper: Mapping[str, Any],
         loss: Callable[[Array, Array], Array],
         probes: Mapping[str, Callable[[Any, Dataset, Snapshot], Any]] | None = None,
-        apply: Callable[[Any, Array, PRNGKeyArray | None, bool], Array] = batch_first,
+        apply: Apply = call,
         about: Mapping[str, Quantity] | None = None,
         batch_size: int | None = None, accuracy: bool = True,
         seeds_by: Literal["vmap", "map"] = "vmap", x64: bool = False,

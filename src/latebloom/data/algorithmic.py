@@ -51,7 +51,7 @@ def split(key: PRNGKeyArray, x: Array, y: Array, train_fraction: float) -> Datas
 class ModularArithmetic(eqx.Module):
     """Draws a split of all pairs mod p; inputs are indices of ones (a, p + b), or tokens (a, b).
 
-    - `encoding`: "one-hot" for networks whose first layer gathers (width 2p), "tokens" for
+    - `encoding`: "one-hot" for networks with `one_hot=True` (width 2p), "tokens" for
       transformers; "binary" for the binary digits of each number and "codes" for random distinct
       codes of as many bits, which make the inputs low-dimensional.
     """

@@ -2,7 +2,7 @@
 
 from latebloom.nn.conv import Conv, conv2d
 from latebloom.nn.hypernetwork import Hypernetwork
-from latebloom.nn.mlp import MLP, Linear
+from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
@@ -15,6 +15,7 @@ __all__ = [
     "Hypernetwork",
     "LayerNorm",
     "Linear",
+    "OneHotLinear",
     "ResNet",
     "Transformer",
     "ViT",

@@ -67,7 +67,8 @@ class Hypernetwork(eqx.Module):
     - `start`: of the last layer's weights. "split" treats what predicts one tensor as a layer of
       its own with fan-out as large as the tensor, std gain / sqrt(numel); "fan_in" is the Kaiming
       start of the whole layer; "hyperfan_in" (Chang et al. 2020, arXiv:2312.08399) gives the
-      primary's activations the variance that a Kaiming start would.
+      primary's activations the variance that a Kaiming start would, half of it from the biases of a
+      layer where these are predicted too.
     - `predicted`: which leaves of `primary` are predicted, a tree of booleans as for
       `eqx.partition`; by default all that are learned. The others stay in the model and are
       learned as usual. Predicting the biases alone is conditioning by shifts.
@@ -75,8 +76,8 @@ class Hypernetwork(eqx.Module):
       `equinox.nn`.
 
     The default is the magnitude invariant parametrisation; `encoding="none", residual=False,
-    start="fan_in"` is the standard one. Raises `ValueError` for options that do not exist, an empty
-    range, or nothing to predict.
+    start="fan_in"` is the standard one. Predicted weights have the precision of the primary's. Raises
+    `ValueError` for options that do not exist, an empty range, or nothing to predict.
     """
 
     hidden: tuple[_Dense, ...]
@@ -91,6 +92,7 @@ class Hypernetwork(eqx.Module):
     activation: str = eqx.field(static=True)
     scale: float = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    dtypes: tuple[Any, ...] = eqx.field(static=True)
     structure: Any = eqx.field(static=True)
 
     def __init__(
@@ -115,6 +117,7 @@ class Hypernetwork(eqx.Module):
                 "nothing to predict: `predicted` selects no array of the primary network"
             )
         self.shapes = tuple(leaf.shape for leaf in leaves)
+        self.dtypes = tuple(leaf.dtype for leaf in leaves)
         self.base = weights if residual else None
         self.encoding, self.activation, self.scale = encoding, activation, output_scale
         inputs = settings * (1 if encoding == "none" else 2)
@@ -141,26 +144,32 @@ class Hypernetwork(eqx.Module):
         else:
             points = np.random.default_rng(0).uniform(size=(256, settings))
             energy = jnp.square(self._features(jnp.asarray(points, jnp.float32), train=True)).mean()
-            wanted = np.array([_fan_in_variance(shape, out_axis) for shape in self.shapes])
+            wanted = np.array(_fan_in_variances(weights, out_axis))
             variance = wanted / widths[-1] / energy
         spread = jnp.sqrt(jnp.asarray(variance, jnp.float32))[
             np.repeat(np.arange(len(numbers)), numbers)
         ]
         self.head = _Dense(head * spread, None if residual else jnp.zeros(int(numbers.sum())))
 
-    def weights(self, settings: Float[Array, "b d"], *, train: bool = False) -> Any:
-        """The predicted weights for several settings: the primary's tree, every leaf with a leading
+    def weights(self, settings: Float[Array, ...], *, train: bool = False) -> Any:
+        """The predicted weights for several settings [b, d]: the primary's tree, every leaf with a leading
         axis b, and None where nothing is predicted.
 
-        With `train=True` batch normalisation uses the statistics of these settings.
+        With `train=True` batch normalisation uses the statistics of these settings. Raises
+        `ValueError` for the wrong number of settings, one that is not finite or outside of the range;
+        in a compiled program only their number is checked.
         """
+        settings = self._checked(settings)
         scaled = (settings - jnp.asarray(self.low)) / (
             jnp.asarray(self.high) - jnp.asarray(self.low)
         )
         flat = self.scale * self.head(self._features(scaled, train=train))
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
         parts = jnp.split(flat, ends, axis=-1)
-        found = [p.reshape(*p.shape[:-1], *s) for p, s in zip(parts, self.shapes, strict=True)]
+        found = [
+            part.reshape(*part.shape[:-1], *shape).astype(dtype)
+            for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
+        ]
         change = jax.tree.unflatten(self.structure, found)
         if self.base is None:
             return change
@@ -173,21 +182,28 @@ class Hypernetwork(eqx.Module):
     def primary(self, settings: ArrayLike | Sequence[float]) -> Any:
         """The ordinary network for one vector of settings: to be called, saved, or trained on.
 
-        Raises `ValueError` for the wrong number of settings or one outside of the range.
+        Raises `ValueError` as `weights` does.
         """
-        values = jnp.atleast_1d(jnp.asarray(settings, jnp.float32))
-        if values.shape != (len(self.low),):
-            raise ValueError(
-                f"settings must be {len(self.low)} numbers, not of shape {values.shape}"
-            )
-        if not isinstance(values, Tracer):
-            for i, (low, value, high) in enumerate(zip(self.low, values, self.high, strict=True)):
-                if not low <= value <= high:
-                    raise ValueError(
-                        f"setting {i} is {float(value):g}, outside of its range [{low:g}, {high:g}]"
-                    )
-        weights = self.weights(values[None])
+        weights = self.weights(jnp.atleast_1d(jnp.asarray(settings, jnp.float32))[None])
         return self.combine(jax.tree.map(lambda w: w[0], weights))
+
+    def _checked(self, settings: ArrayLike) -> Float[Array, "b d"]:
+        values = jnp.asarray(settings, jnp.float32)
+        if values.ndim != 2 or values.shape[1] != len(self.low):
+            raise ValueError(
+                f"settings must be {len(self.low)} numbers each, [b, {len(self.low)}], not of shape "
+                f"{list(values.shape)}"
+            )
+        if isinstance(values, Tracer):
+            return values
+        outside = ~((values >= jnp.asarray(self.low)) & (values <= jnp.asarray(self.high)))
+        if outside.any():
+            row, i = (int(k) for k in jnp.argwhere(outside)[0])
+            raise ValueError(
+                f"setting {i} is {float(values[row, i]):g}, outside of its range [{self.low[i]:g}, "
+                f"{self.high[i]:g}]"
+            )
+        return values
 
     def _features(self, scaled: Float[Array, "b d"], *, train: bool) -> Float[Array, "b width"]:
         """The last hidden layer of h, for settings already mapped to [0, 1]."""
@@ -229,8 +245,17 @@ def _lengths(weight: Float[Array, "in out"]) -> Float[Array, " out"]:
     return jnp.sqrt(jnp.square(weight).sum(0))
 
 
-def _fan_in_variance(shape: tuple[int, ...], out_axis: int) -> float:
-    """Variance of a tensor's entries at a Kaiming start: 2 / fan-in, and 1 for a vector's share."""
-    if len(shape) < 2:
-        return 1.0
-    return 2.0 * shape[out_axis] / float(np.prod(shape))
+def _fan_in_variances(weights: Any, out_axis: int) -> list[float]:
+    """Variance of each tensor's entries at a Kaiming start: 2 / fan-in of a matrix, half of it where
+    the bias beside it is predicted as well; 1 of a vector."""
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    beside = {
+        path[:-1] for path, leaf in leaves
+        if leaf.ndim == 1 and jax.tree_util.keystr(path[-1:]).strip(".[]'") == "bias"
+    }  # fmt: skip
+    found = []
+    for path, leaf in leaves:
+        share = 0.5 if path[:-1] in beside else 1.0
+        fan_in = leaf.size / leaf.shape[out_axis] if leaf.ndim > 1 else 2.0 * share
+        found.append(2.0 * share / fan_in)
+    return found

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from latebloom.nn.norm import BatchNorm
 
@@ -24,8 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class Linear(eqx.Module):
     """Affine map of the last axis, initialised as U(±1/sqrt(in)) times `init_scale`.
 
-    Integer inputs [batch, n] stand for the sum of `n` one-hot vectors: rows of the weight matrix
-    are gathered and added, which costs no matrix product.
+    Whole numbers are features like any others; for indices see `OneHotLinear`.
     """
 
     weight: Float[Array, "in out"]
@@ -41,11 +40,24 @@ class Linear(eqx.Module):
         self.weight = draw(weight_key, (in_size, out_size), dtype, -bound, bound)
         self.bias = draw(bias_key, (out_size,), dtype, -bound, bound) if use_bias else None
 
-    def __call__(self, x: Float[Array, "*batch in"] | Int[Array, "*batch n"]) -> Array:
-        if jnp.issubdtype(x.dtype, jnp.integer):
-            y = self.weight[x].sum(axis=-2)
-        else:
-            y = x @ self.weight
+    def __call__(self, x: Shaped[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            x = x.astype(self.weight.dtype)
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
+class OneHotLinear(Linear):
+    """`Linear` of the sum of `n` one-hot vectors, given as indices [*batch, n] from 0 to in - 1.
+
+    Rows of the weight matrix are gathered and added, which costs no matrix product. Indices are not
+    checked; what is not a whole number raises `TypeError`.
+    """
+
+    def __call__(self, x: Shaped[Array, "*batch n"]) -> Float[Array, "*batch out"]:
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise TypeError(f"one_hot takes indices, whole numbers [*batch, n], not {x.dtype}")
+        y = self.weight[x].sum(axis=-2)
         return y if self.bias is None else y + self.bias
 
 
@@ -55,6 +67,7 @@ class MLP(eqx.Module):
     - `init_scale` multiplies every initial weight and bias (large-initialisation experiments).
     - `logit_scale` multiplies the output (laziness experiments).
     - `norm="batch"` puts batch normalisation before every activation.
+    - `one_hot`: the input [batch, n] are indices below `in_size`, for the sum of their one-hot vectors.
 
     Raises `ValueError` for an unknown activation or norm.
     """
@@ -67,7 +80,7 @@ class MLP(eqx.Module):
     def __init__(
         self, in_size: int, widths: Sequence[int], out_size: int, *, key: PRNGKeyArray,
         activation: str = "relu", use_bias: bool = True, init_scale: float = 1.0,
-        logit_scale: float = 1.0, norm: str | None = None,
+        logit_scale: float = 1.0, norm: str | None = None, one_hot: bool = False,
         dtype: jax.typing.DTypeLike = jnp.float32,
     ):  # fmt: skip
         if activation not in ACTIVATIONS:
@@ -77,16 +90,18 @@ class MLP(eqx.Module):
             raise ValueError(f"norm must be None or 'batch', not {norm!r}")
         sizes = [in_size, *widths, out_size]
         keys = jax.random.split(key, len(sizes) - 1)
+        first: type[Linear] = OneHotLinear if one_hot else Linear
+        kinds = [first, *[Linear] * len(widths)]
         self.layers = tuple(
-            Linear(a, b, key=k, use_bias=use_bias, init_scale=init_scale, dtype=dtype)
-            for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
+            kind(a, b, key=k, use_bias=use_bias, init_scale=init_scale, dtype=dtype)
+            for kind, a, b, k in zip(kinds, sizes[:-1], sizes[1:], keys, strict=True)
         )
         self.norms = tuple(BatchNorm(w, dtype=dtype) for w in widths) if norm else ()
         self.logit_scale = logit_scale
         self.activation = activation
 
     def preactivations(
-        self, x: Float[Array, "batch in"] | Int[Array, "batch n"], *, train: bool = False
+        self, x: Shaped[Array, "batch in"] | Int[Array, "batch n"], *, train: bool = False
     ) -> tuple[Float[Array, "batch _width"], ...]:
         """What enters each activation, layer by layer, and at the end the logits."""
         seen = []
@@ -100,7 +115,7 @@ class MLP(eqx.Module):
         return tuple(seen)
 
     def __call__(
-        self, x: Float[Array, "batch in"] | Int[Array, "batch n"], *,
+        self, x: Shaped[Array, "batch in"] | Int[Array, "batch n"], *,
         key: PRNGKeyArray | None = None, train: bool = False,
     ) -> Float[Array, "batch out"]:  # fmt: skip
         return self.preactivations(x, train=train)[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ def last_iterate(
             )
         weighted = jax.tree.map(lambda g: weights[state.step].astype(g.dtype) * g, updates)
         delta, inner = base.update(weighted, state.base, state.iterate)
-        iterate = optax.apply_updates(state.iterate, delta)
+        iterate = eqx.apply_updates(state.iterate, delta)
         moved = jax.tree.map(lambda d: fractions[state.step].astype(d.dtype) * d, delta)
         return moved, LastIterateState(state.step + 1, iterate, inner)
 

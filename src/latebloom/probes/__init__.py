@@ -6,6 +6,7 @@ from latebloom.probes.collapse import (
     logit_scaling,
     norms,
     softmax_collapse,
+    stalled,
     tensor_names,
     weight_norm,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "slice_regions",
     "softmax_collapse",
     "square_around",
+    "stalled",
     "survives_pgd",
     "switching_units",
     "task_spectrum",

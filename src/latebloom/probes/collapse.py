@@ -6,13 +6,14 @@ minimisation (gradients that only scale the logits). Source: Prieto et al. 2025 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from latebloom.losses import collapsed, cross_entropy
+from latebloom.losses import collapsed, cross_entropy, pick
 
 
 def softmax_collapse(
@@ -20,7 +21,9 @@ def softmax_collapse(
     labels: Int[Array, " batch"],
     precision: str | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """How far a batch has collapsed (Def. 3), in the given floating-point format.
+    """How far a softmax of these logits has collapsed (Def. 3), in the given floating-point format.
+
+    For a network that was trained with another loss see `stalled`.
 
     - `collapsed_fraction`: share of examples whose sum of shifted exponentials is exactly 1;
     - `zero_loss_fraction`: share of examples whose loss is exactly 0;
@@ -37,6 +40,23 @@ def softmax_collapse(
         ),
         "largest_margin": (true - others.max(axis=-1)).max().astype(jnp.float32),
     }
+
+
+def stalled(
+    loss: Callable[[Array, Array], Float[Array, " batch"]],
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+) -> Float[Array, ""]:
+    """Share of examples that are right and of which a loss has no gradient in their class's logit.
+
+    Of `cross_entropy` these are those that have collapsed (Def. 3), of any other loss those that have
+    met the same fate: of `stablemax_cross_entropy` none until its logits are larger by orders of
+    magnitude.
+    """
+    found, slope = jax.vjp(lambda z: loss(z, labels), logits)
+    (by_logit,) = slope(jnp.ones_like(found))
+    right = logits.argmax(-1) == labels
+    return (right & (pick(by_logit, labels) == 0)).mean(dtype=jnp.float32)
 
 
 def tensor_names(params: Any) -> list[str]:

@@ -50,6 +50,8 @@ def cross_polytope(
 
     `include_centre` appends x itself as a last vertex.
     """
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = x.astype(frame.dtype)
     offsets = radius * jnp.concatenate([frame, -frame])
     if include_centre:
         offsets = jnp.concatenate([offsets, jnp.zeros_like(offsets[:1])])
@@ -84,7 +86,7 @@ def local_complexity(
         preactivations: the network, as a function from a batch of inputs to a tuple with one
             array per layer, of shape [batch, units] or [batch, ...] (channels and pixels of a
             feature map are all units). The paper counts the logits as a layer too.
-        x: points, of any feature shape.
+        x: points, of any feature shape; whole numbers are taken as single-precision ones.
         frames: orthonormal directions in the flattened feature space, from `random_frames`.
         radius: distance of the vertices from the point, in units of x; a vector adds a leading
             axis to the result.
@@ -94,6 +96,8 @@ def local_complexity(
     Raises:
         ValueError: if the frames do not have the dimension of the points.
     """
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = x.astype(jnp.float32)  # a radius in whole numbers would be 0
     dimension = x[0].size
     if frames.ndim != 3 or frames.shape[-1] != dimension:
         raise ValueError(
@@ -129,6 +133,8 @@ def decision_boundary_points(
     there need be no boundary between them, and the point is meaningless). A point lies within
     2**-iterations of the segment's length from a place where the class of `start` ends.
     """
+    if not jnp.issubdtype(start.dtype, jnp.inexact):
+        start, end = start.astype(jnp.float32), end.astype(jnp.float32)
     shape = (-1,) + (1,) * (start.ndim - 1)
     first = jnp.argmax(model(start), axis=-1)
     crosses = first != jnp.argmax(model(end), axis=-1)

@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from latebloom.core.calling import how_to_call
+from latebloom.core.statistics import trainable_leaves
+
 Model = Callable[[Array], Array]
 
 
@@ -24,31 +27,34 @@ def empirical_ntk(
     outputs: Literal["trace", "full"] = "trace",
     chunk: int = 128,
 ) -> Float[Array, "n m ..."]:
-    """Return K(x, x') = <df(x)/dtheta, df(x')/dtheta> over the model's floating-point arrays.
+    """Return K(x, x') = <df(x)/dtheta, df(x')/dtheta> over the model's trained arrays.
 
-    `model` maps a batch `[n, ...]` to `[n]` or `[n, out]` and treats its rows independently.
+    `model` maps a batch `[n, ...]` to `[n]` or `[n, out]` and treats its rows independently, or takes
+    one example (`latebloom.core.calling.how_to_call`).
     `outputs="trace"` sums over equal outputs and gives `[n, m]`; `"full"` gives `[n, m, out, out]`.
     Jacobians (reverse mode, one row per output) exist for two chunks of `chunk` points at a time,
     so that memory is about `2 * chunk * out * parameters` numbers.
 
-    Raises ValueError for a model without floating-point arrays or with outputs of another rank.
+    Raises ValueError for a model without floating-point arrays, one that does not take such inputs,
+    and outputs of another rank.
     """
     if outputs not in ("trace", "full"):
         raise ValueError(f"outputs must be 'trace' or 'full', got {outputs!r}.")
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}.")
-    params, static = eqx.partition(model, eqx.is_inexact_array)
+    params, static = eqx.partition(model, trainable_leaves(model))
     if not jax.tree.leaves(params):
         raise ValueError(
             "model holds no floating-point arrays, so it has no tangent kernel: "
             "pass an Equinox module (or a module bound with jax.tree_util.Partial)."
         )
-    rank = jax.eval_shape(model, x[:1]).ndim
+    apply = how_to_call(model, x)
+    rank = eqx.filter_eval_shape(apply, model, x[:1], None, False).ndim
     if rank not in (1, 2):
         raise ValueError(f"model must return [batch] or [batch, out], got {rank} dimensions.")
 
     def output(p: PyTree, point: Array) -> Array:
-        return jnp.atleast_1d(eqx.combine(p, static)(point[None])[0])
+        return jnp.atleast_1d(apply(eqx.combine(p, static), point[None], None, False)[0])
 
     def jacobian(points: Array) -> list[Array]:
         leaves = jax.tree.leaves(jax.vmap(jax.jacrev(output), (None, 0))(params, points))
@@ -172,8 +178,8 @@ def kernel_movement(kernel: Float[Array, "..."], initial: Float[Array, "..."]) -
 
 
 def parameter_movement(model: PyTree, initial: PyTree) -> Float[Array, ""]:
-    """Return |theta_t - theta_0|^2 / |theta_0|^2 over the floating-point arrays of two models."""
-    now, start = (jax.tree.leaves(eqx.filter(m, eqx.is_inexact_array)) for m in (model, initial))
+    """Return |theta_t - theta_0|^2 / |theta_0|^2 over the trained arrays of two models."""
+    now, start = (jax.tree.leaves(eqx.filter(m, trainable_leaves(m))) for m in (model, initial))
     if [a.shape for a in now] != [a.shape for a in start]:
         raise ValueError(
             "model and initial must have the same arrays: pass two states of one model."

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
+from latebloom.core.calling import Apply, call
 from latebloom.core.statistics import batch_statistics, update_statistics
-from latebloom.core.training import batch_first
-
-Apply = Callable[[Any, Array, PRNGKeyArray | None, bool], Array]
 
 
 class LinearPath(NamedTuple):
@@ -43,7 +40,7 @@ def interpolate(one: Any, other: Any, place: float | Array) -> Any:
     return eqx.combine(between, rest)
 
 
-def with_statistics_of(model: Any, x: Array, apply: Apply = batch_first) -> Any:
+def with_statistics_of(model: Any, x: Array, apply: Apply = call) -> Any:
     """The network with the running statistics of its batch norms set to those of the inputs x."""
     with batch_statistics(model) as seen:
         apply(model, x, None, True)
@@ -52,7 +49,7 @@ def with_statistics_of(model: Any, x: Array, apply: Apply = batch_first) -> Any:
 
 def linear_path(
     one: Any, other: Any, x: Array, y: Int[Array, " n"], *, points: int = 11,
-    statistics_of: Array | None = None, apply: Apply = batch_first,
+    statistics_of: Array | None = None, apply: Apply = call,
 ) -> LinearPath:  # fmt: skip
     """Test error on (x, y) at evenly spaced networks on the line from `one` to `other`.
 

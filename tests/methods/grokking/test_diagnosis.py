@@ -9,7 +9,8 @@ import pytest
 
 from latebloom import nn
 from latebloom.data import Dataset
-from latebloom.methods.grokking import PerExample, diagnose, without_true_class_gradient
+from latebloom.losses import cross_entropy, mean_squared_error, stablemax_cross_entropy
+from latebloom.methods.grokking import diagnose, without_true_class_gradient
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (120, 6))
@@ -47,7 +48,7 @@ def test_a_network_with_huge_logits_has_collapsed(fitted):
     found = diagnose(scaled, DATA, initial=initial)
     assert found.train_accuracy == 1
     assert "softmax collapse" in found.causes
-    assert found.findings[0].evidence["collapsed_fraction"] > 0.9
+    assert found.findings[0].evidence["stalled_fraction"] > 0.9
     assert "stablemax" in str(found)
 
 
@@ -86,10 +87,47 @@ def test_a_rich_network_is_not_lazy_and_an_unfitted_one_has_nothing_to_blame(fit
     assert "cannot be told" in str(diagnose(model, DATA))
 
 
-def test_plain_equinox_modules_are_welcome():
-    model = eqx.nn.MLP(6, 3, 8, 1, key=KEY)
-    found = diagnose(PerExample(model), DATA, initial=PerExample(model))
-    assert found.findings[2].evidence["kernel_movement"] == 0
+def test_collapse_is_that_of_the_loss_and_found_where_the_softmax_rounds(fitted):
+    """Def. 3 in NumPy: the sum of the shifted exponentials is exactly 1 in single precision."""
+    _, model = fitted
+    for scale in (1.0, 4.0, 20.0):
+        scaled = eqx.tree_at(lambda m: m.layers[-1].weight, model, model.layers[-1].weight * scale)
+        z = np.asarray(scaled(X[:80]), np.float32)
+        sums = np.exp(z - z.max(1, keepdims=True)).sum(1, dtype=np.float32)
+        right = z.argmax(1) == np.asarray(Y[:80])
+        for loss in (cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels):
+            found = diagnose(scaled, DATA, loss=loss).findings[0]
+            assert found.name == "softmax collapse"
+            np.testing.assert_allclose(found.evidence["stalled_fraction"], ((sums == 1) & right).mean(), atol=0.03)  # fmt: skip
+
+
+def test_a_loss_without_softmax_is_not_told_to_leave_it(fitted):
+    """Trained with StableMax, the logits may be as large as they like: nothing has collapsed."""
+    _, model = fitted
+    scaled = eqx.tree_at(lambda m: m.layers[-1].weight, model, model.layers[-1].weight * 300)
+    found = diagnose(scaled, DATA, loss=stablemax_cross_entropy)
+    assert "softmax collapse" not in str(found) and "collapse" not in found.causes
+    assert found.findings[0].name == "vanished loss"
+    # 1 - p is about 1e-4 / 1e4 of the largest logits here, where softmax's is below 1e-300.
+    assert found.findings[0].evidence["stalled_fraction"] <= 0.02
+    shares = diagnose(model, DATA, loss=stablemax_cross_entropy).findings[0]
+    assert shares.evidence["stalled_fraction"] == 0 and not shares.present
+    assert diagnose(scaled, DATA, loss=mean_squared_error).findings[0].name == "vanished loss"
+
+    def hinge(z, y):
+        margins = z - jnp.take_along_axis(z, y[:, None], 1) + 1
+        return jnp.maximum(margins.at[jnp.arange(len(y)), y].set(0), 0).sum(1)
+
+    stalled = diagnose(scaled, DATA, loss=hinge)
+    assert "vanished loss" in stalled.causes and "softmax" not in str(stalled)
+
+
+def test_a_precision_is_that_of_the_softmax(fitted):
+    _, model = fitted
+    shares = [diagnose(model, DATA, precision=p).findings[0].evidence["stalled_fraction"] for p in ("float16", None)]  # fmt: skip
+    assert shares[0] > shares[1]
+    with pytest.raises(ValueError, match="precision is that of"):
+        diagnose(model, DATA, loss=stablemax_cross_entropy, precision="float16")
 
 
 def test_bad_input_is_refused_in_a_sentence(fitted):
@@ -100,10 +138,14 @@ def test_bad_input_is_refused_in_a_sentence(fitted):
     broken = eqx.tree_at(lambda m: m.layers[0].weight, model, model.layers[0].weight * jnp.nan)
     with pytest.raises(ValueError, match=r"layers\[0\].weight is not finite"):
         diagnose(broken, DATA)
-    with pytest.raises(ValueError, match="a label is 9, but the model has 3 classes"):
-        diagnose(model, Dataset(X, Y.at[0].set(9), X, Y))
+    for wrong in (9, 3, -1, -100):
+        says = f"must be from 0 to 2, but row 4 has {wrong}:"
+        with pytest.raises(ValueError, match=f"y_train {says}"):
+            diagnose(model, Dataset(X, Y.at[4].set(wrong), X, Y))
+        with pytest.raises(ValueError, match=f"y_test {says}"):
+            diagnose(model, Dataset(X, Y, X, Y.at[4].set(wrong)))
     with pytest.raises(ValueError, match=r"logits \[n, classes\]"):
-        diagnose(lambda x: model(x)[:, 0], DATA)
+        diagnose(jax.tree_util.Partial(lambda m, x: m(x)[:, 0], model), DATA)
     with pytest.raises(ValueError, match="same arrays"):
         diagnose(model, DATA, initial=nn.MLP(6, (8,), 3, key=KEY))
 

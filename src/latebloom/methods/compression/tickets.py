@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import time
 import warnings
@@ -22,10 +21,10 @@ import pandas as pd
 from jaxtyping import Array, PRNGKeyArray
 from scipy import sparse
 
+from latebloom.core.calling import call
 from latebloom.core.checkpoint import write_atomically
 from latebloom.core.dataset import Dataset
 from latebloom.core.progress import Tick, progress_bar
-from latebloom.core.training import batch_first, per_example
 from latebloom.methods.compression.lottery import (
     LotteryState,
     LotteryTicket,
@@ -107,9 +106,9 @@ def find_ticket(
     """Prune a classifier by `rounds` of iterative magnitude pruning with rewinding.
 
     - `model`: an Equinox model, or `model(key)` that builds one, so that seeds differ in their start
-      and not in the order of the data alone. Called as `apply(model, x, key, train)`: on batches if
-      it is latebloom's (its `__call__` knows `train`), else on one example at a time, without a key.
-    - `x` [n, ...] as the model takes it, `y` [n] class indices. Without `x_test` and `y_test` a fifth
+      and not in the order of the data alone. Called as `apply(model, x, key, train)`, unless given as it
+      takes its inputs: a batch, or one example (`latebloom.core.calling.call`).
+    - `x` [n, ...] as the model takes it: whole numbers stay whole. `y` [n] class indices. Without `x_test` and `y_test` a fifth
       of the examples is held out. The level is chosen by the accuracy on these, so that they are
       validation data: measure what you report on others.
     - `rewind`: at which share of the training weights are kept to come back to (k / T): 0 is the
@@ -136,7 +135,7 @@ def find_ticket(
         hyper={"rate": rate, "decay": decay} if optimiser is None else {"rate": rate},
         loss=optax.softmax_cross_entropy_with_integer_labels, batch_size=batch_size,
         schedule=StepSchedule((steps // 2, steps * 3 // 4), warmup=round(warmup * steps)),
-        apply=(batch_first if _knows_train(example) else per_example) if apply is None else apply,
+        apply=call if apply is None else apply,
     )  # fmt: skip
     process = LotteryTicket(
         training, steps=steps, rewind=round(rewind * steps), fraction=fraction, ignore=ignore,
@@ -228,10 +227,6 @@ def _sgd(rate: Array, decay: Array) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
 
 
-def _knows_train(model: Any) -> bool:
-    return "train" in inspect.signature(type(model).__call__).parameters
-
-
 def _dataset(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset:
     x, y = np.asarray(x), np.asarray(y)
     if (x_test is None) != (y_test is None):
@@ -255,12 +250,11 @@ def _dataset(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset:
         if part.dtype.kind not in "iu" or part.min() < 0:
             raise ValueError("labels must be class indices, whole numbers from 0 on")
     for part in (x, x_test):
-        if part.dtype.kind not in "iufb" or not np.isfinite(part).all():
+        number = jnp.issubdtype(part.dtype, jnp.number) or part.dtype == bool
+        if not number or not np.isfinite(part).all():
             raise ValueError("x must hold finite numbers: fill or drop what is missing")
-    return Dataset(
-        jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32),
-        jnp.asarray(x_test, jnp.float32), jnp.asarray(y_test, jnp.int32),
-    )  # fmt: skip
+    # In their own precision, up to single; whole numbers stay whole, as token indices must.
+    return Dataset(jnp.asarray(x), jnp.asarray(y, jnp.int32), jnp.asarray(x_test), jnp.asarray(y_test, jnp.int32))  # fmt: skip
 
 
 def _check(

@@ -35,6 +35,7 @@ class Schedule:
     - `client`, `aggregation`, `started_from` [visits]: the client, the aggregation n that takes its
       update, and the index of the model that the work began on.
     - `began`, `arrived` [visits]: when the client began, and when its update reached the server.
+    - `horizon`: until when the clock was played; there may be more aggregations after it.
     """
 
     clients: int
@@ -44,6 +45,7 @@ class Schedule:
     started_from: Int[np.ndarray, " visits"]
     began: Float[np.ndarray, " visits"]
     arrived: Float[np.ndarray, " visits"]
+    horizon: float = np.inf
 
     @property
     def staleness(self) -> Int[np.ndarray, " visits"]:
@@ -183,7 +185,7 @@ def schedule(rule: Rule, times: Times, clients: int, horizon: float, *, seed: in
     counts = [len(some) for some in chosen]
     return Schedule(
         clients, np.array(moments), np.concatenate(chosen).astype(np.int64),
-        np.repeat(np.arange(len(moments)), counts), started, begun, arrived,
+        np.repeat(np.arange(len(moments)), counts), started, begun, arrived, horizon,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Process, Quantity
-from latebloom.methods.federated.clock import Schedule
+from latebloom.methods.federated.clock import TOLERANCE, Schedule
 
 LEAST_ROOM = 4096  # visits; shorter schedules are padded to it and share their program
 
@@ -48,7 +48,8 @@ def replay(
     - `weights`: d_i of each client; `discount` multiplies it at each visit (staleness).
     - `moments`: the simulated time at step 0, 1, ...; the first is 0 and they increase.
 
-    Raises `ValueError` for weights of another length, or moments that do not increase from 0.
+    Raises `ValueError` for weights of another length, and moments that do not increase from 0 or go
+    beyond the schedule's horizon, where nobody would train any more.
     """
     weights, moments = np.asarray(weights, float), np.asarray(moments, float)
     visits = len(schedule.client)
@@ -64,6 +65,11 @@ def replay(
         each = each * discount
     if moments.ndim != 1 or len(moments) < 2 or moments[0] != 0 or (np.diff(moments) <= 0).any():
         raise ValueError("the moments must increase from 0")
+    if moments[-1] > schedule.horizon * (1 + TOLERANCE):
+        raise ValueError(
+            f"the last moment, {moments[-1]:g}, is beyond the schedule's horizon {schedule.horizon:g}: "
+            "play the clock for longer"
+        )
     last = np.append(np.diff(schedule.aggregation) > 0, True)
     read, write = _slots(schedule, last)
     room = max(LEAST_ROOM, 1 << (visits - 1).bit_length())
@@ -102,7 +108,12 @@ def _slots(schedule: Schedule, last: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 class Problem(Protocol):
-    """What the clients learn. `data` is drawn for each seed; `params` is any pytree of arrays."""
+    """What the clients learn. `data` is drawn for each seed.
+
+    `start` gives any model, an Equinox module or a pytree: its floating-point arrays are learned, the
+    rest stays. `gradient` is that of the model, with None where nothing is learned, as
+    `equinox.filter_grad` gives it.
+    """
 
     def draw(self, key: PRNGKeyArray) -> Any: ...
 
@@ -149,9 +160,13 @@ class Federated(Process):
     clipped. Numbers are array leaves, so that a grid of learning rates shares one program;
     `learning_rate` and `local_steps` may differ from client to client.
 
-    - `surrogate`: weights of the surrogate problem, for observation only.
+    - `importance`: p_i of each client, sum 1; all the same unless given. It and `surrogate`, the
+      weights of the surrogate problem, are for observation only.
     - `update`: "difference" to the stale model, or "mix" as in FedAsync (Xie et al. 2019):
       theta_{n+1} = theta_n + sum_i d_i (local model_i - theta_n).
+
+    Raises `ValueError` for local steps below 1, an unknown update, and importance or surrogate weights
+    that are not one number a client, none below 0, that sum to 1.
     """
 
     seeds_by = "map"
@@ -181,6 +196,11 @@ class Federated(Process):
             raise ValueError(f"update must be 'difference' or 'mix', not {update!r}")
         kind = np.float64 if x64 else np.float32
         p = np.full(clients, 1 / clients) if importance is None else importance
+        for name, weights in (
+            ("importance", p),
+            ("surrogate", p if surrogate is None else surrogate),
+        ):
+            _check_shares(name, np.asarray(weights, float), clients)
         self.problem, self.plan = problem, plan
         self.learning_rate = np.broadcast_to(np.asarray(learning_rate, kind), (clients,))
         self.local_steps = np.broadcast_to(np.asarray(local_steps, np.int32), (clients,))
@@ -195,19 +215,23 @@ class Federated(Process):
     def init(self, key: PRNGKeyArray) -> State:
         data_key, model_key, step_key = jax.random.split(key, 3)
         model = self.problem.start(model_key)
+        learned = eqx.filter(model, eqx.is_inexact_array)
         versions = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (self.plan.clients + 1, *leaf.shape)), model
+            lambda leaf: jnp.broadcast_to(leaf, (self.plan.clients + 1, *leaf.shape)), learned
         )
-        pending = jax.tree.map(jnp.zeros_like, model)
+        pending = jax.tree.map(jnp.zeros_like, learned)
         return State(model, pending, versions, self.problem.draw(data_key), step_key, jnp.int32(0))
 
     def local_work(self, data: Any, sent: Any, client: Int[Array, ""], key: PRNGKeyArray) -> Any:
         """The model that a client has made of the one it was sent."""
         rate = self.learning_rate[client]
+        sent, rest = eqx.partition(sent, eqx.is_inexact_array)
 
         def one(k: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             params, velocity = carry
-            gradient = self.problem.gradient(data, params, client, jax.random.fold_in(key, k))
+            model, own = eqx.combine(params, rest), jax.random.fold_in(key, k)
+            gradient = self.problem.gradient(data, model, client, own)
+            gradient = eqx.filter(gradient, eqx.is_inexact_array)
             squares = [jnp.vdot(g, g) for g in jax.tree.leaves(gradient)]
             shrink = jnp.minimum(1.0, self.clip / jnp.sqrt(sum(squares)))
             velocity = jax.tree.map(
@@ -217,29 +241,37 @@ class Federated(Process):
             return params, velocity
 
         start = (sent, jax.tree.map(jnp.zeros_like, sent))
-        return jax.lax.fori_loop(0, self.local_steps[client], one, start)[0]
+        return eqx.combine(jax.lax.fori_loop(0, self.local_steps[client], one, start)[0], rest)
 
     def visit(self, place: Int[Array, ""], state: State) -> State:
         """One client's update, and the new model if it is the last of its aggregation."""
         plan, client = self.plan, self.plan.client[place]
+        current, rest = eqx.partition(state.model, eqx.is_inexact_array)
         sent = jax.tree.map(lambda v: v[plan.read[place]], state.versions)
         key = jax.random.fold_in(state.key, place)
-        local = self.local_work(state.data, sent, client, key)
-        base = sent if self.update == "difference" else state.model
+        local = self.local_work(state.data, eqx.combine(sent, rest), client, key)
+        local = eqx.filter(local, eqx.is_inexact_array)
+        base = sent if self.update == "difference" else current
         gain, last = self.server_rate * plan.weight[place], plan.last[place]
 
         def add(total: Array, new: Array, old: Array) -> Array:
             return (total + gain * (new - old)).astype(total.dtype)
 
         total = jax.tree.map(add, state.pending, local, base)
-        model = jax.tree.map(lambda m, t: jnp.where(last, m + t, m), state.model, total)
+        model = jax.tree.map(lambda m, t: jnp.where(last, m + t, m), current, total)
         pending = jax.tree.map(lambda t: jnp.where(last, 0, t), total)
         versions = jax.tree.map(lambda v, m: v.at[plan.write[place]].set(m), state.versions, model)
+        model = eqx.combine(model, rest)
         return state._replace(model=model, pending=pending, versions=versions)
 
     def step(self, state: State) -> State:
         first, end = self.plan.ticks[state.step], self.plan.ticks[state.step + 1]
-        state = jax.lax.fori_loop(first, end, lambda v, s: self.visit(v, s), state)
+        arrays, rest = eqx.partition(state, eqx.is_array)  # a model may hold functions too
+
+        def visit(place: Array, arrays: Any) -> Any:
+            return eqx.filter(self.visit(place, eqx.combine(arrays, rest)), eqx.is_array)
+
+        state = eqx.combine(jax.lax.fori_loop(first, end, visit, arrays), rest)
         return state._replace(step=state.step + 1)
 
     def observe(self, state: State) -> dict[str, Array]:
@@ -247,3 +279,11 @@ class Federated(Process):
 
     def quantities(self) -> dict[str, Quantity]:
         return self.problem.quantities()
+
+
+def _check_shares(name: str, weights: np.ndarray, clients: int) -> None:
+    if weights.shape != (clients,) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-4:
+        raise ValueError(
+            f"{name} must be one share for each of the {clients} clients, none below 0, that sum to 1 "
+            f"(divide by the sum), not {weights.tolist() if weights.size < 8 else list(weights.shape)}"
+        )

@@ -49,7 +49,7 @@ class RobustLoss(eqx.Module):
     So all of them share one compiled program. `strength` is that of "elr" and "kl", `q` that of
     "gce", `a` and `b` those of "sce", `trust` the beta of both bootstraps.
 
-    Raises `ValueError` for an unknown method.
+    Raises `ValueError` for an unknown method and numbers out of their range.
     """
 
     method: Int[Array, ""]
@@ -65,6 +65,11 @@ class RobustLoss(eqx.Module):
     ):  # fmt: skip
         if method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
+        if not q > 0 or not 0 <= trust <= 1 or min(strength, a, b) < 0:
+            raise ValueError(
+                "q must be above 0, trust in [0, 1], and strength, a and b not negative, not "
+                f"{q}, {trust}, {strength}, {a} and {b}"
+            )
         self.method = jnp.int32(get_args(Method).index(method))
         values = map(jnp.float32, (strength, q, a, b, trust))
         self.strength, self.q, self.a, self.b, self.trust = values

@@ -21,8 +21,12 @@ PerExample = Float[Array, " batch"]
 
 
 def clamped(logits: Logits) -> Float[Array, "batch classes"]:
-    """Softmax kept within [1e-4, 1 - 1e-4]; no gradient flows through what is cut."""
-    return jnp.clip(jax.nn.softmax(logits), FLOOR, 1 - FLOOR)
+    """Softmax kept within [1e-4, 1 - 1e-4], in single precision at least, where 1 - 1e-4 is not 1.
+
+    No gradient flows through what is cut.
+    """
+    single = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return jnp.clip(jax.nn.softmax(single), FLOOR, 1 - FLOOR)
 
 
 def predictions(logits: Logits) -> Float[Array, "batch classes"]:
@@ -52,8 +56,9 @@ def update_targets(
 
 
 def soft_cross_entropy(logits: Logits, labels: Float[Array, "batch classes"]) -> PerExample:
-    """-sum_k y_k log p_k for labels that are distributions."""
-    return -(labels * jax.nn.log_softmax(logits)).sum(axis=-1)
+    """-sum_k y_k log p_k for labels that are distributions; where y_k is 0, p_k may be too."""
+    there = labels > 0
+    return -jnp.where(there, labels * jnp.where(there, jax.nn.log_softmax(logits), 0), 0).sum(-1)
 
 
 def elr_term(logits: Logits, targets: Float[Array, "batch classes"]) -> PerExample:
@@ -106,8 +111,12 @@ def kl_loss(
 def generalised_cross_entropy(logits: Logits, labels: Labels, q: float | Array) -> PerExample:
     """(1 - p_y^q) / q: cross-entropy as q goes to 0, mean absolute error at 1.
 
+    Raises `ValueError` for a q that is not above 0.
+
     Source: Zhang & Sabuncu 2018 (arXiv 1805.07836), Eq. 6.
     """
+    if isinstance(q, int | float) and not q > 0:
+        raise ValueError(f"q must be above 0, not {q}: cross-entropy is the limit at 0")
     return -jnp.expm1(-q * cross_entropy(logits, labels)) / q
 
 
@@ -150,8 +159,9 @@ def forward_loss(
 
     Source: Patrini et al. 2017 (arXiv 1609.03683), Theorem 2.
     """
-    seen = jax.nn.softmax(logits) @ transition
-    return -jnp.log(jnp.maximum(pick(seen, labels), 1e-12))
+    # In logarithms: a probability too small to write down still has a gradient.
+    ways = jnp.log(jnp.maximum(transition, 1e-30)).T[labels]  # log T[:, y] of each example
+    return -jax.nn.logsumexp(jax.nn.log_softmax(logits) + ways, axis=-1)
 
 
 def estimate_transition(

@@ -184,7 +184,7 @@ class WatchedTraining(Supervised):
         x, y = data.x_test[: self.attacked], data.y_test[: self.attacked]
         epsilons = jnp.array(self.epsilons)
         attack_key = jax.random.fold_in(state.key, 0xADE)
-        attack = partial(robust_accuracy, model, x, y, attack_key, epsilons)
+        attack = partial(robust_accuracy, model, x, y, attack_key, epsilons, domain=(0.0, 1.0))
         strong = jax.lax.cond(
             state.step == self.last,
             lambda: attack(steps=50, restarts=3),

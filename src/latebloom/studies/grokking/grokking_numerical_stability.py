@@ -131,6 +131,7 @@ def build_mlp(sizes: tuple[int, int, int], config: Config, key: Any) -> nn.MLP:
     return nn.MLP(
         in_size, (width, width), out_size, key=key, use_bias=config.bias,
         init_scale=config.init_scale, logit_scale=config.logit_scale, dtype=config.weights,
+        one_hot=config.task == "modular" and config.encoding == "one-hot",
     )  # fmt: skip
 
 

@@ -1,0 +1,275 @@
+"""Every entry that takes a network takes each of the zoo, or says what to do instead."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from zoo import CLASSES, FEATURES, LABELS, ZOO, Stateful
+
+from latebloom import optim, probes, unfold
+from latebloom.core.calling import call, how_to_call
+from latebloom.core.training import Dataset, Supervised, gradients, trainable, update
+from latebloom.losses import cross_entropy
+from latebloom.methods.compression.tickets import find_ticket
+from latebloom.methods.federated.clock import everyone, fixed, schedule
+from latebloom.methods.federated.training import Federated, replay
+from latebloom.methods.grokking import diagnose
+from latebloom.methods.noisy_labels import EarlyLearning, EarlyLearningLoss, LabelNoise, NoisyData
+from latebloom.nn import Hypernetwork
+from latebloom.nn.masks import dense_masks, density, masked, prune_by_magnitude
+from latebloom.probes.paths import linear_path
+
+every = pytest.mark.parametrize("name", ZOO)
+Y = jnp.asarray(LABELS)
+
+
+def animal(name, seed=0):
+    build, x = ZOO[name]
+    return build(jax.random.key(seed)), jnp.asarray(x)
+
+
+def dataset(name):
+    x = jnp.asarray(ZOO[name].x)
+    return Dataset(x[:30], Y[:30], x[30:], Y[30:])
+
+
+def sgd(rate):
+    return optax.sgd(rate)
+
+
+def adam(rate):
+    return optax.adam(rate, eps=1e-4)  # float16 knows no 1e-8
+
+
+def dtypes(model):
+    return [a.dtype for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(*(jax.tree.leaves(eqx.filter(m, eqx.is_array)) for m in (one, other)), strict=True)
+    )  # fmt: skip
+
+
+@every
+def test_calling(name):
+    model, x = animal(name)
+    out = call(model, x)
+    assert out.shape == (40, CLASSES)
+    way = how_to_call(model, x)
+    assert eqx.filter_eval_shape(way, eqx.filter_eval_shape(lambda: model), x, None, False).shape == out.shape  # fmt: skip
+    one = call(model, x[:1])
+    np.testing.assert_allclose(
+        np.asarray(one, float), np.asarray(out[:1], float), rtol=1e-2, atol=1e-3
+    )
+    trained = call(model, x, jax.random.key(0), True)
+    assert np.isfinite(np.asarray(trained, float)).all()
+    differs = not np.allclose(np.asarray(trained, float), np.asarray(out, float), atol=1e-2)
+    assert differs == (name in ("dropout", "batch norm"))
+
+
+@every
+def test_supervised(name):
+    def movement(model, data, seen):
+        return optax.tree.norm(seen.gradients).astype(jnp.float32)
+
+    process = Supervised(
+        model=ZOO[name].build, data=dataset(name), optimiser=adam, hyper={"rate": 0.03},
+        loss=cross_entropy, batch_size=10, probes={"gradient": movement},
+    )  # fmt: skip
+    trace = unfold(process, seeds=2, steps=60, every=30, progress=False)
+    loss = trace.train_loss.values
+    assert (loss[:, -1] < 0.9 * loss[:, 0]).all()
+    assert (trace.diverged_at == -1).all() and (trace.gradient > 0).all()
+
+
+@every
+def test_updates_keep_precisions_and_what_is_not_trained(name):
+    model, x = animal(name)
+    slopes, seen = gradients(lambda m: cross_entropy(call(m, x), Y).mean(), model)
+    rule = optax.chain(optim.perp_grad(), optax.sgd(0.1))
+    moved, _ = update(rule, slopes, rule.init(trainable(model)), model, seen)
+    assert dtypes(moved) == dtypes(model) and not same(moved, model)
+    if name == "frozen":
+        for leaf in ("projection", "order", "mask", "count"):
+            np.testing.assert_array_equal(getattr(moved, leaf), getattr(model, leaf))
+
+
+@every
+@pytest.mark.parametrize("make", [
+    lambda: optim.perp_grad(), lambda: optim.perp_grad("network"),
+    lambda: optim.last_iterate(optax.sgd(0.1), jnp.ones(4)),
+], ids=["perp_grad", "perp_grad of the network", "last_iterate"])  # fmt: skip
+def test_transformations_in_a_loop_of_ones_own(name, make):
+    """As Equinox's documentation has it: the whole model's arrays, frozen and integer ones too."""
+    model, x = animal(name)
+    rule = make()
+    state = rule.init(eqx.filter(model, eqx.is_array))
+
+    @eqx.filter_jit
+    def step(model, state):
+        slopes = eqx.filter_grad(lambda m: cross_entropy(call(m, x), Y).mean())(model)
+        updates, state = rule.update(slopes, state, eqx.filter(model, eqx.is_array))
+        return eqx.apply_updates(model, updates), state
+
+    after = model
+    for _ in range(3):
+        after, state = step(after, state)
+    assert dtypes(after) == dtypes(model) and not same(after, model)
+    assert np.isfinite(np.asarray(call(after, x), float)).all()
+
+
+@every
+def test_diagnose_and_the_kernel(name):
+    model, x = animal(name)
+    found = diagnose(model, dataset(name), initial=model, kernel_points=5)
+    assert found.findings[0].name == "softmax collapse" and found.causes == ("laziness",)
+    assert found.findings[2].evidence["kernel_movement"] == 0
+    kernel = probes.empirical_ntk(model, x[:5])
+    assert kernel.shape == (5, 5) and np.isfinite(np.asarray(kernel, float)).all()
+    assert float(jnp.trace(kernel)) > 0
+    assert float(probes.parameter_movement(model, model)) == 0
+
+
+@every
+def test_linearised(name):
+    model, x = animal(name)
+    for twin in (probes.Linearised(model), probes.Centred(model)):
+        out = call(twin, x)
+        expected = 0 if isinstance(twin, probes.Centred) else call(model, x)
+        np.testing.assert_allclose(
+            np.asarray(out, float),
+            np.broadcast_to(np.asarray(expected, float), out.shape),
+            atol=1e-2,
+        )
+
+
+@every
+def test_paths_and_attacks(name):
+    (one, x), (other, _) = animal(name), animal(name, 1)
+    path = linear_path(one, other, x, Y, points=3, statistics_of=x)
+    ends = [float((call(m, x).argmax(-1) != Y).mean()) for m in (one, other)]
+    if name != "batch norm":
+        np.testing.assert_allclose(path.errors[::2], ends, atol=1e-6)
+    if name != "tokens":
+        share = probes.robust_accuracy(one, x, Y, jax.random.key(0), 0.0, domain=None, steps=1)
+        np.testing.assert_allclose(float(share), 1 - ends[0], atol=1e-2)
+
+
+UNPRUNABLE = {"bound function"}
+
+
+@every
+def test_masks(name):
+    model, x = animal(name)
+    if name in UNPRUNABLE:
+        with pytest.raises(ValueError, match="nothing to prune"):
+            dense_masks(model)
+        return
+    masks = prune_by_magnitude(model, dense_masks(model), 0.5)
+    assert 0.3 < float(density(masks)) < 0.6
+    sparse = masked(model, masks)
+    assert dtypes(sparse) == dtypes(model)
+    assert np.isfinite(np.asarray(call(sparse, x), float)).all()
+
+
+@every
+def test_find_ticket(name):
+    build, x = ZOO[name]
+    if name in UNPRUNABLE:
+        with pytest.raises(ValueError, match="nothing to prune"):
+            find_ticket(build, x, LABELS, epochs=2, rounds=1, batch_size=8)
+        return
+    ticket = find_ticket(build, x, LABELS, epochs=4, rounds=2, batch_size=8, seeds=1, tolerance=1.0, progress=False)  # fmt: skip
+    assert dtypes(ticket.model) == dtypes(build(jax.random.key(0)))
+    assert ticket.density < 0.7
+    assert np.isfinite(np.asarray(call(ticket.model, jnp.asarray(x)), float)).all()
+
+
+class Shared(eqx.Module):
+    """Clients that hold the same examples."""
+
+    build: object = eqx.field(static=True)
+    x: jax.Array
+
+    def draw(self, key):
+        return ()
+
+    def start(self, key):
+        return self.build(key)
+
+    def gradient(self, data, params, client, key):
+        return eqx.filter_grad(lambda m: cross_entropy(call(m, self.x), Y).mean())(params)
+
+    def observe(self, data, params, by):
+        return {"loss": cross_entropy(call(params, self.x), Y).mean().astype(jnp.float32)}
+
+    def quantities(self):
+        return {}
+
+
+@every
+def test_federated(name):
+    build, x = ZOO[name]
+    clock = schedule(everyone, fixed([1.0, 1.0]), 2, 20.0)
+    process = Federated(
+        Shared(build, jnp.asarray(x)), replay(clock, np.full(2, 0.5), np.arange(21.0)),
+        learning_rate=0.1, momentum=0.0,
+    )  # fmt: skip
+    loss = unfold(process, seeds=1, steps=20, every=10, progress=False).loss.values[0]
+    assert loss[-1] < loss[0]
+
+
+@every
+def test_hypernetwork(name):
+    model, x = animal(name)
+    hyper = Hypernetwork(model, 2, (8,), key=jax.random.key(1))
+    settings = jnp.full((3, 2), 0.5)
+    weights = hyper.weights(settings)
+    primary = hyper.primary(settings[0])
+    assert dtypes(primary) == dtypes(model)
+    assert np.isfinite(np.asarray(call(primary, x), float)).all()
+    assert all(len(w) == 3 for w in jax.tree.leaves(weights))
+
+
+@every
+def test_early_learning(name):
+    x = jnp.asarray(ZOO[name].x)
+    data = NoisyData(x[:24], Y[:24], x[32:], Y[32:], x[24:32], Y[24:32], LabelNoise(0.2, CLASSES))
+    process = EarlyLearning(
+        model=ZOO[name].build, data=data, optimiser=adam, hyper={"rate": 0.03}, batch_size=8,
+        loss=EarlyLearningLoss(jnp.float32(1.0)),
+    )  # fmt: skip
+    trace = unfold(process, seeds=1, steps=40, progress=False)
+    loss = trace.train_loss.values[0]
+    assert loss[-1] < loss[0]
+
+
+STATE = "bind the rest"
+
+
+@pytest.mark.parametrize("entry", [
+    lambda m: call(m, FEATURES), lambda m: diagnose(m, dataset("one example")),
+    lambda m: probes.empirical_ntk(m, jnp.asarray(FEATURES)),
+    lambda m: unfold(Supervised(model=lambda key: m, data=dataset("one example"), optimiser=sgd,
+                                hyper={"rate": 0.1}, loss=cross_entropy), steps=1),
+], ids=["call", "diagnose", "empirical_ntk", "Supervised"])  # fmt: skip
+def test_a_network_with_a_state_is_told_what_to_do(entry):
+    model, state = eqx.nn.make_with_state(Stateful)(jax.random.key(0))
+    with pytest.raises(ValueError, match=STATE):
+        entry(model)
+    found = diagnose(jax.tree_util.Partial(lambda m, x: m(x, state)[0], eqx.nn.inference_mode(model)), dataset("one example"))  # fmt: skip
+    assert 0 <= found.test_accuracy <= 1
+
+
+def test_what_takes_neither_a_batch_nor_an_example_is_told_so():
+    model = eqx.nn.MLP(5, 3, 8, 1, key=jax.random.key(0))
+    with pytest.raises(
+        ValueError, match=r"neither a batch \[n, 6\] of float32: .*; nor one example \[6\]:"
+    ):
+        call(model, FEATURES)
+    with pytest.raises(ValueError, match="no floating-point arrays"):
+        diagnose(lambda x: x[:, :3], dataset("one example"))
