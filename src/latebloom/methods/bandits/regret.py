@@ -1,0 +1,20 @@
+"""How cumulative regret grows: which shape fits a curve of it, and with which exponent."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def log_over_root(
+    regret: Float[np.ndarray, "seed t"], rounds: Float[np.ndarray, " t"]
+) -> Float[np.ndarray, " seed"]:
+    """Log ratio of the misfits of a sqrt(T) + b and of a log T + b: above 0 where the log fits better."""
+    return np.log(_misfit(regret, np.sqrt(rounds)) / _misfit(regret, np.log(rounds)))
+
+
+def _misfit(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Squared error of the best a * shape + b, per seed."""
+    columns = np.stack([shape, np.ones_like(shape)], axis=1)
+    left = values.T - columns @ np.linalg.lstsq(columns, values.T, rcond=None)[0]
+    return (left**2).sum(0)
