@@ -252,10 +252,10 @@ def guide(
     ax: Axes, start: tuple[float, float], until: float, power: float, label: str = ""
 ) -> None:
     """A dotted line y ~ x^`power` from a point to an x, straight on logarithmic axes, with its name
-    at its end."""
+    beyond its end."""
     end = start[1] * (until / start[0]) ** power
     ax.plot((start[0], until), (start[1], end), color=style.INK, linestyle=":", linewidth=1.2)
-    ax.annotate(label, (until, end), ha="right", va="bottom", fontsize=8)
+    ax.annotate(label, (until, end), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)  # fmt: skip
 
 
 def legend_below(figure: MatplotlibFigure) -> None:

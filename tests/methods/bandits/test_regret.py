@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from latebloom.methods.bandits.regret import log_over_root
+from latebloom.methods.bandits.regret import log_over_root, regret_exponent
 
 
 def test_logs_and_roots_are_told_apart():
@@ -14,3 +14,10 @@ def test_logs_and_roots_are_told_apart():
     left = [np.polyfit(f(t), logs, 1, full=True)[1][0] for f in (np.sqrt, np.log)]
     np.testing.assert_allclose(found[0], np.log(left[0] / left[1]), rtol=1e-6)
     assert found[0] > 3 and found[1] < -3
+
+
+def test_the_exponent_is_that_of_a_power_law_and_little_regret_counts_as_one():
+    t = np.array([10.0, 100, 1000])
+    regret = np.stack([2 * t**0.4, 7 * t, [-5, 0.3, 100]])
+    last = np.polyfit(np.log10(t), [0, 0, 2], 1)[0]
+    np.testing.assert_allclose(regret_exponent(regret, t), [0.4, 1, last])

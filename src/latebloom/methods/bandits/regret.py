@@ -13,6 +13,15 @@ def log_over_root(
     return np.log(_misfit(regret, np.sqrt(rounds)) / _misfit(regret, np.log(rounds)))
 
 
+def regret_exponent(
+    regret: Float[np.ndarray, "seed t"], rounds: Float[np.ndarray, " t"]
+) -> Float[np.ndarray, " seed"]:
+    """Slope of log regret over log rounds; regrets below 1 count as 1."""
+    x, y = np.log10(rounds), np.log10(np.maximum(regret, 1.0))
+    x = x - x.mean()
+    return (x * (y - y.mean(1, keepdims=True))).sum(1) / (x**2).sum()
+
+
 def _misfit(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Squared error of the best a * shape + b, per seed."""
     columns = np.stack([shape, np.ones_like(shape)], axis=1)
