@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from latebloom.lab import style
@@ -233,6 +233,7 @@ def plain_ticks(ax: Axes, ticks: Sequence[float]) -> None:
     seen = [tick for tick in ticks if low <= tick <= high]
     ax.set_xticks(seen, [f"{tick:g}" for tick in seen])
     ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())  # of a logarithmic axis, whose own labels are few
 
 
 def vertical(ax: Axes, place: float, label: str = "") -> None:
