@@ -22,8 +22,8 @@ import numpy as np
 
 from latebloom import unfold
 from latebloom.core.interaction import Interaction
-from latebloom.methods.bandits.neural import ClassificationBandit
-from latebloom.studies.bandits.neural_bandits import make_policy, table, tuned
+from latebloom.methods.bandits.neural import ClassificationBandit, load_contexts
+from latebloom.studies.bandits.neural_bandits import make_policy, tuned
 
 
 def make(name: str, k: int, d: int, hidden: int, rate: float):
@@ -93,7 +93,7 @@ def main() -> None:
     np.random.seed(0)  # noqa: NPY002  the reference shuffles by it
     sys.modules["torchvision"] = types.ModuleType("torchvision")  # imported there, and not used
     sys.path[:0] = [str(args.reference), str(args.reference / "baselines")]
-    x, label, _ = table("digits-8x8")
+    x, label, _ = load_contexts("digits-8x8")
 
     def order(seed: int) -> tuple[np.ndarray, np.ndarray]:
         rows = np.random.default_rng(seed).permutation(len(x))[: args.rounds]

@@ -19,8 +19,8 @@ from scipy.stats import bootstrap
 
 from latebloom import unfold
 from latebloom.core.interaction import Interaction
-from latebloom.methods.bandits.neural import ClassificationBandit
-from latebloom.studies.bandits.neural_bandits import make_policy, table, tuned
+from latebloom.methods.bandits.neural import ClassificationBandit, load_contexts
+from latebloom.studies.bandits.neural_bandits import make_policy, tuned
 
 GRID = tuple(itertools.product((0.5, 2.0, 5.0), (10, 30, 100, 300)))
 OURS = (("linear-square", "replay"), ("linear-fast", "replay"), ("neu-square", "online"),
@@ -28,7 +28,7 @@ OURS = (("linear-square", "replay"), ("linear-fast", "replay"), ("neu-square", "
 
 
 def stream(data: str, seed: int, rounds: int) -> tuple[np.ndarray, np.ndarray, int]:
-    x, label, classes = table(data)
+    x, label, classes = load_contexts(data)
     order = np.random.default_rng(seed).permutation(len(x))[:rounds]
     return x[order], label[order], classes
 

@@ -2,12 +2,14 @@
 
 Run: python benchmarks/neural_bandits_tuning.py [DATA ...] [--training replay|online] [--rounds N]
 Every method has a grid of eight settings, played on seeds 100 and 101, which the study does not use.
-Prints the regret of each and, at the end, the winners as the study's table has them.
+Prints the regret of each, and puts the winners into the table that the study reads.
 """
 
 import argparse
 import itertools
+import json
 import time
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -15,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from latebloom.core.process import Process
-from latebloom.studies.bandits.neural_bandits import SYNTHETIC, Config, make_process
+from latebloom.studies.bandits import neural_bandits
+from latebloom.studies.bandits.neural_bandits import SYNTHETIC, TUNED, Config, make_process
 
+TABLE = Path(neural_bandits.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 
 WIDE = (0.03, 0.1, 0.3, 1.0)
@@ -69,6 +73,20 @@ def regrets(processes: list[Process], rounds: int) -> np.ndarray:
     return np.asarray(jax.jit(lambda a: jax.lax.map(run, a))(stacked))
 
 
+def as_text(table: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> str:
+    """The table as JSON, a line for each method."""
+    blocks = []
+    for data, trainings in table.items():
+        parts = [
+            f'  "{training}": {{\n'
+            + ",\n".join(f'   "{method}": {json.dumps(pair)}' for method, pair in methods.items())
+            + "\n  }"
+            for training, methods in trainings.items()
+        ]
+        blocks.append(f' "{data}": {{\n' + ",\n".join(parts) + "\n }")
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="*", default=["digits-8x8", "satellite", "letter"])
@@ -79,8 +97,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=50)
     parser.add_argument("--memory", type=int, default=500)
     args = parser.parse_args()
-    best = {}
     for data in args.data:
+        best = TUNED.setdefault(data, {}).setdefault(args.training, {})
         for method, pairs in grids(data, args.training).items():
             if args.methods and method not in args.methods:
                 continue
@@ -91,12 +109,12 @@ def main() -> None:
                     rounds=args.rounds, limit=args.limit, memory=args.memory,
                 )) for rate, explore in pairs
             ], args.rounds)  # fmt: skip
-            best[data, args.training, method] = pairs[int(np.nanargmin(found))]
+            rate, explore = pairs[int(np.nanargmin(found))]
+            best[method] = (float(f"{rate:.3g}"), explore)
             shown = "  ".join(f"({r:.3g}, {e:g}) {v:.0f}" for (r, e), v in zip(pairs, found, strict=True))  # fmt: skip
             seconds = time.perf_counter() - start
             print(f"{data} {args.training} {method} ({seconds:.0f} s): {shown}", flush=True)
-    for (data, training, method), (rate, explore) in best.items():
-        print(f'    ("{data}", "{training}", "{method}"): ({rate:.3g}, {explore:g}),')
+            TABLE.write_text(as_text(TUNED))
 
 
 if __name__ == "__main__":

@@ -169,6 +169,15 @@ def test_growth_leaves_out_what_has_no_logarithm():
     np.testing.assert_allclose(growth("x", against="n", since=0)(own), [1, 0.5], rtol=1e-12)
 
 
+def test_the_slope_of_a_curve_on_another():
+    x = np.array([[1.0, 2, 4, 8], [1, 1, 3, 7], [2, 2, 2, 2], [1, 2, 3, 4]])
+    y = np.array([[3.0, 5, 9, 17], [0, 2, 1, 5], [1, 2, 3, 4], [1, NAN, 3, 4]])
+    found = m.slope_of("y", on="x")(trace(x=x, y=y))
+    wanted = [np.polyfit(x[seed], y[seed], 1)[0] for seed in (0, 1)]
+    np.testing.assert_allclose(found, [*wanted, NAN, NAN])
+    assert m.slope_of(m.log(curve("y")), on="x").text == "slope of log(y) on x"
+
+
 def test_curves_are_chosen_from_and_computed_with():
     by_layer = trace(
         norm=(("layer",), np.arange(16.0).reshape(2, 4, 2), {"layer": ["body", "head"]})

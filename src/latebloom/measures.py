@@ -378,6 +378,23 @@ def _slope(x: np.ndarray, y: np.ndarray) -> Any:
     return np.polyfit(x, y, 1)[0] if np.ptp(x) > 0 else np.full(y.shape[1:], np.nan)
 
 
+def slope_of(name: Observable, *, on: Observable) -> Measure:
+    """The least-squares slope of one curve on another, over all observations.
+
+    NaN for a seed that has NaN in either, or whose `on` does not vary.
+    """
+    line, base = _curve(name, {}), _curve(on, {})
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        x, y = base(trace).values, line(trace).values
+        varies = np.ptp(x, axis=1) > 0
+        x = x - x.mean(axis=1, keepdims=True)
+        above, below = (x * y).sum(axis=1), (x * x).sum(axis=1)
+        return np.divide(above, below, out=np.full(len(y), np.nan), where=varies)
+
+    return Measure(f"slope of {line.text} on {base.text}", of)
+
+
 # Of terms
 
 

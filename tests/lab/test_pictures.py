@@ -232,6 +232,14 @@ def test_gantt_shows_work_waits_and_events():
     assert sorted((b.x0, b.x1) for b in bars) == [(0, 1), (0, 3), (2, 4)]
 
 
+def test_a_guide_is_a_power_between_two_places():
+    figure, ax = style.figure()
+    p.guide(ax, (2.0, 3.0), 8.0, 1.5, "steep")
+    (line,), (text,) = ax.get_lines(), ax.texts
+    np.testing.assert_allclose(line.get_xydata(), [[2, 3], [8, 24]])  # 3 · 4^1.5
+    assert (text.get_text(), text.xy) == ("steep", (8, 24))
+
+
 @pytest.mark.parametrize(
     ("span", "labels"),
     [((1, 1e4), []), ((30, 400), ["50", "200"]), ((0.3, 0.8), ["0.3", "0.4", "0.5", "0.6", "0.7", "0.8"])],

@@ -7,7 +7,7 @@ import xarray as xr
 
 from latebloom.lab import style
 from latebloom.studies.bandits import neural_bandits as module
-from latebloom.studies.bandits.neural_bandits import ARMS, CITED, CLAIMS, REAL, name, study
+from latebloom.studies.bandits.neural_bandits import ARMS, CITED, CLAIMS, REAL, study
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
@@ -22,13 +22,13 @@ def trace(final, rounds=100, **more):
 
 
 def test_the_best_rival_is_the_one_of_the_lowest_mean():
-    traces = {"a": trace([10, 20]), "b": trace([5, 31]), "c": trace([15, 15])}
-    np.testing.assert_allclose(module.against_best("a", ["b", "c"])(traces), [-0.05, 0.05])
-    np.testing.assert_allclose(module.against_best("c", ["a", "b"])(traces), [0.05, -0.05])
+    traces = {"x/a": trace([10, 20]), "x/b": trace([5, 31]), "x/c": trace([15, 15])}
+    np.testing.assert_allclose(module.against("x", "a", ["b", "c"])(traces), [-0.05, 0.05])
+    np.testing.assert_allclose(module.against("x", "c", ["a", "b"])(traces), [0.05, -0.05])
 
 
 def test_means_over_tables_and_pairs_of_losses():
-    traces = {name(d, "replay", m): trace([v, v + 2]) for d in REAL
+    traces = {f"{d}/replay/{m}": trace([v, v + 2]) for d in REAL
               for m, v in (("neu-fast", 10), ("neu-square", 20), ("neu-fast-plain", 11),
                            *((m, 14) for m in CITED))}  # fmt: skip
     np.testing.assert_allclose(BY_ID["C2"].effect(traces), [-0.1, -0.1])
@@ -75,11 +75,10 @@ def test_arms_that_differ_in_numbers_alone_share_a_program():
 
 
 def test_every_method_is_tuned_for_every_table_of_the_smaller_budgets():
-    replay, online = {*module.NEURAL, *module.OTHERS}, set(module.NEURAL)
-    expected = {(d, "replay", m) for d in REAL for m in replay}
-    expected |= {(d, "online", m) for d in REAL for m in online}
-    expected |= {("h1", "replay", m) for m in ("neu-fast", "neu-square", *CITED, "linucb")}
-    assert set(module.TUNED) == expected
+    both = {"replay": set(module.ALL), "online": set(module.NEURAL)}
+    h1 = {"replay": {"neu-fast", "neu-square", *CITED, "linucb"}}
+    found = {d: {t: set(methods) for t, methods in by.items()} for d, by in module.TUNED.items()}
+    assert found == dict.fromkeys(REAL, both) | {"h1": h1}
 
 
 def test_quick_plays_digits_and_synthetic_functions_thorough_the_other_tables():

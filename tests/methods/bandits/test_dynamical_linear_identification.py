@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latebloom import unfold
 from latebloom.methods.bandits.dynamical_linear import (
     Advisor,
+    Identification,
     LinearSystem,
     advertising_system,
     budget_grid,
     budget_splits,
     exact_bounds,
     ho_kalman,
+    identification,
     identify,
     recommend,
 )
@@ -325,3 +328,21 @@ def test_the_advisor_refuses_what_makes_no_sense(tmp_path):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ValueError, match="not a saved advisor"):
             Advisor.load(tmp_path / "bad.json")
+
+
+def test_longer_records_find_the_response_and_the_best_action():
+    process = Identification(ADS, budget_splits(), noise=0.01, method="arx", order=3)
+    trace = unfold(process, seeds=2, steps=4, every=2, progress=False)
+    assert trace.periods[0].values.tolist() == [100, 400, 1600]
+    assert (trace.distance[:, -1] < 0.5 * trace.distance[:, 0]).all()
+    assert (trace.regret[:, -1] == 0).all()
+
+
+def test_of_a_system_that_comes_out_unstable_the_response_at_once_is_used(monkeypatch):
+    unstable = LinearSystem(np.diag([1.2]), np.zeros((1, 2)), np.ones((1, 1)), [[1.0, 0.0]])
+    found = type("Found", (), {"system": unstable})
+    monkeypatch.setattr(identification, "identify", lambda *_, **__: found)
+    system = LinearSystem(np.zeros((1, 1)), np.zeros((1, 2)), np.ones((1, 1)), [[1.0, 3.0]])
+    seen = Identification(system, np.eye(2), noise=0.0).observe((0, 0))
+    # Of responses 1 and 0 the first action looks best; it earns 1 where the other earns 3.
+    assert (seen["regret"], seen["distance"]) == (2.0, 3.0)

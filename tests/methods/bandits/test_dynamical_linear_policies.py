@@ -364,3 +364,15 @@ def test_constants_of_ar2():
     epoch = np.ceil(4 / 0.06**3)
     c0 = np.sqrt(4 * np.log(1 / 0.06) + 4 * np.log(epoch) + 2 * np.log(16))
     assert policy.width == pytest.approx(24 * c0 * 0.1) and policy.epoch == epoch
+
+
+def test_epochs_that_never_come_change_nothing():
+    policy = dynlin_ucb((6, 3), BOUNDS, HORIZON)
+    padded = policy.padded(100)
+    assert padded.starts.shape == (100,) and padded.starts.dtype == policy.starts.dtype
+    np.testing.assert_array_equal(padded.starts[: len(policy.starts)], policy.starts)
+    state = policy.init(jax.random.key(0))._replace(epoch=jnp.int32(10**6))
+    view = View(jnp.asarray(ACTIONS, jnp.float32), jnp.ones(6, bool))
+    for one, other in zip(policy.act(state, view, jnp.int32(5), jax.random.key(1)),
+                          padded.act(state, view, jnp.int32(5), jax.random.key(1)), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, other)

@@ -16,12 +16,15 @@ from latebloom.methods.bandits.neural import (
     Greedy,
     KernelRegression,
     LinearRegression,
+    LogDet,
     NeuralRegression,
     OraclePolicy,
     Perturbation,
     Replay,
     contexts,
+    draw_contexts,
     effective_dimension,
+    load_contexts,
     log_det_growth,
     tangent_gram,
 )
@@ -192,3 +195,23 @@ def test_the_tangent_gram_is_that_of_explicit_gradients():
     rows = [ravel_pytree(jax.grad(lambda p: net.all(p, r)[0])(start))[0][:-1] for r in x]
     expected = np.stack(rows) @ np.stack(rows).T
     np.testing.assert_allclose(tangent_gram(KEY, x, 7), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_seed_meets_its_contexts_one_by_one():
+    x = jnp.asarray(X)
+    trace = unfold(LogDet(lambda key: x, width=8), seeds=[3], steps=len(X), every=1, progress=False)
+    _, net = jax.random.split(jax.random.key(3))
+    gram = np.asarray(tangent_gram(net, x, 8), np.float64)
+    wanted = [np.linalg.slogdet(np.eye(t) + gram[:t, :t])[1] for t in range(len(X) + 1)]
+    np.testing.assert_allclose(trace.log_det.values[0], wanted, rtol=1e-6, atol=1e-12)
+
+
+def test_contexts_are_orthogonal_random_or_rows_in_a_random_order():
+    np.testing.assert_array_equal(draw_contexts("orthogonal", 5, KEY), np.eye(5))
+    x = np.asarray(draw_contexts("random", 300, KEY))
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-5)
+    assert np.abs(x @ x.T - np.eye(300)).max() < 0.4  # nearly orthogonal in so many dimensions
+    drawn, rows = np.asarray(draw_contexts("digits-8x8", 40, KEY)), load_contexts("digits-8x8")[0]
+    places = [np.flatnonzero((rows == row).all(1)) for row in drawn]
+    assert all(len(place) for place in places) and len({place[0] for place in places}) == 40
+    assert [place[0] for place in places] != sorted(place[0] for place in places)

@@ -1,5 +1,7 @@
 """Rules, policies and worlds: closed forms, NumPy by hand, and whole runs."""
 
+from typing import get_args
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,12 @@ from latebloom.methods.bandits.neural import (
     Thompson,
     Uniform,
     contexts,
+    linear_policy,
+    load_contexts,
+    neural_policy,
+    table_bandit,
 )
+from latebloom.methods.bandits.neural.by_name import LinearName, NeuralName
 from latebloom.methods.bandits.neural.policy import BINS
 from latebloom.methods.bandits.neural.regression import loss_of
 from latebloom.methods.bandits.neural.rules import probability_of_least
@@ -208,3 +215,50 @@ def test_the_loss_in_hindsight_is_the_sum_over_rounds():
     np.testing.assert_allclose(
         eqx.filter_jit(past.observe)(state)["hindsight"], expected, rtol=1e-5
     )
+
+
+NET = ArmNetwork(3, 4, (8,))
+NAMED = {
+    **{name: lambda name=name: neural_policy(name, NET, rate=0.1, explore=0.5, growth=0.25,
+                                             replay=Replay(10)) for name in get_args(NeuralName)},
+    **{name: lambda name=name: linear_policy(name, 3, 4, ridge=0.1, explore=0.5, growth=0.25)
+       for name in get_args(LinearName)},
+}  # fmt: skip
+RULES = {
+    "neu-fast": SmallLossInverseGap(0.5, 0.25), "neu-square": InverseGap(0.5, 0.25),
+    "uniform-square": Uniform(), "uniform-kl": Uniform(), "neural-ucb": LowerBound(0.5),
+    "neural-ts": Thompson(0.5), "neural-epsilon": EpsilonGreedy(0.5), "neural-greedy": Greedy(),
+    "ee-net": Greedy(), "linucb": LowerBound(0.5), "kernel-ucb": LowerBound(0.5),
+    "linear-square": InverseGap(0.5, 0.25), "linear-fast": SmallLossInverseGap(0.5, 0.25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_policy_of_a_name_plays_by_its_rule(name):
+    found = NAMED[name]().rule(LOSSES, WIDTHS, ALL, ROUND)
+    np.testing.assert_allclose(found, RULES[name](LOSSES, WIDTHS, ALL, ROUND), rtol=1e-6)
+
+
+def test_a_name_says_loss_and_widths():
+    kl = {name: int(NAMED[name]().oracle.loss) for name in (
+        "neu-fast", "uniform-kl", "neu-square", "uniform-square", "neural-ucb", "linear-fast", "linucb")}  # fmt: skip
+    assert list(kl.values()) == [1, 1, 0, 0, 0, 1, 0]
+    assert NAMED["neural-ts"]().oracle.ridge == 1.0 and NAMED["neu-fast"]().oracle.ridge is None
+
+
+def test_a_name_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="no policy 'ucb'; there are: neu-fast"):
+        neural_policy("ucb", NET, rate=0.1, explore=1.0)
+    with pytest.raises(ValueError, match="there are: linucb"):
+        linear_policy("ucb", 3, 4, ridge=0.1, explore=1.0)
+
+
+def test_a_data_set_is_a_bandit_in_any_order_or_in_blocks_of_clusters():
+    x, label, classes = load_contexts("digits-8x8")
+    assert x.shape == (1797, 65) and classes == 10
+    plain, blocks = table_bandit("digits-8x8", 0.1), table_bandit("digits-8x8", in_clusters=True)
+    np.testing.assert_array_equal(plain.label, label)
+    assert plain.noise == 0.1 and not plain.group.any()
+    middles = np.stack([x[np.asarray(blocks.group) == k].mean(0) for k in range(8)])
+    nearest = ((x[:, None] - middles) ** 2).sum(-1).argmin(1)
+    assert (nearest == np.asarray(blocks.group)).mean() > 0.99  # k-means: each at its middle

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from latebloom.methods.bandits.payments import rules
+from latebloom.methods.bandits.payments import by_name, rules
 from latebloom.methods.bandits.payments.calibration import (
     Recalibration,
     calibration_curve,
@@ -235,6 +235,32 @@ def test_optimism_and_draws():
         rules.UpperBound()(SEEN, ALLOWED, one)
     with pytest.raises(ValueError, match="draws"):
         rules.OneDraw()(SEEN, ALLOWED, one)
+
+
+@pytest.mark.parametrize(("name", "alone"), [
+    ("uniform", rules.Uniform()), ("greedy", rules.Greedy()), ("epsilon", rules.EpsilonGreedy(0.3)),
+    ("softmax", rules.Softmax(0.3)), ("squarecb", rules.SquareCB(0.3)), ("fastcb", rules.FastCB(0.3)),
+    ("falcon", rules.Falcon(0.3)), ("floored", rules.Floored(rules.SquareCB(0.3), 0.2)),
+])  # fmt: skip
+def test_rules_by_name(name, alone):
+    found = by_name.rule(name, 0.3, floor=0.2)(SEEN, ALLOWED, jnp.float32(50))
+    np.testing.assert_allclose(found, alone(SEEN, ALLOWED, jnp.float32(50)), rtol=1e-6)
+
+
+def test_learners_by_name():
+    assert by_name.rule("optimism", 0.3) == rules.UpperBound(0.3)
+    assert isinstance(by_name.rule("draw", 0.3), rules.OneDraw)
+    laplace = by_name.learner("laplace", MODEL, strength=0.3, members=8)
+    assert isinstance(laplace, Laplace) and (laplace.spread, laplace.members) == (0.3, 8)
+    assert by_name.learner("bootstrapped", MODEL, members=5) == Bootstrapped(MODEL, members=5)
+    assert isinstance(by_name.learner("calibrated", MODEL), Calibrated)
+    few = by_name.learner("supervised", MODEL, balance="count", balance_level=50.0)
+    kept, _ = few.selection(rows(), jax.random.key(1))
+    assert isinstance(few, Supervised) and counts(kept)[0] == 50
+    with pytest.raises(ValueError, match="rule must be one of uniform, .*: bold"):
+        by_name.rule("bold", 1.0)
+    with pytest.raises(ValueError, match="no learner 'supervised' with balance 'odd'"):
+        by_name.learner("supervised", MODEL, balance="odd")
 
 
 def test_the_cost_of_exploring_and_the_gamma_that_keeps_to_it():

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction, Policy
-from latebloom.core.process import HostProcess, Process, Quantity, log_steps
+from latebloom.core.process import HostProcess, Process, log_steps
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import Effect, Traces, at, final, growth, log10, lowest, measure
 from latebloom.methods.bandits.dynamical_linear import (
@@ -24,6 +22,7 @@ from latebloom.methods.bandits.dynamical_linear import (
     Constant,
     Fixed,
     HeldLinearSystem,
+    Identification,
     LinearSystem,
     OptimisticLinear,
     RandomDynamics,
@@ -37,7 +36,6 @@ from latebloom.methods.bandits.dynamical_linear import (
     exp3,
     expert_split,
     growing_epochs,
-    identify,
     lin_ucb,
     stateless_lin_ucb,
     synthetic_system,
@@ -148,7 +146,10 @@ def best_action(system: SystemName) -> int:
 
 def make_process(config: Config) -> Process | HostProcess:
     if config.task == "identify":
-        return Identification(config)
+        return Identification(
+            published(config), budget_splits(budget=BUDGET), config.noise, method=config.method,
+            order=config.order,
+        )  # fmt: skip
     if config.system == "random":
         actions = np.zeros((RANDOM_ACTIONS, config.dim))
         draw: Any = RandomDynamics(config.radius, config.dim, RANDOM_ACTIONS)
@@ -164,55 +165,9 @@ def make_process(config: Config) -> Process | HostProcess:
         actions=len(actions), longest=longest,
         learn_from="mean" if config.policy == "batch-exp3" else "last",
     )  # fmt: skip
-    return Interaction(environment, _padded(make_policy(config, actions), longest))
-
-
-def _padded(policy: Any, longest: int) -> Any:
-    """The policy with starts of epochs that never come, so that all lengths make one program."""
-    if not isinstance(policy, OptimisticLinear):
-        return policy
-    never = np.full(longest - len(policy.starts), np.iinfo(np.int32).max)
-    starts = jnp.concatenate([policy.starts, jnp.asarray(never, jnp.int32)])
-    return eqx.tree_at(lambda p: p.starts, policy, starts)
-
-
-class Identification(HostProcess):
-    """Identifies a published system from ever longer records of randomly scaled budget splits.
-
-    Step k has 100 · 2ᵏ periods. Observed: the distance of the response found from the true one,
-    and the steady reward lost a round by the action that looks best. Of a system that comes out
-    unstable only the response at once is used.
-    """
-
-    def __init__(self, config: Config):
-        self.config, self.system = config, published(config)
-        self.actions = budget_splits(budget=BUDGET)
-
-    def init(self, seed: int) -> tuple[int, int]:
-        return (seed, 0)
-
-    def step(self, state: tuple[int, int]) -> tuple[int, int]:
-        return (state[0], state[1] + 1)
-
-    def observe(self, state: tuple[int, int]) -> dict[str, Any]:
-        seed, doubling = state
-        rng, periods = np.random.default_rng(seed), 100 * 2**doubling
-        splits = self.actions[rng.integers(len(self.actions), size=periods)]
-        inputs = splits * rng.uniform(0.5, 1.5, (periods, 1))
-        outputs = self.system.simulate(inputs, self.config.noise, seed)
-        lags = 20 if self.config.method == "fir" else 8
-        found = identify(
-            inputs, outputs, lags=lags, method=self.config.method, order=self.config.order
-        ).system
-        stable = found.spectral_radius < 1
-        response = found.response if stable else found.theta
-        steady = self.actions @ self.system.response
-        lost = steady.max() - steady[np.argmax(self.actions @ response)]
-        distance = float(np.linalg.norm(response - self.system.response))
-        return {"regret": lost, "distance": distance, "periods": periods}
-
-    def quantities(self) -> dict[str, Quantity]:
-        return {"distance": Quantity("reward", about="distance of the response from the true one")}
+    policy = make_policy(config, actions)
+    padded = policy.padded(longest) if isinstance(policy, OptimisticLinear) else policy
+    return Interaction(environment, padded)
 
 
 SYNTHETIC = {f"noise-{sigma:g}": sigma for sigma in (0.1, 0.01, 0.001)}
@@ -385,8 +340,8 @@ sizes = pictures.trend(
     ("memory", {"": (MEMORIES, [regret[radius_arm(r)] for r in RADII])}),
     ("dimension, ρ = 0.5", {"": (DIMS, [regret[dim_arm(d)] for d in DIMS])}),
     geometric=True, xscale="log", yscale="log", ylabel="final regret",
-    own={"memory": {"xlabel": "1 / (1 - ρ)", "xticks": MEMORIES, "xticklabels": [f"{m:g}" for m in MEMORIES]},
-         "dimension, ρ = 0.5": {"xlabel": "dimension d", "xticks": DIMS, "xticklabels": DIMS}},
+    own={"memory": {"xlabel": "1 / (1 - ρ)", "ticks": MEMORIES},
+         "dimension, ρ = 0.5": {"xlabel": "dimension d", "ticks": DIMS}},
 )  # fmt: skip
 growing = pictures.curves(
     "regret", ("DynLin-UCB, 20 actions", {radius_arm(r): f"ρ = {r:g}" for r in RADII}),
@@ -400,24 +355,16 @@ def draw_scaling(traces: Traces) -> MatplotlibFigure:
     figure = sizes(traces)
     guides = ((radius_arm(0.5), 1.5, "$(1 - ρ)^{-3/2}$"), (dim_arm(2), 1.0, "linear"))
     for ax, (arm, power, label) in zip(figure.axes, guides, strict=False):
-        ax.minorticks_off()
         if arm in traces:
-            start = np.exp(np.log(regret(traces[arm])).mean())
-            _guide(ax, 2, 10, start, power, label)
+            pictures.guide(ax, (2, np.exp(np.log(regret(traces[arm])).mean())), 10, power, label)
     return figure
 
 
 def draw_growth(traces: Traces) -> MatplotlibFigure:
     figure = growing(traces)
     horizon = traces[radius_arm(0.0)]["round"].values[0, -1]
-    _guide(figure.axes[0], 1e3, horizon, 1e3**0.5, 0.5, "slope ½")
+    pictures.guide(figure.axes[0], (1e3, 1e3**0.5), horizon, 0.5, "slope ½")
     return figure
-
-
-def _guide(ax: Any, first: float, last: float, start: float, power: float, label: str) -> None:
-    ends = (start, start * (last / first) ** power)
-    ax.plot((first, last), ends, color=style.INK, linestyle=":", linewidth=1.2)
-    ax.annotate(label, (last, ends[1]), ha="right", va="bottom", fontsize=8)
 
 
 FIGURES = (

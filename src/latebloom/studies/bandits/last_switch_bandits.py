@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction, Policy
 from latebloom.core.process import HostProcess, Process, Quantity
-from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures
 from latebloom.measures import Effect, Measure, Traces, final, highest, lowest, mean, measure
 from latebloom.methods.bandits.last_switch import (
     GUARANTEE,
@@ -35,6 +35,7 @@ from latebloom.methods.bandits.last_switch import (
 )
 from latebloom.methods.bandits.last_switch.evaluation import WAYS
 from latebloom.methods.bandits.last_switch.payoffs import Family
+from latebloom.methods.bandits.regret import regret_exponent
 
 Task = Literal[
     "compare", "planner", "explore-then-commit", "optimistic", "ucb1", "block", "greedy", "lookahead",
@@ -182,9 +183,7 @@ def _planning(family: Family, arms: int) -> Config:
 
 def _learning(family: Family) -> dict[str, Config]:
     base = Config(family=family)
-    tasks: tuple[Task, ...] = (
-        "planner", "optimistic", "ucb1", "block", "greedy", "lookahead", "round-robin",
-    )  # fmt: skip
+    tasks = [task for task in get_args(Task) if task not in ("compare", "explore-then-commit")]
     return {
         f"{family}-reference": replace(base, draws=1000),
         **{f"{family}-{task}": replace(base, task=task) for task in tasks},
@@ -205,16 +204,15 @@ def planning_arms(*families: Family, sizes: Sequence[int] | None = None) -> tupl
     return tuple(f"{f}-{k}" for f in families for k in KINDS[f] if sizes is None or k in sizes)
 
 
-def _arms() -> dict[str, Config]:
-    planned = {f"{f}-{k}": _planning(f, k) for f, sizes in KINDS.items() for k in sizes}
-    return planned | _learning("jump") | _learning("satiation")
-
-
 def _etc_arms(family: Family) -> tuple[str, ...]:
     return (f"{family}-reference", *(f"{family}-etc-{h}" for h in HORIZONS))
 
 
-ARMS = _arms()
+ARMS: dict[str, Config] = {
+    **{f"{f}-{k}": _planning(f, k) for f, sizes in KINDS.items() for k in sizes},
+    **_learning("jump"),
+    **_learning("satiation"),
+}
 ALL_PLANNING = planning_arms(*KINDS)
 ALL_SMALL = planning_arms(*FAMILIES, sizes=SMALL)
 
@@ -269,8 +267,7 @@ def commitments(traces: Traces, family: Family) -> tuple[np.ndarray, np.ndarray]
 
 
 def regret_slope(family: Family, arm: str) -> Effect:
-    """Slope of log regret over log horizon; regrets below 1 count as 1. `arm` "etc": a run of its
-    own for every horizon."""
+    """Slope of log regret over log horizon. `arm` "etc": a run of its own for every horizon."""
 
     def of(traces: Traces) -> np.ndarray:
         horizons, regrets = commitments(traces, family)
@@ -278,9 +275,7 @@ def regret_slope(family: Family, arm: str) -> Effect:
             rounds = traces[f"{family}-{arm}"]["round"].values[0]
             steps = [int(np.flatnonzero(rounds == h)[0]) for h in horizons]
             regrets = regret(traces, family, arm)[:, steps]
-        x, y = np.log10(horizons), np.log10(np.maximum(regrets, 1.0))
-        x = x - x.mean()
-        return (x * (y - y.mean(1, keepdims=True))).sum(1) / (x**2).sum()
+        return regret_exponent(regrets, horizons)
 
     own = () if arm == "etc" else (f"{family}-{arm}",)
     return Effect((*_etc_arms(family), *own), f"log regret of {arm} over log T, {family}", of)
@@ -356,16 +351,8 @@ by_size = pictures.trend(
     *((NAMES[f], {label: (KINDS[f], [earned(way)[arm] for arm in planning_arms(f)])
                   for way, label in WITH_KNOWN.items()}) for f in KINDS),
     xlabel="arms", ylabel="reward / relaxation bound", ylim=(0.35, 1.03), xscale="log",
-    own={NAMES[f]: {"xticks": KINDS[f], "xticklabels": KINDS[f]} for f in KINDS},
+    levels={"1 − 1/e": GUARANTEE}, own={NAMES[f]: {"ticks": KINDS[f]} for f in KINDS},
 )  # fmt: skip
-
-
-def draw_certificate(traces: Traces) -> MatplotlibFigure:
-    figure = by_size(traces)
-    for ax in figure.axes:
-        ax.minorticks_off()
-        pictures.horizontal(ax, GUARANTEE, "1 − 1/e")
-    return figure
 
 
 def draw_regret(traces: Traces) -> MatplotlibFigure:
@@ -382,11 +369,9 @@ def draw_regret(traces: Traces) -> MatplotlibFigure:
         look={LEARNERS["etc"]: {"marker": "o"}}, ylabel="regret against the planner\nthat knows the payoffs",
     )(lines)  # fmt: skip
     for ax, (horizons, ends) in zip(figure.axes, known.values(), strict=False):
-        x, start = horizons[[0, -1]].astype(float), 1.8 * max(float(ends[:, 0].mean()), 1.0)
+        start = (horizons[0], 1.8 * max(float(ends[:, 0].mean()), 1.0))
         for power, text in ((1.0, "T"), (2 / 3, "T$^{2/3}$")):
-            guide = start * (x / x[0]) ** power
-            ax.plot(x, guide, color=style.colours[6], linewidth=1, linestyle=":")
-            ax.annotate(text, (x[1], guide[1]), xytext=(3, -3), textcoords="offset points", fontsize=9)  # fmt: skip
+            pictures.guide(ax, start, horizons[-1], power, text)
     return figure
 
 
@@ -408,7 +393,7 @@ OPTIONS = {
 }  # fmt: skip
 FIGURES = (
     Figure("certificate", "Mean reward over the relaxation's bound, with known payoffs, by number of arms; dots: seeds, each the mean of its instances.",
-           draw_certificate, ("jump-2",)),
+           by_size, ("jump-2",)),
     Figure("regret", "Regret against the planner that knows the payoffs, five arms, 0/1 rewards; bands from the lowest to the highest seed. Explore-then-commit is a run of its own for every horizon. A curve that stops has met the planner or passed it.",
            draw_regret, _etc_arms("jump")),
     Figure("rewards", "Reward a round at the last horizon over the relaxation's bound, five arms, 0/1 rewards; dots: seeds, bars: means.",

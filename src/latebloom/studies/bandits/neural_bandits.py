@@ -5,53 +5,39 @@ Deb, Ban, Zuo, He, Banerjee (ICLR 2024, arXiv 2312.07145).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction
-from latebloom.core.process import HostProcess, Process, Quantity
-from latebloom.data import load, load_table
+from latebloom.core.process import HostProcess, Process
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Effect, Traces, best, effect, final, growth, lowest, mean
 from latebloom.methods.bandits.neural import (
     ArmNetwork,
     BestInHindsight,
-    Choice,
-    ClassificationBandit,
-    EENet,
-    EpsilonGreedy,
-    Greedy,
-    InverseGap,
-    KernelRegression,
-    LinearRegression,
-    LowerBound,
+    LogDet,
     NeuralRegression,
-    OraclePolicy,
     Perturbation,
     Replay,
-    SmallLossInverseGap,
     SyntheticBandit,
-    Thompson,
-    Uniform,
-    contexts,
-    log_det_growth,
-    tangent_gram,
+    draw_contexts,
+    linear_policy,
+    load_contexts,
+    neural_policy,
+    table_bandit,
 )
-from latebloom.methods.bandits.neural.regression import Loss
+from latebloom.methods.bandits.neural.by_name import LinearName, NeuralName
+from latebloom.methods.bandits.regret import log_over_root
 
-Method = Literal[
-    "neu-fast", "neu-square", "neural-ucb", "neural-ts", "neural-epsilon", "neural-greedy",
-    "ee-net", "linucb", "kernel-ucb", "linear-square", "linear-fast",
-    "uniform-square", "uniform-kl", "hindsight-square", "hindsight-kl", "log-det",
-]  # fmt: skip
+Method = NeuralName | LinearName | Literal["hindsight-square", "hindsight-kl", "log-det"]
 SYNTHETIC = ("h1", "h2", "h3")
 
 
@@ -92,34 +78,9 @@ class Config:
     observations: int = 20
 
 
-@cache
-def table(name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Contexts, labels and the number of classes of a data set."""
-    from sklearn.decomposition import PCA
-
-    if name == "mnist-5k":
-        images = load(name)
-        x = np.concatenate([images.x_train, images.x_test]).reshape(-1, 784)
-        y = np.concatenate([images.y_train, images.y_test]).astype(np.int32)
-        x = contexts(PCA(50, random_state=0).fit_transform(x))
-        classes = 10
-    else:
-        found = load_table(name)
-        x, y, classes = contexts(found.x), found.y, len(found.classes)
-    return x, y, classes
-
-
-@cache
-def clusters(name: str) -> np.ndarray:
-    """The k-means cluster, of eight, of each row of a data set."""
-    from sklearn.cluster import KMeans
-
-    return KMeans(8, random_state=0).fit_predict(table(name)[0]).astype(np.int32)
-
-
 def make_process(config: Config) -> Process | HostProcess:
     if config.method == "log-det":
-        return LogDet(config)
+        return LogDet(partial(draw_contexts, config.data, config.rounds), config.hidden)
     # Networks so small run no faster side by side, and compile more slowly.
     return Interaction(make_world(config), make_policy(config), seeds_by="map")
 
@@ -127,103 +88,33 @@ def make_process(config: Config) -> Process | HostProcess:
 def make_world(config: Config) -> Any:
     if config.data in SYNTHETIC:
         return SyntheticBandit(function=config.data)  # pyright: ignore
-    x, y, classes = table(config.data)
-    group = clusters(config.data) if config.order == "clusters" else np.zeros(len(x), np.int32)
-    return ClassificationBandit(
-        classes, jnp.asarray(x), jnp.asarray(y), jnp.asarray(group), config.noise
-    )
+    return table_bandit(config.data, config.noise, in_clusters=config.order == "clusters")
 
 
 def make_policy(config: Config) -> Any:
-    synthetic = config.data in SYNTHETIC
-    actions, inputs = 4, 20
+    synthetic, (actions, inputs) = config.data in SYNTHETIC, (4, 20)
     if not synthetic:
-        actions, inputs = table(config.data)[2], table(config.data)[0].shape[1]
+        x, _, actions = load_contexts(config.data)
+        inputs = x.shape[1]
+    if config.method in get_args(LinearName):
+        return linear_policy(
+            config.method, actions, inputs, ridge=config.rate, explore=config.explore,
+            growth=config.growth, shared=synthetic, memory=min(config.memory, config.rounds),
+        )  # fmt: skip
     arms = "contexts" if synthetic else config.arms
     network = ArmNetwork(actions, inputs, (config.hidden,), arms, config.scale)
-    if config.method in ("linucb", "linear-square", "linear-fast", "kernel-ucb"):
-        return linear_policy(config, actions, inputs, synthetic)
     if config.method.startswith("hindsight"):
-        loss = "kl" if config.method.endswith("kl") else "square"
-        plain = NeuralRegression(
-            network, loss, config.rate, replay=Replay(config.rounds), radius=config.radius
+        loss: Any = config.method.removeprefix("hindsight-")
+        everything = Replay(config.rounds)
+        return BestInHindsight(
+            NeuralRegression(network, loss, config.rate, replay=everything, radius=config.radius)
         )
-        return BestInHindsight(plain)
-    return neural_policy(config, network)
-
-
-def neural_policy(config: Config, network: ArmNetwork) -> OraclePolicy:
-    """Methods that differ in their rule alone share a program: `Choice` picks the rule."""
-    e, g = config.explore, config.growth
-    memory = Replay(config.rounds, config.limit) if config.training == "replay" else None
-    perturbed: dict[str, tuple[Loss, int]] = {"neu-fast": ("kl", 0), "neu-square": ("square", 1),
-                 "uniform-kl": ("kl", 2), "uniform-square": ("square", 2)}  # fmt: skip
-    if config.method in perturbed:
-        loss, number = perturbed[config.method]
-        perturbation = Perturbation(config.draws, config.strength, config.renew)
-        oracle = NeuralRegression(
-            network, loss, config.rate, 0.0, perturbation, memory, config.radius
-        )
-        gaps = (SmallLossInverseGap(e, g), InverseGap(e, g), Uniform())
-        return OraclePolicy(oracle, Choice(gaps, np.int32(number)))  # pyright: ignore
-    if config.method == "ee-net":
-        plain = NeuralRegression(
-            network, "square", config.rate, replay=memory, radius=config.radius
-        )
-        return OraclePolicy(EENet(plain, e), Greedy())
-    oracle = NeuralRegression(
-        network, "square", config.rate, replay=memory, radius=config.radius, ridge=1.0
-    )
-    rules = (EpsilonGreedy(e), LowerBound(e), Thompson(e))
-    methods = ("neural-epsilon", "neural-ucb", "neural-ts")
-    if config.method == "neural-greedy":
-        rules, number = (EpsilonGreedy(0.0), *rules[1:]), 0
-    else:
-        number = methods.index(config.method)
-    return OraclePolicy(oracle, Choice(rules, np.int32(number)))  # pyright: ignore
-
-
-def linear_policy(config: Config, actions: int, inputs: int, shared: bool) -> OraclePolicy:
-    if config.method == "kernel-ucb":
-        memory = min(config.memory, config.rounds)
-        kernel = KernelRegression(actions, inputs, memory, config.rate, shared)
-        return OraclePolicy(kernel, LowerBound(config.explore))
-    methods = ("linucb", "linear-square", "linear-fast")
-    loss = "kl" if config.method == "linear-fast" else "square"
-    oracle = LinearRegression(actions, inputs, config.rate, loss, shared)
-    e, g = config.explore, config.growth
-    rules = (LowerBound(e), InverseGap(e, g), SmallLossInverseGap(e, g))
-    return OraclePolicy(oracle, Choice(rules, np.int32(methods.index(config.method))))  # pyright: ignore
-
-
-class LogDet(HostProcess):
-    """Meets one context more a step; observed is log det(I + H) of those met."""
-
-    def __init__(self, config: Config):
-        self.config = config
-
-    def init(self, seed: int) -> tuple[int, np.ndarray]:
-        n, key = self.config.rounds, jax.random.key(seed)
-        order, net = jax.random.split(key)
-        if self.config.data == "orthogonal":
-            x = jnp.eye(n)
-        elif self.config.data == "random":
-            x = jax.random.normal(order, (n, n))
-            x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
-        else:
-            rows = table(self.config.data)[0]
-            x = jnp.asarray(rows)[jax.random.permutation(order, len(rows))[:n]]
-        return 0, log_det_growth(tangent_gram(net, x, self.config.hidden))
-
-    def step(self, state: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
-        return state[0] + 1, state[1]
-
-    def observe(self, state: tuple[int, np.ndarray]) -> dict[str, Any]:
-        met, growth = state
-        return {"log_det": np.float64(growth[met - 1] if met else 0.0)}
-
-    def quantities(self) -> dict[str, Quantity]:
-        return {"log_det": Quantity("1", about="log det(I + H)")}
+    return neural_policy(
+        config.method, network, rate=config.rate, explore=config.explore, growth=config.growth,
+        perturbation=Perturbation(config.draws, config.strength, config.renew),
+        replay=Replay(config.rounds, config.limit) if config.training == "replay" else None,
+        radius=config.radius,
+    )  # fmt: skip
 
 
 def halves(rounds: int) -> np.ndarray:
@@ -240,49 +131,21 @@ def schedule(config: Config) -> np.ndarray:
 
 
 # (step size or ridge, exploration) that won on seeds 100 and 101 out of eight for every method, at the
-# quick budget's rounds, trainings and width (benchmarks/neural_bandits_tuning.py).
-TUNED: dict[tuple[str, str, str], tuple[float, float]] = {
-    ("digits-8x8", "replay", "neu-fast"): (3, 1000), ("digits-8x8", "replay", "neu-square"): (3, 100),
-    ("digits-8x8", "replay", "neural-ucb"): (3, 0.3), ("digits-8x8", "replay", "neural-ts"): (1, 0.1),
-    ("digits-8x8", "replay", "neural-epsilon"): (3, 0.001), ("digits-8x8", "replay", "neural-greedy"): (3, 0),
-    ("digits-8x8", "replay", "ee-net"): (1, 0.03), ("digits-8x8", "replay", "linucb"): (0.03, 0.03),
-    ("digits-8x8", "replay", "kernel-ucb"): (0.1, 1), ("digits-8x8", "replay", "linear-square"): (0.03, 1000),
-    ("digits-8x8", "replay", "linear-fast"): (0.3, 300),
-    ("satellite", "replay", "neu-fast"): (1, 30), ("satellite", "replay", "neu-square"): (1, 1000),
-    ("satellite", "replay", "neural-ucb"): (1, 0.03), ("satellite", "replay", "neural-ts"): (1, 0.1),
-    ("satellite", "replay", "neural-epsilon"): (1, 0.001), ("satellite", "replay", "neural-greedy"): (0.333, 0),
-    ("satellite", "replay", "ee-net"): (3, 1), ("satellite", "replay", "linucb"): (0.3, 0.1),
-    ("satellite", "replay", "kernel-ucb"): (0.1, 0.3), ("satellite", "replay", "linear-square"): (0.3, 1000),
-    ("satellite", "replay", "linear-fast"): (0.3, 1000),
-    ("letter", "replay", "neu-fast"): (1, 1000), ("letter", "replay", "neu-square"): (1, 100),
-    ("letter", "replay", "neural-ucb"): (3, 0.3), ("letter", "replay", "neural-ts"): (3, 0.1),
-    ("letter", "replay", "neural-epsilon"): (3, 0.001), ("letter", "replay", "neural-greedy"): (3, 0),
-    ("letter", "replay", "ee-net"): (3, 0.03), ("letter", "replay", "linucb"): (0.3, 0.03),
-    ("letter", "replay", "kernel-ucb"): (0.1, 1), ("letter", "replay", "linear-square"): (0.3, 1000),
-    ("letter", "replay", "linear-fast"): (0.03, 30),
-    ("digits-8x8", "online", "neu-fast"): (4, 100), ("digits-8x8", "online", "neu-square"): (4, 30),
-    ("digits-8x8", "online", "neural-ucb"): (4, 0.03), ("digits-8x8", "online", "neural-ts"): (4, 0.1),
-    ("digits-8x8", "online", "neural-epsilon"): (4, 0.03), ("digits-8x8", "online", "neural-greedy"): (4, 0),
-    ("satellite", "online", "neu-fast"): (2, 1000), ("satellite", "online", "neu-square"): (2, 300),
-    ("satellite", "online", "neural-ucb"): (4, 0.03), ("satellite", "online", "neural-ts"): (4, 0.1),
-    ("satellite", "online", "neural-epsilon"): (4, 0.001), ("satellite", "online", "neural-greedy"): (4, 0),
-    ("letter", "online", "neu-fast"): (2, 300), ("letter", "online", "neu-square"): (4, 100),
-    ("letter", "online", "neural-ucb"): (4, 0.03), ("letter", "online", "neural-ts"): (4, 0.03),
-    ("letter", "online", "neural-epsilon"): (4, 0.03), ("letter", "online", "neural-greedy"): (4, 0),
-    ("h1", "replay", "neu-fast"): (1, 300), ("h1", "replay", "neu-square"): (1, 30),
-    ("h1", "replay", "neural-ucb"): (1, 0.3), ("h1", "replay", "neural-ts"): (1, 0.03),
-    ("h1", "replay", "neural-epsilon"): (1, 0.001), ("h1", "replay", "linucb"): (0.3, 1),
-}  # fmt: skip
-
-REAL = ("digits-8x8", "satellite", "letter")
+# quick budget's rounds, trainings and width (written by benchmarks/neural_bandits_tuning.py).
+TUNED: dict[str, dict[str, dict[str, tuple[float, float]]]] = json.loads(
+    Path(__file__).with_suffix(".json").read_text()
+)
+DIGITS, SATELLITE, LETTER = REAL = ("digits-8x8", "satellite", "letter")
 MORE = ("vowel", "vehicle", "dna", "shuttle", "mnist-5k")
-NEURAL = ("neu-fast", "neu-square", "neural-ucb", "neural-ts", "neural-epsilon", "neural-greedy")
+OURS = ("neu-fast", "neu-square")
 CITED = ("neural-ucb", "neural-ts", "neural-epsilon")  # whom the paper says it beats
-OTHERS = ("neural-greedy", "ee-net", "linucb", "kernel-ucb", "linear-square", "linear-fast")
+NEURAL = (*OURS, *CITED, "neural-greedy")
+LINEAR = ("linucb", "kernel-ucb", "linear-square", "linear-fast")
+ALL = (*NEURAL, "ee-net", *LINEAR)
 STRENGTHS = (0.0, 0.01, 0.1)  # beside the 0.001 of all other arms
 NOISES = (0.05, 0.2)
-HINDSIGHT_RATES = {"square": 0.5, "kl": 3.0}  # of 3, 1, 0.5, 0.2: best fit on seeds 100 and 101
-KINDS = ("orthogonal", "random", "digits-8x8")
+LOSSES = {"square": "neu-square", "kl": "neu-fast"}
+KINDS = ("orthogonal", "random", DIGITS)
 LABELS = {
     "neu-fast": "NeuFastCB", "neu-square": "NeuSquareCB", "neural-ucb": "NeuralUCB",
     "neural-ts": "NeuralTS", "neural-epsilon": "neural ε-greedy", "neural-greedy": "neural greedy",
@@ -293,80 +156,56 @@ LABELS = {
 
 def tuned(method: Any, data: str, training: Any = "replay", **more: Any) -> Config:
     """The arm of a method with the settings that tuning found for this data set."""
-    like = data if data in REAL else "h1" if data in SYNTHETIC else "digits-8x8"
-    rate, explore = TUNED[like, training, method]
-    return Config(method, data, training, float(rate), float(explore), **more)
+    like = data if data in REAL else "h1" if data in SYNTHETIC else DIGITS
+    rate, explore = TUNED[like][training][method]
+    return Config(method, data, training, rate, explore, **more)
 
 
-def name(data: str, training: str, method: str) -> str:
-    return f"{data}/{training}/{method}"
+def uniform(loss: str, **more: Any) -> Config:
+    """Uniform actions, one step a round at the step size of the method that has this loss."""
+    rate, _ = TUNED[DIGITS]["online"][LOSSES[loss]]
+    method: Any = f"uniform-{loss}"
+    return Config(method, DIGITS, "online", rate, **more)
 
 
-def _arms() -> dict[str, Config]:
-    arms: dict[str, Config] = {}
-    for data in (*REAL, *MORE):
-        for method in (*NEURAL, *OTHERS[1:]):
-            arms[name(data, "replay", method)] = tuned(method, data)
-        for method in NEURAL:
-            arms[name(data, "online", method)] = tuned(method, data, "online")
-    for data in REAL:
-        for method in NEURAL[:2]:
-            plain = tuned(method, data, strength=0.0)
-            arms[name(data, "replay", f"{method}-plain")] = plain
-    digits = "digits-8x8"
-    for method in NEURAL[:2]:
-        base = tuned(method, digits, "online")
-        for strength in STRENGTHS:
-            arms[f"strength-{strength:g}/{method}"] = replace(base, strength=strength)
-        for noise in NOISES:
-            arms[f"noise-{noise:g}/{method}"] = tuned(method, digits, noise=noise)
-    fast = tuned("neu-fast", digits, "online")
-    arms["heads"] = replace(fast, arms="heads")
-    strong = replace(fast, strength=0.01)
-    arms |= {f"draws-{s}": replace(strong, draws=s) for s in (1, 32)}
-    arms["renewed"] = replace(strong, renew=True)
-    for method in (*NEURAL[:2], *CITED):
-        arms[f"clusters/{method}"] = tuned(method, "satellite", order="clusters")
-    for h in SYNTHETIC:
-        for method in (*NEURAL[:2], *CITED, "linucb"):
-            arms[f"{h}/{method}"] = tuned(method, h)
-    for loss, method in (("square", "neu-square"), ("kl", "neu-fast")):
-        rate = float(TUNED[digits, "online", method][0])
-        uniform: Any = f"uniform-{loss}"
-        base = Config(uniform, digits, "online", rate)
-        arms[f"regression-{loss}"] = base
-        arms[f"regression-{loss}-plain"] = replace(base, strength=0.0)
-        if loss == "kl":
-            strong = replace(base, strength=0.01)
-            arms |= {f"regression-kl-draws-{s}": replace(strong, draws=s) for s in (1, 8, 32)}
-            arms["regression-kl-renewed"] = replace(strong, renew=True)
-        past: Any = f"hindsight-{loss}"
-        arms[past] = Config(past, digits, "replay", HINDSIGHT_RATES[loss])
-    for kind in KINDS:
-        arms[f"dimension-{kind}"] = Config("log-det", kind, hidden=1024, rounds=800)
-    return arms
-
-
-ARMS = _arms()
+STRONG = tuned("neu-fast", DIGITS, "online", strength=0.01)
+ARMS: dict[str, Config] = {
+    **{f"{data}/{training}/{method}": tuned(method, data, training) for data in (*REAL, *MORE)
+       for training, methods in (("replay", ALL), ("online", NEURAL)) for method in methods},
+    **{f"{data}/replay/{m}-plain": tuned(m, data, strength=0.0) for data in REAL for m in OURS},
+    **{f"strength-{s:g}/{m}": tuned(m, DIGITS, "online", strength=s) for m in OURS for s in STRENGTHS},
+    **{f"noise-{q:g}/{m}": tuned(m, DIGITS, noise=q) for m in OURS for q in NOISES},
+    "heads": tuned("neu-fast", DIGITS, "online", arms="heads"),
+    **{f"draws-{s}": replace(STRONG, draws=s) for s in (1, 32)},
+    "renewed": replace(STRONG, renew=True),
+    **{f"clusters/{m}": tuned(m, SATELLITE, order="clusters") for m in (*OURS, *CITED)},
+    **{f"{h}/{m}": tuned(m, h) for h in SYNTHETIC for m in (*OURS, *CITED, "linucb")},
+    **{f"regression-{loss}": uniform(loss) for loss in LOSSES},
+    **{f"regression-{loss}-plain": uniform(loss, strength=0.0) for loss in LOSSES},
+    **{f"regression-kl-draws-{s}": uniform("kl", strength=0.01, draws=s) for s in (1, 8, 32)},
+    "regression-kl-renewed": uniform("kl", strength=0.01, renew=True),
+    "hindsight-square": Config("hindsight-square", DIGITS, rate=0.5),  # of 3, 1, 0.5, 0.2:
+    "hindsight-kl": Config("hindsight-kl", DIGITS, rate=3.0),  # best fit on seeds 100 and 101
+    **{f"dimension-{kind}": Config("log-det", kind, hidden=1024, rounds=800) for kind in KINDS},
+}  # fmt: skip
 
 
 mistakes = final("regret") / final("round")  # pseudo-regret a round
-ONLINE = ("digits-8x8", "satellite")
+ON_DIGITS, *_ = REPLAY = [f"{data}/replay" for data in REAL]
+ONLINE = [f"{data}/online" for data in (DIGITS, SATELLITE)]
 A_ROUND, ALWAYS = "mistakes a round", "persistently outperforms"
 BETTER = "beats the best of NeuralUCB, NeuralTS and neural ε-greedy"
 
 
-def _replay(*methods: str, data: Sequence[str] = REAL) -> tuple[str, ...]:
-    return tuple(name(d, "replay", m) for d in data for m in methods)
-
-
-def against_best(arm: str, rivals: Sequence[str]) -> Effect:
-    """Regret a round of an arm minus that of the rival with the lowest mean over seeds."""
-    return mistakes[arm] - best((mistakes[rival] for rival in rivals), lowest=True)
+def arms_of(methods: Sequence[str], *prefixes: str) -> tuple[str, ...]:
+    """Names of the arms of methods, on tables and the like."""
+    return tuple(f"{prefix}/{method}" for prefix in prefixes for method in methods)
 
 
 def against(prefix: str, method: str, rivals: Sequence[str] = CITED) -> Effect:
-    return against_best(f"{prefix}/{method}", [f"{prefix}/{m}" for m in rivals])
+    """Regret a round of a method minus that of the rival with the lowest mean over seeds."""
+    rival = best((mistakes[arm] for arm in arms_of(rivals, prefix)), lowest=True)
+    return mistakes[f"{prefix}/{method}"] - rival
 
 
 def on_average(prefixes: Sequence[str], one: str, other: str) -> Effect:
@@ -376,7 +215,7 @@ def on_average(prefixes: Sequence[str], one: str, other: str) -> Effect:
 
 def saved_by_kl(noise: float) -> Effect:
     """Mistakes a round that the KL loss saves over the square loss, at a noise level."""
-    prefix = f"noise-{noise:g}" if noise else "digits-8x8/replay"
+    prefix = f"noise-{noise:g}" if noise else ON_DIGITS
     return (mistakes[f"{prefix}/neu-square"] - mistakes[f"{prefix}/neu-fast"]) / (1 - 2 * noise)
 
 
@@ -393,23 +232,15 @@ def regression_end(loss: str, suffix: str = "") -> Effect:
     return Effect(arms, f"regression regret of {arms[0]}", lambda t: regression_regret(t, loss, suffix)[:, -1])  # fmt: skip
 
 
-def misfit(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Squared error of the best a * shape + b, per seed."""
-    columns = np.stack([shape, np.ones_like(shape)], axis=1)
-    left = values.T - columns @ np.linalg.lstsq(columns, values.T, rcond=None)[0]
-    return (left**2).sum(0)
-
-
-def log_over_root(loss: str) -> Effect:
+def log_over_root_of(loss: str) -> Effect:
     """Log ratio of the misfits of a sqrt(T) + b and of a log T + b to the regression regret."""
 
     @effect(f"log T over sqrt(T), {loss}", f"regression-{loss}", f"hindsight-{loss}")
-    def of(traces: Traces) -> np.ndarray:
-        regret = regression_regret(traces, loss)
+    def found(traces: Traces) -> np.ndarray:
         t = traces[f"hindsight-{loss}"].step.values[1:].astype(float)
-        return np.log(misfit(regret, np.sqrt(t)) / misfit(regret, np.log(t)))
+        return log_over_root(regression_regret(traces, loss), t)
 
-    return of
+    return found
 
 
 def cited(id: str, prefix: str, where: str, budget: str, **more: Any) -> Claim:
@@ -418,18 +249,16 @@ def cited(id: str, prefix: str, where: str, budget: str, **more: Any) -> Claim:
 
 
 exponent = growth("log_det", since=1 / 16)
-DIGITS, TABLES = "digits-8x8/replay", [f"{d}/replay" for d in REAL]
-ONE_STEP = [f"{d}/online" for d in ONLINE]
-LEARNED = Need(lowest(mistakes[arm] for arm in _replay("neu-fast", *CITED, data=REAL[2:])), "< 0.5",
+LEARNED = Need(lowest(mistakes[arm] for arm in arms_of(("neu-fast", *CITED), REPLAY[2])), "< 0.5",
                "no method gets half of the letters right within so few rounds")  # fmt: skip
 CLAIMS = (
-    cited("digits", DIGITS, "digits", "quick"),
-    cited("satellite", TABLES[1], "satellite pixels", "thorough"),
-    cited("letter", TABLES[2], "letters", "thorough", needs=(LEARNED,)),
+    cited("digits", ON_DIGITS, "digits", "quick"),
+    cited("satellite", REPLAY[1], "satellite pixels", "thorough"),
+    cited("letter", REPLAY[2], "letters", "thorough", needs=(LEARNED,)),
     Claim("C1.square", f"NeuSquareCB {BETTER}, mean over the three", ALWAYS,
-          mean(against(table, "neu-square") for table in TABLES), "< 0", A_ROUND, budget="thorough"),
+          mean(against(table, "neu-square") for table in REPLAY), "< 0", A_ROUND, budget="thorough"),
     Claim("C1.online", f"with one step a round and no replay, NeuFastCB {BETTER}", ALWAYS,
-          mean(against(table, "neu-fast") for table in ONE_STEP), "< 0", A_ROUND, budget="thorough"),
+          mean(against(table, "neu-fast") for table in ONLINE), "< 0", A_ROUND, budget="thorough"),
     Claim("C1.clusters", f"when rows come in blocks of clusters, NeuFastCB {BETTER}",
           "others' bounds are empty or need i.i.d. contexts", against("clusters", "neu-fast"), "< 0", A_ROUND,
           budget="thorough"),
@@ -437,60 +266,59 @@ CLAIMS = (
           mean(against(h, "neu-fast") for h in SYNTHETIC), "< 0", "regret a round"),
     Claim("C1.others", "NeuFastCB beats the best of greedy, LinUCB, KernelUCB and linear SquareCB and FastCB, "
           "mean over digits and satellite", "not all compared",
-          mean(against(table, "neu-fast", [m for m in OTHERS if m != "ee-net"]) for table in TABLES[:2]),
+          mean(against(table, "neu-fast", ("neural-greedy", *LINEAR)) for table in REPLAY[:2]),
           "< 0", A_ROUND, budget="thorough"),
     Claim("C1.ee-net", "NeuFastCB beats EE-Net on digits", "not compared here",
-          against(DIGITS, "neu-fast", ["ee-net"]), "< 0", A_ROUND),
+          against(ON_DIGITS, "neu-fast", ["ee-net"]), "< 0", A_ROUND),
     Claim("C2", "the KL loss makes fewer mistakes than the square loss (NeuFastCB against NeuSquareCB), mean over "
-          "the three", "especially the one based on KL loss", on_average(TABLES, "neu-fast", "neu-square"), "< 0",
+          "the three", "especially the one based on KL loss", on_average(REPLAY, "neu-fast", "neu-square"), "< 0",
           A_ROUND, budget="thorough"),
     Claim("C2.digits", "so it does on digits", "especially the one based on KL loss",
-          on_average([DIGITS], "neu-fast", "neu-square"), "< 0", A_ROUND, added="after results"),
+          on_average([ON_DIGITS], "neu-fast", "neu-square"), "< 0", A_ROUND, added="after results"),
     Claim("C2.online", "so it does with one step a round", "especially the one based on KL loss",
-          on_average(ONE_STEP, "neu-fast", "neu-square"), "< 0", A_ROUND, budget="thorough"),
+          on_average(ONLINE, "neu-fast", "neu-square"), "< 0", A_ROUND, budget="thorough"),
     Claim("C2.noise", "its advantage on digits shrinks when a fifth of the rewards are flipped",
           "regret O(sqrt(K L*) + K)", saved_by_kl(0.0) - saved_by_kl(NOISES[-1]), "> 0", A_ROUND),
     Claim("C3.square", "online regression regret (square loss) follows a log T + b rather than a sqrt(T) + b",
-          "O(log T)", log_over_root("square"), "> 0", "log ratio of squared misfits"),
+          "O(log T)", log_over_root_of("square"), "> 0", "log ratio of squared misfits"),
     Claim("C3.kl", "online regression regret (KL loss) follows a log T + b rather than a sqrt(T) + b",
-          "O(log T)", log_over_root("kl"), "> 0", "log ratio of squared misfits"),
+          "O(log T)", log_over_root_of("kl"), "> 0", "log ratio of squared misfits"),
     Claim("C3.perturb", "the perturbation lowers the regression regret (square loss)", "what makes O(log T) possible",
           regression_end("square") / regression_end("square", "-plain") - 1, "< 0", "relative"),
     Claim("A.fast", "the perturbation lowers NeuFastCB's regret, mean over the three", "not ablated",
-          on_average(TABLES, "neu-fast", "neu-fast-plain"), "< 0", A_ROUND, budget="thorough"),
+          on_average(REPLAY, "neu-fast", "neu-fast-plain"), "< 0", A_ROUND, budget="thorough"),
     Claim("A.square", "the perturbation lowers NeuSquareCB's regret, mean over the three", "not ablated",
-          on_average(TABLES, "neu-square", "neu-square-plain"), "< 0", A_ROUND, budget="thorough"),
+          on_average(REPLAY, "neu-square", "neu-square-plain"), "< 0", A_ROUND, budget="thorough"),
     Claim("C4.orthogonal", "the log det in the bounds of NeuralUCB and NeuralTS grows like T on orthogonal contexts",
           "Ω(T)", exponent["dimension-orthogonal"], "> 0.9", "exponent", null=exponent["dimension-digits-8x8"]),
     Claim("C4.random", "and on random contexts of high dimension", "Ω(T)", exponent["dimension-random"], "> 0.9",
           "exponent", null=exponent["dimension-digits-8x8"]),  # 64 pixels: few dimensions
 )  # fmt: skip
 
-SHORT = {"digits-8x8": "digits", "satellite": "satellite", "letter": "letters"}
+SHORT = {DIGITS: "digits", SATELLITE: "satellite", LETTER: "letters"}
 WORLDS = dict(zip(SYNTHETIC, ("h1 square", "h2 quadratic form", "h3 cosine"), strict=True))
-COLOURS: dict[str, int] = dict(zip(("neu-fast", "neu-square", "neural-ts", "neural-epsilon"), (0, 5, 4, 2), strict=True))  # fmt: skip
-STRONG = {
-    "none": "strength-0/neu-fast", "1 draw": "draws-1", "8 draws": "strength-0.01/neu-fast",
-    "32 draws": "draws-32", "8, redrawn each round": "renewed",
-}  # fmt: skip
-SUFFIXES = {
-    "none": "-plain", "1 draw": "-draws-1", "8 draws": "-draws-8", "32 draws": "-draws-32",
-    "8, redrawn each round": "-renewed",
+COLOURS = {"neu-fast": 0, "neu-square": 5, "neural-ts": 4, "neural-epsilon": 2}
+BY_STRENGTH = {0.0: "strength-0", 0.001: ONLINE[0], 0.01: "strength-0.01", 0.1: "strength-0.1"}
+SIGNS = {  # the arm, and the suffix of the regression
+    "none": ("strength-0/neu-fast", "-plain"), "1 draw": ("draws-1", "-draws-1"),
+    "8 draws": ("strength-0.01/neu-fast", "-draws-8"), "32 draws": ("draws-32", "-draws-32"),
+    "8, redrawn each round": ("renewed", "-renewed"),
 }  # fmt: skip
 
 
 def draw_exploration(traces: Traces) -> MatplotlibFigure:
     figure, (left, right) = pictures.panels(2, width=9.0)
-    for method in (m for m in COLOURS if name("digits-8x8", "replay", m) in traces):
-        trace, colour = traces[name("digits-8x8", "replay", method)], style.colours[COLOURS[method]]
+    for method, colour in COLOURS.items():
+        if (trace := traces.get(f"{ON_DIGITS}/{method}")) is None:
+            continue
         rounds = trace["round"].values[0]
         rate = np.diff(trace.explored.values.mean(0)) / np.diff(rounds)
-        left.plot((rounds[1:] + rounds[:-1]) / 2, rate, color=colour, label=LABELS[method])
+        look: dict[str, Any] = {"color": style.colours[colour]}
+        left.plot((rounds[1:] + rounds[:-1]) / 2, rate, label=LABELS[method], **look)
         last = trace.isel(step=-1).sum("seed")
         counts, predicted, observed = (last[n].values for n in ("counts", "predicted", "observed"))
         said = counts > 20
-        right.plot(predicted[said] / counts[said], observed[said] / counts[said], "o-", markersize=4,
-                   color=colour)  # fmt: skip
+        right.plot(predicted[said] / counts[said], observed[said] / counts[said], "o-", markersize=4, **look)  # fmt: skip
     right.plot([0, 1], [0, 1], "--", linewidth=1, color=style.INK)
     left.set(xlabel="rounds", ylabel="probability not on the likeliest action", ylim=(0, None),
              title="exploration on digits")  # fmt: skip
@@ -518,51 +346,48 @@ def draw_regression(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def _at_strength(method: str, strength: float) -> str:
-    return name("digits-8x8", "online", method) if strength == 0.001 else f"strength-{strength:g}/{method}"  # fmt: skip
-
-
-FIRST = _replay(*NEURAL[:2], *CITED, data=REAL[:1])
+FIRST = arms_of((*OURS, *CITED), ON_DIGITS)
 FIGURES = (
     Figure("regret", "Mistakes against rounds on tables played as bandits, networks with replay; bands from the lowest "
            "to the highest seed.",
-           pictures.curves("regret", *((SHORT[d], {name(d, "replay", m): LABELS[m] for m in (
+           pictures.curves("regret", *((SHORT[d], {f"{d}/replay/{m}": LABELS[m] for m in (
                *NEURAL, "ee-net", "linear-fast", "kernel-ucb")}) for d in REAL),
                xlabel="rounds", ylabel="mistakes so far", xlim=(0, None), ylim=(0, None)), FIRST),
     Figure("final", "Mistakes a round at the end; dots: seeds, bars: means.",
            pictures.dots({f"{A_ROUND}, {SHORT[d]}": {LABELS[m]: {
-               label: mistakes[name(d, training, m)]
+               label: mistakes[f"{d}/{training}/{m}"]
                for training, label in (("replay", "replay (or exact update)"), ("online", "one step a round"))
-               if name(d, training, m) in ARMS} for m in (*NEURAL, *OTHERS[1:])} for d in REAL}), FIRST),
+               if f"{d}/{training}/{m}" in ARMS} for m in ALL} for d in REAL}), FIRST),
     Figure("exploration", "How much is explored, and how well losses are predicted.", draw_exploration,
-           _replay(*COLOURS, data=REAL[:1])),
+           arms_of(tuple(COLOURS), ON_DIGITS)),
     Figure("ablation", "Without the perturbation, with more of it (its strength is $c_p m^{-1/4}$, 8 draws); digits, one "
            "step a round.",
-           pictures.dots({A_ROUND: {f"strength {s:g}": {LABELS[m]: mistakes[_at_strength(m, s)] for m in NEURAL[:2]}
-                                    for s in sorted((0.001, *STRENGTHS))}}, xlim=(0, None)),
-           tuple(_at_strength(m, s) for s in (0.001, *STRENGTHS) for m in NEURAL[:2])),
+           pictures.dots({A_ROUND: {f"strength {s:g}": {LABELS[m]: mistakes[f"{arms}/{m}"] for m in OURS}
+                                    for s, arms in BY_STRENGTH.items()}}, xlim=(0, None)),
+           arms_of(OURS, *BY_STRENGTH.values())),
     Figure("draws", "What draws of the signs do at strength 0.01: NeuFastCB's mistakes on digits, one step a round, and "
            "the regression regret with uniform actions.",
-           pictures.dots({A_ROUND: {row: mistakes[arm] for row, arm in STRONG.items()},
+           pictures.dots({A_ROUND: {row: mistakes[arm] for row, (arm, _) in SIGNS.items()},
                           "regression regret, KL loss": {row: regression_end("kl", suffix)
-                                                         for row, suffix in SUFFIXES.items()}}, xlim=(0, None)),
-           (STRONG["none"], STRONG["1 draw"], "regression-kl-plain", "hindsight-kl")),
+                                                         for row, (_, suffix) in SIGNS.items()}}, xlim=(0, None)),
+           ("strength-0/neu-fast", "draws-1", "regression-kl-plain", "hindsight-kl")),
     Figure("noise", "Mistakes a round that the KL loss saves over the square loss as rewards are flipped (digits).",
            pictures.dots({A_ROUND + " saved": {f"{q:.0%} flipped": saved_by_kl(q) for q in (0.0, *NOISES)}},
                          levels={"": 0}),
-           (*(f"noise-{NOISES[-1]:g}/{m}" for m in NEURAL[:2]), *_replay(*NEURAL[:2], data=REAL[:1]))),
+           arms_of(OURS, f"noise-{NOISES[-1]:g}", ON_DIGITS)),
     Figure("order", "An order of the rows that is not i.i.d. (satellite).",
            pictures.dots({A_ROUND: {LABELS[m]: {
-               "shuffled": mistakes[name("satellite", "replay", m)],
-               "in blocks of clusters": mistakes[f"clusters/{m}"]} for m in (*NEURAL[:2], *CITED)}}),
-           (*(f"clusters/{m}" for m in (*NEURAL[:2], *CITED)), *_replay(*NEURAL[:2], *CITED, data=REAL[1:2]))),
+               "shuffled": mistakes[f"{REPLAY[1]}/{m}"],
+               "in blocks of clusters": mistakes[f"clusters/{m}"]} for m in (*OURS, *CITED)}}),
+           arms_of((*OURS, *CITED), "clusters", REPLAY[1])),
     Figure("synthetic", "Synthetic rewards.",
            pictures.dots({f"regret a round, {title}": {
-               LABELS[m]: mistakes[f"{h}/{m}"] for m in (*NEURAL[:2], *CITED, "linucb")} for h, title in WORLDS.items()}),
-           tuple(f"{h}/{m}" for h in SYNTHETIC for m in ("neu-fast", *CITED))),
+               LABELS[m]: mistakes[f"{h}/{m}"] for m in (*OURS, *CITED, "linucb")} for h, title in WORLDS.items()}),
+           arms_of(("neu-fast", *CITED), *SYNTHETIC)),
     Figure("regression", "Regret of online regression with uniform actions on digits, and what fits it.",
            draw_regression,
-           tuple(a for k in ("square", "kl") for a in (f"regression-{k}", f"regression-{k}-plain", f"hindsight-{k}"))),
+           tuple(arm for loss in LOSSES
+                 for arm in (f"regression-{loss}", f"regression-{loss}-plain", f"hindsight-{loss}"))),
     Figure("dimension", "log det(I + H) of the tangent kernel, the dimension in others' bounds, against the number of "
            "contexts.",
            pictures.curves("log_det", ("", {f"dimension-{k}": "digits (64 pixels)" if k in REAL else f"{k} (800 dimensions)"
@@ -574,27 +399,19 @@ FIGURES = (
 )  # fmt: skip
 
 DRAWN = (
-    *_replay(*NEURAL, *OTHERS[1:], data=REAL[:1]), *(name(REAL[0], "online", m) for m in NEURAL[:2]),
-    *(f"strength-{s:g}/{m}" for s in STRENGTHS for m in NEURAL[:2]), "draws-1",
-    *(f"noise-{q:g}/{m}" for q in NOISES[-1:] for m in NEURAL[:2]),
+    *arms_of(ALL, ON_DIGITS), *arms_of(OURS, *BY_STRENGTH.values(), f"noise-{NOISES[-1]:g}"), "draws-1",
     *(f"regression-kl{s}" for s in ("-plain", "-draws-1", "-draws-8")),
 )  # fmt: skip
-MORE_DRAWN = (
-    *_replay(*NEURAL), *(name(d, "online", m) for d in ONLINE for m in NEURAL), "clusters/neu-square",
-)  # fmt: skip
-SMOKE = (*_replay("neu-fast", *CITED, data=REAL[:1]), *(f"dimension-{kind}" for kind in KINDS))
+MORE_DRAWN = (*arms_of(NEURAL, *REPLAY, *ONLINE), "clusters/neu-square")
+SMOKE = (*arms_of(("neu-fast", *CITED), ON_DIGITS), *(f"dimension-{kind}" for kind in KINDS))
 DIMENSION = {f"dimension-{kind}": {"rounds": 800, "hidden": 1024} for kind in KINDS}
 SHORTER = {"hidden": 50, "rounds": 1200, "limit": 200, "memory": 500}
 TINY = {"hidden": 8, "rounds": 30, "limit": 20, "memory": 20, "observations": 3}
 
 study = Study(
     paper=Paper(
-        slug="neural-bandits",
-        title="Contextual Bandits with Online Neural Regression",
-        authors="Rohan Deb, Yikun Ban, Shiliang Zuo, Jingrui He, Arindam Banerjee",
-        venue="ICLR",
-        year=2024,
-        arxiv="2312.07145",
+        "neural-bandits", "Contextual Bandits with Online Neural Regression",
+        "Rohan Deb, Yikun Ban, Shiliang Zuo, Jingrui He, Arindam Banerjee", "ICLR", 2024, "2312.07145",
     ),
     family="bandits",
     question="Is exploring by inverse gaps over an online neural regression better than confidence "

@@ -5,10 +5,10 @@ Vangara and Egg (OARS workshop at KDD 2025, arXiv 2412.00569).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -16,17 +16,22 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from latebloom.core.process import HostProcess, Process
 from latebloom.data import load_open_bandit
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
-from latebloom.measures import Effect, Measure, Traces, at, average, curve, effect, measure
+from latebloom.measures import Curve, Effect, Measure, Traces, at, average, curve, effect, measure
 from latebloom.methods.bandits.off_policy import NORMAL
-from latebloom.methods.bandits.payments import learners, resampling, rules
+from latebloom.methods.bandits.payments import by_name
 from latebloom.methods.bandits.payments.chain import Chain
+from latebloom.methods.bandits.payments.generations import (
+    detrended,
+    fast_share,
+    lag_one,
+    standardised_slope,
+)
 from latebloom.methods.bandits.payments.host import HostChain, LinearBandit, Trees
 from latebloom.methods.bandits.payments.model import CrossedLogistic
 from latebloom.methods.bandits.payments.open_bandit import OpenBanditCheck
 from latebloom.methods.bandits.payments.policy import Retrained
 from latebloom.methods.bandits.payments.world import PaymentWorld
 
-RULES = ("uniform", "greedy", "epsilon", "softmax", "squarecb", "fastcb", "falcon", "floored")
 CAMPAIGNS = ("all", "men", "women")
 
 
@@ -80,14 +85,20 @@ def make_process(config: Config) -> Process | HostProcess:
         batch=config.batch, generations=config.generations, base=config.base, lift=config.lift,
         persistence=config.persistence, delay=config.delay, decline_delay=config.decline_delay,
     )  # fmt: skip
+    rule = by_name.rule(config.rule, config.strength, config.floor)
     if config.kind == "trees":
-        return HostChain(world, Trees(config.trees), _rule(config), config.contexts)
+        return HostChain(world, Trees(config.trees), rule, config.contexts)
     if config.kind == "linear":
-        learner = LinearBandit(config.ridge, members=config.members)
-        return HostChain(world, learner, _rule(config), config.contexts)
+        linear = LinearBandit(config.ridge, members=config.members)
+        return HostChain(world, linear, rule, config.contexts)
     waiting = round(config.late * config.batch)
+    learner = by_name.learner(
+        config.learner, CrossedLogistic(world.sizes, 2, world.actions, ridge=config.ridge),
+        strength=config.strength, members=config.members, balance=config.balance,
+        balance_level=config.balance_level,
+    )  # fmt: skip
     policy = Retrained(
-        _learner(config, world), _rule(config), rows=config.batch + waiting,
+        learner, rule, rows=config.batch + waiting,
         window=config.window, slice=config.slice, weighting=config.weighting,
     )  # fmt: skip
     return Chain(world, policy, contexts=config.contexts, waiting=waiting)
@@ -96,38 +107,6 @@ def make_process(config: Config) -> Process | HostProcess:
 def schedule(config: Config) -> np.ndarray:
     return np.arange(1, len(CAMPAIGNS) + 1) if config.kind == "open-bandit" else np.arange(
         config.generations + 1)  # fmt: skip
-
-
-def _rule(config: Config) -> rules.Rule:
-    if config.rule == "optimism":
-        return rules.UpperBound(config.strength)
-    if config.rule == "draw":
-        return rules.OneDraw()
-    if config.rule not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}, optimism, draw: {config.rule}")
-    s = config.strength
-    choices = (
-        rules.Uniform(), rules.Greedy(), rules.EpsilonGreedy(s), rules.Softmax(s),
-        rules.SquareCB(s), rules.FastCB(s), rules.Falcon(s),
-        rules.Floored(rules.SquareCB(s), config.floor),
-    )  # fmt: skip
-    return rules.Picked(choices, jnp.int32(RULES.index(config.rule)))
-
-
-def _learner(config: Config, world: PaymentWorld) -> learners.Learner:
-    model = CrossedLogistic(world.sizes, 2, world.actions, ridge=config.ridge)
-    if config.learner == "calibrated":
-        return learners.Calibrated(model)
-    if config.learner == "bootstrapped":
-        return learners.Bootstrapped(model, members=config.members)
-    if config.learner == "laplace":
-        return learners.Laplace(model, spread=config.strength, members=config.members)
-    level = config.balance_level
-    choices = (
-        resampling.EveryRow(), resampling.NegativeShare(level), resampling.NegativeCount(level),
-    )  # fmt: skip
-    place = jnp.int32(("none", "share", "count").index(config.balance))
-    return learners.Supervised(model, resampling.PickedSelection(choices, place))
 
 
 GAMMAS = (10, 50, 200, 1000)
@@ -179,6 +158,11 @@ ARMS: dict[str, Config] = {
 }
 
 
+def trained(name: str) -> Curve:
+    """From the first model on."""
+    return curve(name)[1:]
+
+
 def served(name: str) -> Measure:
     """Mean over the policies that serve generations 2, 3, ... to the last."""
     return average(curve(name)[1:-1])
@@ -194,29 +178,14 @@ def drop(name: str) -> Measure:
     return own_logs(name) - at(name, 1)
 
 
-def detrended(trace: xr.Dataset) -> np.ndarray:
-    """Residuals about a line through the models trained on a policy's own logs, [seed, generation]."""
-    values = trace.greedy_gain.values[:, 2:]
-    t = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
-    slope = (values * t).sum(axis=1, keepdims=True) / (t**2).sum()
-    return values - values.mean(axis=1, keepdims=True) - slope * t
+def of_own_models(text: str, found: Callable[[np.ndarray], np.ndarray]) -> Measure:
+    """Of the values of the models trained on a policy's own logs, [seed, generation]."""
+    return Measure(text, lambda trace: found(trace.greedy_gain.values[:, 2:]))
 
 
-@measure("lag-1 autocorrelation of the detrended values")
-def lag_one(trace: xr.Dataset) -> np.ndarray:
-    r = detrended(trace)
-    return (r[:, 1:] * r[:, :-1]).sum(axis=1) / np.maximum((r**2).sum(axis=1), 1e-12)
-
-
-@measure("share of the variance at periods of three generations and less")
-def fast_share(trace: xr.Dataset) -> np.ndarray:
-    r = detrended(trace)
-    power = np.abs(np.fft.rfft(r, axis=1)) ** 2
-    frequency = np.fft.rfftfreq(r.shape[1])
-    return power[:, frequency > 0.33].sum(axis=1) / np.maximum(power[:, 1:].sum(axis=1), 1e-12)
-
-
-swing = Measure("standard deviation of the detrended values", lambda t: detrended(t).std(axis=1))
+alternation = of_own_models("lag-1 autocorrelation of the detrended values", lag_one)
+fast = of_own_models("share of the variance at periods of three generations and less", fast_share)
+swing = of_own_models("standard deviation of the detrended values", lambda v: detrended(v).std(axis=1))  # fmt: skip
 
 
 def off_policy_gaps(trace: xr.Dataset, name: str, world: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -255,12 +224,7 @@ def slope_of_imbalance(traces: Traces) -> np.ndarray:
         np.concatenate([np.diff(traces[arm][name].values[:, 1:], axis=1) for arm in SQUARES], 1)
         for name in names
     ]
-    slopes = []
-    for columns in zip(*changes, strict=True):
-        y, *x = (c - c.mean() for c in columns)
-        x = np.stack([c / max(float(c.std()), 1e-12) for c in x], axis=1)
-        slopes.append(np.linalg.lstsq(x, y / max(float(y.std()), 1e-12), rcond=None)[0][0])
-    return np.array(slopes)
+    return np.array([standardised_slope(*columns) for columns in zip(*changes, strict=True)])
 
 
 @effect("what thinning costs over what own logs cost", "uniform", "uniform-thinned", SQUARE)
@@ -320,15 +284,15 @@ CLAIMS = (
     Claim("C3.ridge", "So does a stronger ridge, 10 for 2 (our counter-hypothesis)", "not tested",
           less(change, "squarecb-ridge", SQUARE), "> 0", GAP),
     Claim("C4", "Detrended values alternate: lag-1 autocorrelation below the control's", OSCILLATES,
-          less(lag_one, SQUARE, "uniform"), "< 0", "correlation"),
+          less(alternation, SQUARE, "uniform"), "< 0", "correlation"),
     Claim("C4.spectrum", "More of the variance is at periods of three generations and less", OSCILLATES,
-          less(fast_share, SQUARE, "uniform"), "> 0", "share"),
+          less(fast, SQUARE, "uniform"), "> 0", "share"),
     Claim("C4.gamma", "They swing more at γ = 1000 than at γ = 10", OSCILLATES, less(swing, SQUARE, "squarecb-10"),
           "> 0", GAP),
     Claim("C4.greedy", "Without exploration (greedy) they alternate, more than the control", OSCILLATES,
-          less(lag_one, "greedy", "uniform"), "< 0", "correlation", added="after results"),
+          less(alternation, "greedy", "uniform"), "< 0", "correlation", added="after results"),
     Claim("C4.memory", "A short memory alternates more than a long one", OSCILLATES,
-          less(lag_one, SQUARE, "squarecb-long"), "< 0", "correlation"),
+          less(alternation, SQUARE, "squarecb-long"), "< 0", "correlation"),
     Claim("C5.dr", "DR's 95 % intervals hold the greedy policy's value, from SquareCB's logs", "not reported",
           coverage("dr")[SQUARE], "> 0.85", "share", null=coverage("dr", world=1)[SQUARE]),
     Claim("C5.snips", "SNIPS's do", "not reported", coverage("snips")[SQUARE], "> 0.85", "share",
@@ -367,11 +331,6 @@ def named(*arms: str) -> dict[str, str]:
     return {arm: NAMES[arm] for arm in arms}
 
 
-def trained(trace: xr.Dataset) -> xr.Dataset:
-    """From the first model on."""
-    return trace.isel(step=slice(1, None))
-
-
 def draw_oscillation(traces: Traces) -> MatplotlibFigure:
     figure, (ax,) = pictures.panels(1, width=5.4, height=3.6)
     for place, arm in enumerate(arm for arm in ("uniform", SQUARE, "greedy") if arm in traces):
@@ -392,41 +351,31 @@ def draw_rules(traces: Traces) -> MatplotlibFigure:
     return pictures.dots({f"policy ({SCALE})": {NAMES[arm]: gain[arm] for arm in arms}})(traces)
 
 
-def draw_off_policy(traces: Traces) -> MatplotlibFigure:
-    rows = {NAMES[arm]: {name.upper(): off_policy_error(name)[arm] for name in ("ips", "snips", "dr")}
-            for arm in LOGGED}  # fmt: skip
-    figure = pictures.dots({"RMSE, authorisation rate": rows}, xscale="log")(traces)
-    for ax in figure.axes:
-        low, high = ax.get_xlim()
-        ticks = [t for t in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1) if low < t < high]
-        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        ax.xaxis.set_minor_formatter("")
-    return figure
-
-
 CONTROL = ("uniform", SQUARE)
 FIGURES = (
     Figure("generations", "Value of the policies, and of their models, generation by generation. Bands span the seeds.",
-           pictures.curves({f"policy ({SCALE})": "gain", f"its model, greedily ({SCALE})": "greedy_gain"},
-                           ("", named(*MAIN)), as_drawn=trained, xlabel=GENERATION), MAIN),
+           pictures.curves({f"policy ({SCALE})": trained("gain"),
+                            f"its model, greedily ({SCALE})": trained("greedy_gain")},
+                           ("", named(*MAIN)), xlabel=GENERATION), MAIN),
     Figure("causes", "What each intervention does to the drop, and to the level; dots: seeds, bars: means.",
            pictures.dots({"change against the model of the uniform log": {NAMES[a]: change[a] for a in MENDED},
                           f"value of the model ({SCALE})": {NAMES[a]: level[a] for a in MENDED}}), CONTROL),
     Figure("oscillation", "Does the value alternate?", draw_oscillation, CONTROL),
     Figure("alternation", "Below 0 it alternates; dots: seeds, bars: means.",
-           pictures.dots({"lag-1 autocorrelation, detrended": {NAMES[a]: lag_one[a] for a in ALTERNATING}},
+           pictures.dots({"lag-1 autocorrelation, detrended": {NAMES[a]: alternation[a] for a in ALTERNATING}},
                          levels={"": 0}), CONTROL),
     Figure("logs", "The logs: imbalance, overlap, and what the model does not know.",
-           pictures.curves({"share of declined in the training set": "negative_share",
-                            "effective share of the last log": "overlap",
-                            "RMSE on actions not played": "rmse_unplayed"},
-                           ("", named("uniform", "epsilon", "greedy", "squarecb-200", SQUARE)), as_drawn=trained,
-                           xlabel=GENERATION, ylim=(0, None),
+           pictures.curves({"share of declined in the training set": trained("negative_share"),
+                            "effective share of the last log": trained("overlap"),
+                            "RMSE on actions not played": trained("rmse_unplayed")},
+                           ("", named("uniform", "epsilon", "greedy", "squarecb-200", SQUARE)), xlabel=GENERATION, ylim=(0, None),
                            own={"effective share of the last log": {"yscale": "log", "ylim": (1e-3, 1.5)}}), CONTROL),
     Figure("rules", "Every rule on the same worlds: mean value of the policies that serve generations 2 to the last; "
            "dots: seeds, bars: means.", draw_rules, CONTROL),
     Figure("off-policy", "Would the logs have told? The greedy policy valued from each rule's logs.",
-           draw_off_policy, CONTROL),
+           pictures.dots({"RMSE, authorisation rate": {NAMES[arm]: {
+               name.upper(): off_policy_error(name)[arm] for name in ("ips", "snips", "dr")} for arm in LOGGED}},
+               xscale="log", ticks=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)), CONTROL),
     Figure("open-bandit", "Open Bandit: the policy's clicks, valued from the random log; dots: parts of the logs.",
            pictures.dots({"clicks per 1000 recommendations": {f"campaign {name!r}": {
                label: 1000 * at(column, place)["open-bandit"] for label, column in (

@@ -12,23 +12,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess, Quantity
 from latebloom.data import load_table
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures
 from latebloom.measures import (
+    Curve,
     Effect,
     Measure,
-    Traces,
+    at_least,
     average,
     combined,
     curve,
     highest,
+    log,
     lowest,
     mean,
     measure,
     peak,
+    slope_of,
 )
 from latebloom.methods.bandits.sparse_misspecified import baselines, nets, problem, recovery
 from latebloom.methods.bandits.sparse_misspecified.design import Design, g_optimal_design
@@ -285,12 +287,6 @@ def schedule(config: Config) -> np.ndarray:
     return np.arange(1, len(config.settings) + 1)
 
 
-def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least-squares slope of each row of y [seed, n] on x [seed, n]."""
-    x = x - x.mean(-1, keepdims=True)
-    return (x * y).sum(-1) / (x * x).sum(-1)
-
-
 def where(trace: xr.Dataset, **wanted: float) -> xr.Dataset:
     """The steps of a trace whose settings have these values."""
     keep = np.ones(trace.sizes["step"], bool)
@@ -309,30 +305,17 @@ def within(of: Measure, **wanted: float) -> Measure:
     return Measure(f"{of.text} at {', '.join(f'{k} = {v:g}' for k, v in wanted.items())}", found)
 
 
-@measure("slope of log(gap / ε) on log d")
-def gap_slope(trace: xr.Dataset) -> np.ndarray:
-    gap = np.maximum(trace.gap.values, 0.1)  # what is less counts as this much
-    return slope(np.log(trace.d.values), np.log(gap))
+def log_of(name: str) -> Curve:
+    return log(curve(name))
 
 
-@measure("exponent of the net in d")
-def net_in_d(trace: xr.Dataset) -> np.ndarray:
-    return slope(np.log(trace.d.values), np.log(trace.net.values))
-
-
-@measure("exponent of the net in 1 / ε")
-def net_in_epsilon(trace: xr.Dataset) -> np.ndarray:
-    return slope(-np.log(trace.setting_epsilon.values), np.log(trace.net.values))
-
-
-@measure("factor of the net with each dimension")
-def net_factor(trace: xr.Dataset) -> np.ndarray:
-    return np.exp(slope(trace.d.values, np.log(trace.net.values)))
-
-
-@measure("slope of log queries on s")
-def queries_in_s(trace: xr.Dataset) -> np.ndarray:
-    return slope(trace.s.values, np.log(trace.queries.values))
+# A gap of less than 0.1 ε counts as this much.
+log_gap, log_net = log(at_least(curve("gap"), 0.1)), log_of("net")
+gap_slope = Measure("slope of log(gap / ε) on log d", slope_of(log_gap, on=log_of("d")))
+net_in_d = Measure("exponent of the net in d", slope_of(log_net, on=log_of("d")))
+net_in_epsilon = Measure("exponent of the net in 1 / ε", slope_of(log_net, on=-log_of("setting_epsilon")))  # fmt: skip
+net_factor = Measure("factor of the net with each dimension", lambda t: np.exp(slope_of(log_net, on="d")(t)))  # fmt: skip
+queries_in_s = Measure("slope of log queries on s", slope_of(log_of("queries"), on="s"))
 
 
 @measure("median gap / (s ε)")
@@ -435,17 +418,8 @@ levels, counts = against_s(NEEDLE_ARMS[0], "actions")
 half_of_all = {"half of all actions": (levels, [(count + 1) / 2 for count in counts])}
 barrier = pictures.trend(
     *((f"sparsity {s}, ε = {e}", against_d(FITS | NETS, "gap", s, e)) for s, e in ((1, 0.1), (2, 0.2))),
-    ylabel="reward below the best / ε", **axis_of(*LARGE),
+    levels={"guarantee of the nets": 4}, ylabel="reward below the best / ε", **axis_of(*LARGE),
 )  # fmt: skip
-
-
-def draw_barrier(traces: Traces) -> MatplotlibFigure:
-    figure = barrier(traces)
-    for ax in figure.axes:
-        pictures.horizontal(ax, 4, "guarantee of the nets")
-    return figure
-
-
 MAIN_ARMS = (
     "net-elimination", "net-search", "l1-recovery", "lasso", "pursuit",
     "known-support", "design", "phased-elimination", "lin-ucb", "sparse-oful",
@@ -454,7 +428,7 @@ MAIN_ARMS = (
 HARDEST = {"d": 24, "s": 2, "setting_epsilon": 0.2}
 FIGURES = (
     Figure("barrier", "What is lost against the number of features, on instances made to mislead least squares: means, "
-           "and a dot for each instance.", draw_barrier, ("design", "net-elimination")),
+           "and a dot for each instance.", barrier, ("design", "net-elimination")),
     Figure("queries", "Left: what it costs. Right: the lower bound's instance, where nothing helps.",
            pictures.trend(
                ("sparsity 2, ε = 0.2, adversarial",

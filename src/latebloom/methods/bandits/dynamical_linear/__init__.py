@@ -19,6 +19,7 @@ from latebloom.methods.bandits.dynamical_linear.environment import (
 )
 from latebloom.methods.bandits.dynamical_linear.epochs import Epochs, growing_epochs
 from latebloom.methods.bandits.dynamical_linear.identification import (
+    Identification,
     Identified,
     ho_kalman,
     identify,
@@ -57,6 +58,7 @@ __all__ = [
     "Exp3",
     "Fixed",
     "HeldLinearSystem",
+    "Identification",
     "Identified",
     "LinearSystem",
     "OptimisticLinear",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from latebloom.core.process import HostProcess, Quantity
 from latebloom.methods.bandits.dynamical_linear.system import LinearSystem
 
 Method = Literal["fir", "arx", "predictor"]
@@ -203,3 +204,43 @@ def identify(
     impulse = out_unit[:, None] * impulse_response(driven, own, 61) / in_unit
     fitted = made.columns @ coefficients * out_unit
     return Identified(system, len(system.A), lags, method, values, gain, impulse, fitted)
+
+
+class Identification(HostProcess):
+    """Identifies a system from ever longer records of its randomly scaled actions [k, p].
+
+    Step k has 100 · 2ᵏ periods. Observed: the distance of the response found from the true one,
+    and the steady reward lost a round by the action that looks best. Of a system that comes out
+    unstable only the response at once is used.
+    """
+
+    def __init__(
+        self, system: LinearSystem, actions: Float[np.ndarray, "k p"], noise: float, *,
+        method: Method = "arx", order: int | None = None,
+    ):  # fmt: skip
+        self.system, self.actions, self.noise = system, actions, noise
+        self.method: Method = method
+        self.order = order
+
+    def init(self, seed: int) -> tuple[int, int]:
+        return (seed, 0)
+
+    def step(self, state: tuple[int, int]) -> tuple[int, int]:
+        return (state[0], state[1] + 1)
+
+    def observe(self, state: tuple[int, int]) -> dict[str, Any]:
+        seed, doubling = state
+        rng, periods = np.random.default_rng(seed), 100 * 2**doubling
+        chosen = self.actions[rng.integers(len(self.actions), size=periods)]
+        inputs = chosen * rng.uniform(0.5, 1.5, (periods, 1))
+        outputs = self.system.simulate(inputs, self.noise, seed)
+        lags = 20 if self.method == "fir" else 8
+        found = identify(inputs, outputs, lags=lags, method=self.method, order=self.order).system
+        response = found.response if found.spectral_radius < 1 else found.theta
+        steady = self.actions @ self.system.response
+        lost = steady.max() - steady[np.argmax(self.actions @ response)]
+        distance = float(np.linalg.norm(response - self.system.response))
+        return {"regret": lost, "distance": distance, "periods": periods}
+
+    def quantities(self) -> dict[str, Quantity]:
+        return {"distance": Quantity("reward", about="distance of the response from the true one")}

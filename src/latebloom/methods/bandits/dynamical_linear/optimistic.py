@@ -186,6 +186,13 @@ class OptimisticLinear(Policy):
     starts: Int[Array, " lengths"]
     horizon: int | np.integer
 
+    def padded(self, longest: int) -> OptimisticLinear:
+        """The same with starts of epochs that never come, up to `longest` rounds an epoch: policies
+        of one length share a program."""
+        never = np.full(longest - len(self.starts), np.iinfo(np.int32).max)
+        starts = jnp.concatenate([self.starts, jnp.asarray(never, jnp.int32)])
+        return eqx.tree_at(lambda policy: policy.starts, self, starts)
+
     def init(self, key: PRNGKeyArray) -> Held:
         first = jax.random.randint(key, (), 0, self.shape[0], jnp.int32)
         return Held(no_data(self.shape[1]), first, jnp.int32(1))

@@ -1,7 +1,9 @@
 """Contextual bandits on online neural regression, and what they are measured against."""
 
+from latebloom.methods.bandits.neural.by_name import linear_policy, neural_policy
 from latebloom.methods.bandits.neural.ee_net import EENet
 from latebloom.methods.bandits.neural.effective_dimension import (
+    LogDet,
     effective_dimension,
     log_det_growth,
     tangent_gram,
@@ -21,7 +23,14 @@ from latebloom.methods.bandits.neural.rules import (
     Thompson,
     Uniform,
 )
-from latebloom.methods.bandits.neural.worlds import ClassificationBandit, SyntheticBandit, contexts
+from latebloom.methods.bandits.neural.worlds import (
+    ClassificationBandit,
+    SyntheticBandit,
+    contexts,
+    draw_contexts,
+    load_contexts,
+    table_bandit,
+)
 
 __all__ = [
     "ArmNetwork",
@@ -34,6 +43,7 @@ __all__ = [
     "InverseGap",
     "KernelRegression",
     "LinearRegression",
+    "LogDet",
     "LowerBound",
     "NeuralRegression",
     "OraclePolicy",
@@ -44,7 +54,12 @@ __all__ = [
     "Thompson",
     "Uniform",
     "contexts",
+    "draw_contexts",
     "effective_dimension",
+    "linear_policy",
+    "load_contexts",
     "log_det_growth",
+    "neural_policy",
+    "table_bandit",
     "tangent_gram",
 ]

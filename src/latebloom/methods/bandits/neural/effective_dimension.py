@@ -7,9 +7,14 @@ grow linearly in T, which leaves the bounds empty.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from latebloom.core.process import HostProcess, Quantity
 
 
 def tangent_gram(
@@ -42,3 +47,28 @@ def effective_dimension(gram: Float[Array, "n n"], ridge: float = 1.0) -> Float[
     """d~ of the first t contexts (all arms counted), for t = 1 .. n."""
     t = np.arange(1, len(gram) + 1)
     return log_det_growth(gram, ridge) / np.log1p(t / ridge)
+
+
+class LogDet(HostProcess):
+    """Meets one context more a step; observed is log det(I + H) of those met.
+
+    - `contexts(key)`: the contexts [n, d] of a seed, in the order in which they are met.
+    - `width`: hidden units of the network whose tangent kernel's Gram matrix H is.
+    """
+
+    def __init__(self, contexts: Callable[[PRNGKeyArray], Float[Array, "n d"]], width: int = 1024):
+        self.contexts, self.width = contexts, width
+
+    def init(self, seed: int) -> tuple[int, np.ndarray]:
+        order, net = jax.random.split(jax.random.key(seed))
+        return 0, log_det_growth(tangent_gram(net, self.contexts(order), self.width))
+
+    def step(self, state: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+        return state[0] + 1, state[1]
+
+    def observe(self, state: tuple[int, np.ndarray]) -> dict[str, Any]:
+        met, growth = state
+        return {"log_det": np.float64(growth[met - 1] if met else 0.0)}
+
+    def quantities(self) -> dict[str, Quantity]:
+        return {"log_det": Quantity("1", about="log det(I + H)")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.interaction import Decision, Environment, Outcome, View
+from latebloom.data import load, load_table
 
 
 class ClassificationBandit(Environment):
@@ -132,3 +134,47 @@ def contexts(x: np.ndarray) -> np.ndarray:
     x = (x - x.mean(0)) / np.where(spread > 0, spread, 1.0)
     x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@cache
+def load_contexts(
+    name: str,
+) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"], int]:
+    """Contexts, labels and the number of classes of a data set; of MNIST 50 principal components."""
+    if name != "mnist-5k":
+        found = load_table(name)
+        return contexts(found.x), found.y, len(found.classes)
+    from sklearn.decomposition import PCA
+
+    images = load(name)
+    x = np.concatenate([images.x_train, images.x_test]).reshape(-1, 784)
+    y = np.concatenate([images.y_train, images.y_test]).astype(np.int32)
+    return contexts(PCA(50, random_state=0).fit_transform(x)), y, 10
+
+
+@cache
+def _clusters(name: str, count: int = 8) -> Int[np.ndarray, " n"]:
+    """The k-means cluster of each row of a data set."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(count, random_state=0).fit_predict(load_contexts(name)[0]).astype(np.int32)
+
+
+def table_bandit(
+    name: str, noise: float = 0.0, *, in_clusters: bool = False
+) -> ClassificationBandit:
+    """A data set played as a bandit; `in_clusters`: its rows come in blocks of eight k-means clusters."""
+    x, y, classes = load_contexts(name)
+    group = _clusters(name) if in_clusters else np.zeros(len(x), np.int32)
+    return ClassificationBandit(classes, jnp.asarray(x), jnp.asarray(y), jnp.asarray(group), noise)
+
+
+def draw_contexts(name: str, count: int, key: PRNGKeyArray) -> Float[Array, "n d"]:
+    """`count` contexts: "orthogonal" ones, "random" ones in as many dimensions, or rows of a data set
+    in random order."""
+    if name == "orthogonal":
+        return jnp.eye(count)
+    if name == "random":
+        return unit(jax.random.normal(key, (count, count)))
+    rows = load_contexts(name)[0]
+    return jnp.asarray(rows)[jax.random.permutation(key, len(rows))[:count]]
