@@ -188,6 +188,35 @@ def test_more_is_drawn_on_each_panel_of_an_arm():
     assert len(figure.axes) == 6 and len(shown(figure)) == 4  # two rows of three
 
 
+def test_observables_may_change_look_otherwise_and_stay_out_of_the_legend():
+    draw = p.observables(
+        {"loss": "loss", "_norm": "norm"}, part(0, 3), as_drawn=lambda t: t.isel(seed=[1]), columns=2,
+        look={"_norm": {"colour": "#D55E00", "linestyle": ":"}},
+    )  # fmt: skip
+    figure = check(draw(TRACES))
+    assert entries(figure) == [["loss"]] and len(figure.axes) == 4  # two rows of two
+    loss, norm = shown(figure)[0].get_lines()
+    np.testing.assert_array_equal(loss.get_ydata(), [6, 5, 4, 3])  # of the second seed alone
+    assert (norm.get_color(), norm.get_linestyle()) == ("#D55E00", ":")
+
+
+def test_curves_may_have_a_dot_at_each_observation():
+    (ax,) = shown(check(p.curves("loss", ("", part(0, 2)), markers=True)(TRACES)))
+    assert [line.get_marker() for line in ax.get_lines()] == ["o", "o"]
+
+
+def test_ticks_are_the_only_ones_and_plain():
+    norm = final("norm")
+    effects = [norm["arm-0"], norm["arm-3"]]
+    groups = [(title, {"": ((0.25, 2), effects)}) for title in ("here", "there")]
+    draw = p.trend(*groups, xscale="log", own={"here": {"ticks": (0.25, 2)}}, levels={"bound": 7.0})
+    here, there = shown(check(draw(TRACES)))
+    assert [text.get_text() for text in here.get_xticklabels()] == ["0.25", "2"]
+    assert not len(here.get_xticks(minor=True)) and len(there.get_xticks(minor=True))
+    assert [text.get_text() for text in here.texts] == ["bound"]
+    assert any(set(line.get_ydata()) == {7.0} for line in there.get_lines())
+
+
 def test_dots_have_rows_colours_and_a_bar_at_the_mean():
     loss, norm = final("loss"), final("norm")
     table = {"loss (nats)": {"one": {"raw": loss["arm-0"], "tuned": loss["arm-1"]},

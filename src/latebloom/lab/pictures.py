@@ -3,8 +3,8 @@
 `curves`, `observables`, `dots` and `trend` make what a `Figure` draws with: a function of the
 traces. Each leaves out what needs an arm that was not run. A label or title may name settings of
 its arm in braces, as in "{train_fraction:.0%} of the pairs". What goes to the axes as they are
-(`ylim=`, `yscale=`, ...) is passed on to `Axes.set`; `own` has more of it for single panels, by
-title or by the label of what is drawn.
+(`ylim=`, `yscale=`, ...) is passed on to `Axes.set`, but for `ticks=`: the only ones of x, in plain
+numbers; `own` has more of it for single panels, by title or by the label of what is drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from latebloom.lab import style
@@ -28,6 +29,7 @@ Picture = Callable[[Traces], MatplotlibFigure]
 Own = Mapping[str, Mapping[str, Any]]
 
 _DASHES = ("-", "--", "-.", ":")
+_MARKERS = {"marker": "o", "markersize": 4}
 
 
 def nth_look(place: int) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def curves(
     names: Observable | Mapping[str, Observable], *groups: tuple[str, Arms], log_steps: bool = False,
     as_drawn: Callable[[xr.Dataset], xr.Dataset] | None = None,
     levels: Mapping[str, Mapping[str, float]] | None = None, look: Own | None = None,
-    own: Own | None = None, **axes: Any,
+    markers: bool = False, own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A line for each arm: mean over seeds against the step, a band from lowest to highest seed.
 
@@ -55,7 +57,8 @@ def curves(
 
     `as_drawn` changes a trace before it is drawn, as from steps to hours. `levels`: named
     horizontal lines, by the label of an observable. `look`: what a line looks like instead, by its
-    label, as in {"linestyle": ":"}. `log_steps`: steps on a logarithmic axis.
+    label, as in {"linestyle": ":"}. `markers`: a dot at each observation. `log_steps`: steps on a
+    logarithmic axis.
     """
     lines = {label: _curve(name) for label, name in names.items()} if isinstance(names, Mapping) else {"": _curve(names)}  # fmt: skip
 
@@ -70,7 +73,7 @@ def curves(
         for ax, ((what, line), (title, arms)) in zip(places, cells, strict=False):
             for arm, label in arms.items():
                 trace = as_drawn(traces[arm]) if as_drawn else traces[arm]
-                _band(ax, trace, line, label, looks[label] | dict((look or {}).get(label, {})))
+                _band(ax, trace, line, label, looks[label] | (_MARKERS if markers else {}) | dict((look or {}).get(label, {})))  # fmt: skip
             for name, height in (levels or {}).get(what, {}).items():
                 horizontal(ax, height, name)
             _finish(ax, {"title": title if many else "", "ylabel": what, "xlabel": "step"}, axes,
@@ -85,23 +88,26 @@ def curves(
 def observables(
     names: Mapping[str, Observable] | Callable[[xr.Dataset], Mapping[str, Observable]], arms: Arms, *,
     each: Callable[[Axes, xr.Dataset], None] | None = None, log_steps: bool = False,
-    own: Own | None = None, **axes: Any,
+    as_drawn: Callable[[xr.Dataset], xr.Dataset] | None = None, look: Own | None = None,
+    columns: int = 3, height: float = 3.3, own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A panel for each arm (arm -> title), a line for each observable (label -> observable).
 
     `names` may depend on the trace, as on its layers. `each(ax, trace)` draws more on every panel.
+    `as_drawn` and `look` are as in `curves`; labels that begin with "_" are not in the legend.
     """
 
     def draw(traces: Traces) -> MatplotlibFigure:
         shown = _labelled(arms, traces)
-        lines = {arm: names(traces[arm]) if callable(names) else names for arm in shown}
-        figure, places = panels(len(shown), sharey=True)
+        drawn = {arm: as_drawn(traces[arm]) if as_drawn else traces[arm] for arm in shown}
+        lines = {arm: names(trace) if callable(names) else names for arm, trace in drawn.items()}
+        figure, places = panels(len(shown), columns, height=height, sharey=True)
         looks, together = _looks(list(lines.values()))
         for ax, (arm, title) in zip(places, shown.items(), strict=False):
             for label, line in lines[arm].items():
-                _band(ax, traces[arm], _curve(line), label, looks[label])
+                _band(ax, drawn[arm], _curve(line), label, looks[label] | dict((look or {}).get(label, {})))  # fmt: skip
             if each:
-                each(ax, traces[arm])
+                each(ax, drawn[arm])
             _finish(ax, {"title": title, "xlabel": "step"}, axes, own, (title, arm), log_steps)
         _outer(places, columns=True)
         _legends(figure, places, together)
@@ -151,11 +157,13 @@ def dots(
 
 def trend(
     *groups: tuple[str, Mapping[str, tuple[Sequence[float], Sequence[Effect]]]],
-    geometric: bool = False, own: Own | None = None, **axes: Any,
+    geometric: bool = False, levels: Mapping[str, float] | None = None, own: Own | None = None,
+    **axes: Any,
 ) -> Picture:  # fmt: skip
     """Effects against a level: the mean as a line, the seeds as dots; sweeps, learning curves.
 
     A panel for each group, (title, {label: (levels, effects)}). `geometric`: the geometric mean.
+    `levels`: named horizontal lines.
     """
 
     def draw(traces: Traces) -> MatplotlibFigure:
@@ -173,6 +181,8 @@ def trend(
                         markersize=4, label=label or None)  # fmt: skip
                 for x, values in points:
                     ax.plot(np.full(len(values), x), values, ".", color=colour, alpha=0.4)
+            for name, place in (levels or {}).items():
+                horizontal(ax, place, name)
             _finish(ax, {"title": title}, axes, own, (title,))
         _outer(places, columns=True)
         _legends(figure, places, together)
@@ -340,7 +350,11 @@ def _finish(
     chosen = {**usual, **axes}
     for name in names:
         chosen |= (own or {}).get(name, {})
+    ticks = chosen.pop("ticks", None)
     ax.set(**chosen)
+    if ticks is not None:
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
     if log_steps:
         style.log_steps_axis(ax, chosen["xlabel"])
 

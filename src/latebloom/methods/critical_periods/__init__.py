@@ -13,15 +13,19 @@ from latebloom.methods.critical_periods.factorisation import (
     gaussian_factors,
     product,
 )
+from latebloom.methods.critical_periods.halves import FlatMLP, halves, mlp_pathways
 from latebloom.methods.critical_periods.modes import (
     ModeCompetition,
     age,
     dominance,
     drift,
     euler,
+    final_dominance,
     runge_kutta,
     settle,
     strength,
+    strength_velocity,
+    weight,
 )
 from latebloom.methods.critical_periods.pathways import TwoPathways, aligned_layers, hierarchy
 from latebloom.methods.critical_periods.sensitivity import (
@@ -31,6 +35,7 @@ from latebloom.methods.critical_periods.sensitivity import (
     Window,
     critical_window,
     lasting_harm,
+    outcomes,
     sensitivity,
     shares,
 )
@@ -45,6 +50,7 @@ __all__ = [
     "Deficit",
     "DeficitSweep",
     "DeprivedTraining",
+    "FlatMLP",
     "GivenTasks",
     "LowRankTasks",
     "ModeCompetition",
@@ -63,9 +69,13 @@ __all__ = [
     "drift",
     "end_to_end_velocity",
     "euler",
+    "final_dominance",
     "gaussian_factors",
+    "halves",
     "hierarchy",
     "lasting_harm",
+    "mlp_pathways",
+    "outcomes",
     "pathway_outputs",
     "product",
     "runge_kutta",
@@ -74,4 +84,6 @@ __all__ = [
     "shares",
     "spectral_velocity",
     "strength",
+    "strength_velocity",
+    "weight",
 ]
