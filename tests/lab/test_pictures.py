@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 
 from latebloom.lab import pictures as p
@@ -277,3 +277,24 @@ def test_labels_of_a_logarithmic_axis_do_not_run_into_each_other(span, labels):
         if text.get_text() and span[0] * 0.999 <= place <= span[1] * 1.001
     ]  # fmt: skip
     assert shown == labels
+
+
+def test_a_table_has_a_number_for_each_cell_that_was_run():
+    loss = final("loss")
+    cells = {"raw": {"one": loss["arm-0"], "two": loss["arm-1"]}, "late": {"two": loss["arm-2"]}, "none": {}}  # fmt: skip
+    draw = p.table(cells, norm=LogNorm(0.1, 10), text="{:.1f}", of=np.max, title="loss (nats)")
+    (ax,) = shown(check(draw(TRACES)))
+    assert [text.get_text() for text in ax.texts] == [
+        "7.0",
+        "6.0",
+        "",
+        "5.0",
+    ]  # of 7, 3; 6, 2; 5, 1
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["raw", "late"]
+    assert {ax.texts[i].get_color() for i in (0, 1)} <= {"white", "#222222"}
+    assert ax.get_title() == "loss (nats)"
+    check(draw({}))
+    dark, light = (p.table({"": {"": loss["arm-0"]}}, norm=Normalize(*ends))(TRACES).axes[0].texts[0]
+                   for ends in ((0, 5), (0, 10)))  # fmt: skip
+    assert (dark.get_color(), light.get_color()) == ("white", "#222222")  # the middle is light

@@ -1,6 +1,6 @@
 """The kinds of picture that studies and applications draw.
 
-`curves`, `observables`, `dots` and `trend` make what a `Figure` draws with: a function of the
+`curves`, `observables`, `dots`, `trend` and `table` make what a `Figure` draws with: a function of the
 traces. Each leaves out what needs an arm that was not run. A label or title may name settings of
 its arm in braces, as in "{train_fraction:.0%} of the pairs". What goes to the axes as they are
 (`ylim=`, `yscale=`, ...) is passed on to `Axes.set`, but for `ticks=`: the only ones of x, in plain
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from latebloom.lab import style
@@ -191,6 +192,44 @@ def trend(
     return draw
 
 
+def table(
+    cells: Mapping[str, Mapping[str, Effect]], *, norm: Normalize,
+    text: str | Callable[[float], str] = "{:.2f}", of: Callable[[np.ndarray], Any] = np.mean,
+    **axes: Any,
+) -> Picture:  # fmt: skip
+    """Numbers on a ground that is coloured by them: row -> column -> effect.
+
+    `of`: a number of an effect's values by seed; `norm` takes it to a colour, `text` to what is written.
+    """
+    written = text.format if isinstance(text, str) else text
+
+    def draw(traces: Traces) -> MatplotlibFigure:
+        shown = {row: {column: of(effect(traces)) for column, effect in effects.items()
+                       if _ran(effect, traces)} for row, effects in cells.items()}  # fmt: skip
+        shown = {row: found for row, found in shown.items() if found}
+        columns = list(dict.fromkeys(column for found in shown.values() for column in found))
+        width = 1.2 + 0.07 * max(map(len, shown), default=0) + 0.85 * len(columns)
+        figure, (ax,) = panels(1, width=width, height=1.4 + 0.32 * len(shown))
+        if not shown:
+            return figure
+        values = np.array(
+            [[row.get(column, np.nan) for column in columns] for row in shown.values()]
+        )
+        ground = ax.imshow(values, cmap="PuOr_r", norm=norm, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            light = np.dot(ground.cmap(norm(value))[:3], (0.2126, 0.7152, 0.0722))
+            ax.text(column, row, "" if np.isnan(value) else written(value), ha="center", va="center",
+                    fontsize=9, color="white" if light < 0.3 else "#222222")  # fmt: skip
+        ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+        ax.set_yticks(range(len(shown)), list(shown))
+        ax.grid(False)
+        ax.tick_params(length=0)
+        _finish(ax, {}, axes, None, ())
+        return figure
+
+    return draw
+
+
 def gantt(ax: Axes, spans: Sequence[np.ndarray], events: np.ndarray, until: float) -> None:
     """A row for each worker: bars of work in two alternating colours, gaps of waiting, and a line
     for each event, up to a time. `spans`: for each row the (beginnings, ends) of its work."""
@@ -230,6 +269,15 @@ def mark(ax: Axes, values: np.ndarray, place: float, colour: str, label: str = "
     if len(values):
         ax.plot([values.mean()], [place], "|", color=colour, markersize=12, markeredgewidth=2,
                 label=None if label in known else label or None)  # fmt: skip
+
+
+def plain_ticks(ax: Axes, ticks: Sequence[float]) -> None:
+    """Those of the ticks that are in view, in plain numbers, as the only ones of x."""
+    low, high = ax.get_xlim()
+    seen = [tick for tick in ticks if low <= tick <= high]
+    ax.set_xticks(seen, [f"{tick:g}" for tick in seen])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())  # of a logarithmic axis, whose own labels are few
 
 
 def vertical(ax: Axes, place: float, label: str = "") -> None:
@@ -353,8 +401,7 @@ def _finish(
     ticks = chosen.pop("ticks", None)
     ax.set(**chosen)
     if ticks is not None:
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.xaxis.set_minor_locator(NullLocator())
+        plain_ticks(ax, ticks)
     if log_steps:
         style.log_steps_axis(ax, chosen["xlabel"])
 

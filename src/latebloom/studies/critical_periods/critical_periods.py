@@ -398,7 +398,8 @@ CLAIMS = (
 
 GREY = style.colours[6]
 SHADE = {"color": GREY, "alpha": 0.16, "linewidth": 0}
-SHOWN_MODES: dict[int, str] = dict(zip((1, 2, 3, 5), style.colours, strict=False))  # one of each size
+# One of each size.
+SHOWN_MODES: dict[int, str] = dict(zip((1, 2, 3, 5), style.colours, strict=False))
 DASHES = {"a": "-", "b": (0, (4, 2))}
 LINES = {f"{'_' * (path == 'b')}mode {mode}": (mode, path) for path in DASHES for mode in SHOWN_MODES}  # fmt: skip
 
