@@ -209,7 +209,7 @@ def table(
         shown = {row: found for row, found in shown.items() if found}
         columns = list(dict.fromkeys(column for found in shown.values() for column in found))
         width = 1.2 + 0.07 * max(map(len, shown), default=0) + 0.85 * len(columns)
-        figure, (ax,) = panels(1, width=width, height=1.4 + 0.32 * len(shown))
+        figure, (ax,) = panels(1, width=width, height=1.4 + 0.34 * len(shown))
         if not shown:
             return figure
         values = np.array(
@@ -219,7 +219,7 @@ def table(
         for (row, column), value in np.ndenumerate(values):
             light = np.dot(ground.cmap(norm(value))[:3], (0.2126, 0.7152, 0.0722))
             ax.text(column, row, "" if np.isnan(value) else written(value), ha="center", va="center",
-                    fontsize=9, color="white" if light < 0.3 else "#222222")  # fmt: skip
+                    fontsize=9, color="white" if light < 0.45 else "#222222")  # fmt: skip
         ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
         ax.set_yticks(range(len(shown)), list(shown))
         ax.grid(False)
