@@ -69,6 +69,13 @@ def test_a_law_beats_the_last_score_on_a_law_and_ties_on_a_flat_curve():
     np.testing.assert_array_equal(f.beats(SIZES, rows, "last"), [1, 0.5, 0])
 
 
+def test_errors_at_the_end_are_of_the_trends_before_it():
+    assert np.nanmax(f.errors_at_end(SIZES, power())) < 0.1 and np.isnan(f.errors_at_end(SIZES, power())[-1])  # fmt: skip
+    scores = noisy()
+    third = learning_trace(SIZES, scores, frame=Frame(0.2 / 5000)).trends[0, 2](SIZES[-1:])[0]
+    assert f.errors_at_end(SIZES, scores)[2] == pytest.approx(abs(third - scores[-1]))
+
+
 def test_stops_are_where_little_is_said_to_be_left():
     chi = 120 * SIZES**-0.3
     stop = f.stop_at(SIZES, power(), 4.0)

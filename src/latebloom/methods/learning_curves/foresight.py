@@ -79,6 +79,13 @@ def beats(sizes: np.ndarray, scores: np.ndarray, rival: str, ours: str = "power"
     return (off < theirs) + 0.5 * (off == theirs)
 
 
+def errors_at_end(sizes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How far the trend of each level of the anchored trace is off at the last size, in points [n - 2];
+    NaN for the last level, which has seen it."""
+    off = np.abs(trace_of(sizes, scores).trends[0](sizes[-1:])[..., 0] - scores[-1])
+    return np.append(off[:-1], np.nan)
+
+
 def stop_at(sizes: np.ndarray, scores: np.ndarray, tau: float) -> int:
     """Observation (from 0) at which the anchored trace says that at most `tau` points are to be gained,
     or `NEVER`."""

@@ -43,6 +43,7 @@ from latebloom.methods.learning_curves.foresight import (
     asymptote,
     beats,
     early,
+    errors_at_end,
     foretold,
     held_by_interval,
     late,
@@ -395,12 +396,11 @@ def draw_anchoring(traces: Traces) -> MatplotlibFigure:
 
 def by_level(trace: xr.Dataset) -> xr.Dataset:
     """By thousand words that a trend saw: what it says is left, and how far off it is in the end; means."""
-    runs = [(w, y, trace_of(w, y)) for w, y in curves(trace)]
-    left = [t.convergence[0] for *_, t in runs]
-    off = [[*(np.abs(t.trends[0, i](w[-1:])[0] - y[-1]) for i in range(len(t.last_sizes) - 1)), np.nan]
-           for w, y, t in runs]  # fmt: skip
-    means = {name: (("seed", "step"), np.mean(rows, axis=0)[None]) for name, rows in (("left", left), ("off", off))}  # fmt: skip
-    return xr.Dataset(means, {"step": runs[0][2].last_sizes / THOUSAND})
+    runs = curves(trace)
+    rows = {"left": [trace_of(w, y).convergence[0] for w, y in runs],
+            "off": [errors_at_end(w, y) for w, y in runs]}  # fmt: skip
+    means = {name: (("seed", "step"), np.mean(found, axis=0)[None]) for name, found in rows.items()}
+    return xr.Dataset(means, {"step": trace_of(*runs[0]).last_sizes / THOUSAND})
 
 
 CONVERGENCE = {
@@ -419,14 +419,12 @@ def draw_forecasts(traces: Traces) -> MatplotlibFigure:
     for arm, colour in zip(TAGGERS, style.colours, strict=False):
         words, accuracy = curves(traces[arm])[0]
         seen, at, x = early(words), late(words), words / THOUSAND
-        look: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": "o"}
-        left.plot(x[:seen], accuracy[:seen], markersize=3, **look)
-        left.plot(x[seen:], accuracy[seen:], markersize=5, markerfacecolor="none", **look)
+        left.plot(x[:seen], accuracy[:seen], "o", color=colour, markersize=3)
+        left.plot(x[seen:], accuracy[seen:], "o", color=colour, markersize=5, markerfacecolor="none")  # fmt: skip
         line = np.geomspace(words[0], words[-1], 200)
         trend = trace_of(words[:seen], accuracy[:seen]).trends[0, -1]
         left.plot(line / THOUSAND, trend(line), color=colour, linewidth=1.3, label=NAMES[arm])
-        said = foretold(words, accuracy)
-        right.plot(accuracy[at], said, "o-", color=colour, markersize=5)
+        right.plot(accuracy[at], foretold(words, accuracy), "o-", color=colour, markersize=5)
     left.set(ylabel="accuracy in %", title="trends from the filled points")
     _words_axis(left)
     ends = np.array(right.get_xlim())
