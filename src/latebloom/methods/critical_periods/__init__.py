@@ -12,6 +12,7 @@ from latebloom.methods.critical_periods.factorisation import (
     Task,
     gaussian_factors,
     product,
+    run_of,
 )
 from latebloom.methods.critical_periods.halves import FlatMLP, halves, mlp_pathways
 from latebloom.methods.critical_periods.modes import (
@@ -78,6 +79,7 @@ __all__ = [
     "outcomes",
     "pathway_outputs",
     "product",
+    "run_of",
     "runge_kutta",
     "sensitivity",
     "settle",

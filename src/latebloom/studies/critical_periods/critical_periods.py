@@ -47,6 +47,7 @@ from latebloom.methods.critical_periods import (
     DeprivedTraining,
     LowRankTasks,
     ModeCompetition,
+    Sensitivity,
     SpectralFlow,
     TwoPathways,
     critical_window,
@@ -56,6 +57,7 @@ from latebloom.methods.critical_periods import (
     lasting_harm,
     mlp_pathways,
     outcomes,
+    run_of,
     strength_velocity,
 )
 from latebloom.methods.critical_periods.deficits import Kind
@@ -548,16 +550,14 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
     figure, (left, middle, right) = style.figure(1, 3)
     trace = traces["depth-3"]
     speedup = setting(trace, "speedup")
-    one, last = trace.isel(seed=0), trace.sizes["removal"] - 1
+    last = trace.sizes["removal"] - 1
     for ax, branch, title in ((left, 0, "no deficit"), (middle, last, "after the longest deficit")):
-        own = (one.branch == branch) | ((one.branch == -1) & (branch > 0))
-        rows = one.isel(step=np.flatnonzero(own.values)).sortby("age")
-        ax.plot(rows.age * speedup / 1000, rows.spectrum, color=style.colours[0], linewidth=1.2)
-        if branch:
-            ax.axvspan(0, one.removal.values[-1] * speedup / 1000, **SHADE)
+        run = run_of(trace.isel(seed=0), branch)
+        ax.plot(run.step * speedup / 1000, run.spectrum, color=style.colours[0], linewidth=1.2)
+        ax.axvspan(0, trace.removal.values[branch] * speedup / 1000, **SHADE)
         ax.set(title=title, xlabel="thousand steps", ylabel="singular values of the product")
     for place, index in enumerate((0, -2, -1)):
-        steps = int(one.removal.values[index]) * speedup
+        steps = int(trace.removal.values[index]) * speedup
         ends = trace.final_spectrum.isel(step=-1, removal=index).transpose("seed", "rank")
         right.plot(ends["rank"], ends.mean("seed"), "o-", markersize=4, color=style.colours[place],
                    label=f"{steps:,} steps of task 1")  # fmt: skip
@@ -583,8 +583,7 @@ def draw_views(traces: Traces) -> MatplotlibFigure:
         pictures.horizontal(ax, float(without[name]), "no deficit")
     for place, arm in enumerate(EYES):
         if arm in traces:
-            harmed = lasting_harm(traces[arm], 1, "share")
-            window = critical_window(traces[arm].onset.values[1:], harmed)
+            window = Sensitivity(traces[arm], pathway=1).window()
             if window.harmful and np.isfinite(window.closes):
                 figure.axes[0].axvline(window.closes, color=style.colours[place], linestyle="--")
     return figure
@@ -608,8 +607,6 @@ SMOKE = {
     "spectral": {"size": 9, "n1": 60, "n2": 60, "steps": 10, "rate": 2.0},
     "views": {"steps": 10, "length": 3, "onsets": (0, 4), "width": 8},
 }  # fmt: skip
-
-
 SMOKE_ARMS = ("early", "half-rate", "windows-2", "depth-3", "spectral", "views-gate")
 
 study = Study(
