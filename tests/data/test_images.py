@@ -137,3 +137,15 @@ def test_names_say_where_data_are():
     assert {"digits", "mnist-5k", "mnist", "fashion-mnist", "letter", "open-bandit"} <= set(table)
     with pytest.raises(data.DataError, match="there is no data set 'cifar'"):
         data.fetch("cifar")
+
+
+def test_block_means_by_hand():
+    images = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6)
+    found = data.block_means(images, 2)
+    assert found.shape == (2, 2, 3) and found.dtype == float
+    assert found[1, 1, 2] == np.mean([24 + 16, 24 + 17, 24 + 22, 24 + 23])
+    np.testing.assert_array_equal(data.block_means(images, 1), images)
+    assert data.block_means(images.astype(np.float32), 2).dtype == np.float32
+    for block in (0, 4):
+        with pytest.raises(ValueError, match="4 x 6 pixels have no blocks"):
+            data.block_means(images, block)

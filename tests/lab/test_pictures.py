@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 
 from latebloom.lab import pictures as p
@@ -188,6 +188,35 @@ def test_more_is_drawn_on_each_panel_of_an_arm():
     assert len(figure.axes) == 6 and len(shown(figure)) == 4  # two rows of three
 
 
+def test_observables_may_change_look_otherwise_and_stay_out_of_the_legend():
+    draw = p.observables(
+        {"loss": "loss", "_norm": "norm"}, part(0, 3), as_drawn=lambda t: t.isel(seed=[1]), columns=2,
+        look={"_norm": {"colour": "#D55E00", "linestyle": ":"}},
+    )  # fmt: skip
+    figure = check(draw(TRACES))
+    assert entries(figure) == [["loss"]] and len(figure.axes) == 4  # two rows of two
+    loss, norm = shown(figure)[0].get_lines()
+    np.testing.assert_array_equal(loss.get_ydata(), [6, 5, 4, 3])  # of the second seed alone
+    assert (norm.get_color(), norm.get_linestyle()) == ("#D55E00", ":")
+
+
+def test_curves_may_have_a_dot_at_each_observation():
+    (ax,) = shown(check(p.curves("loss", ("", part(0, 2)), markers=True)(TRACES)))
+    assert [line.get_marker() for line in ax.get_lines()] == ["o", "o"]
+
+
+def test_ticks_are_the_only_ones_and_plain():
+    norm = final("norm")
+    effects = [norm["arm-0"], norm["arm-3"]]
+    groups = [(title, {"": ((0.25, 2), effects)}) for title in ("here", "there")]
+    draw = p.trend(*groups, xscale="log", own={"here": {"ticks": (0.25, 2)}}, levels={"bound": 7.0})
+    here, there = shown(check(draw(TRACES)))
+    assert [text.get_text() for text in here.get_xticklabels()] == ["0.25", "2"]
+    assert not len(here.get_xticks(minor=True)) and len(there.get_xticks(minor=True))
+    assert [text.get_text() for text in here.texts] == ["bound"]
+    assert any(set(line.get_ydata()) == {7.0} for line in there.get_lines())
+
+
 def test_dots_have_rows_colours_and_a_bar_at_the_mean():
     loss, norm = final("loss"), final("norm")
     table = {"loss (nats)": {"one": {"raw": loss["arm-0"], "tuned": loss["arm-1"]},
@@ -256,3 +285,24 @@ def test_labels_of_a_logarithmic_axis_do_not_run_into_each_other(span, labels):
         if text.get_text() and span[0] * 0.999 <= place <= span[1] * 1.001
     ]  # fmt: skip
     assert shown == labels
+
+
+def test_a_table_has_a_number_for_each_cell_that_was_run():
+    loss = final("loss")
+    cells = {"raw": {"one": loss["arm-0"], "two": loss["arm-1"]}, "late": {"two": loss["arm-2"]}, "none": {}}  # fmt: skip
+    draw = p.table(cells, norm=LogNorm(0.1, 10), text="{:.1f}", of=np.max, title="loss (nats)")
+    (ax,) = shown(check(draw(TRACES)))
+    assert [text.get_text() for text in ax.texts] == [
+        "7.0",
+        "6.0",
+        "",
+        "5.0",
+    ]  # of 7, 3; 6, 2; 5, 1
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["raw", "late"]
+    assert {ax.texts[i].get_color() for i in (0, 1)} <= {"white", "#222222"}
+    assert ax.get_title() == "loss (nats)"
+    check(draw({}))
+    dark, light = (p.table({"": {"": loss["arm-0"]}}, norm=Normalize(*ends))(TRACES).axes[0].texts[0]
+                   for ends in ((0, 5), (0, 10)))  # fmt: skip
+    assert (dark.get_color(), light.get_color()) == ("white", "#222222")  # the middle is light

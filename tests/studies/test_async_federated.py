@@ -65,11 +65,6 @@ def test_where_the_loss_still_falls_an_end_is_out_of_reach():
     np.testing.assert_allclose(module.still_falls(losses(falling)), [0.5])
 
 
-def test_identical_weights_are_those_of_the_schemes_in_common_use():
-    for scheme, each in (("async", 1.0), ("fedbuff", 0.2), ("fedfix", 0.1), ("sync", 0.1)):
-        np.testing.assert_allclose(module.identical_weights(Config(scheme=scheme)), each)
-
-
 def test_processes_take_the_weights_of_the_theory():
     for scheme, options in (("async", {}), ("fedfix", {"window": 0.5}), ("sync", {})):
         config = Config(scheme=scheme, horizon=400.0)

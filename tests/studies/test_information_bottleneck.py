@@ -9,6 +9,7 @@ import xarray as xr
 
 from latebloom import unfold
 from latebloom.data import load
+from latebloom.methods.information.model_tables import COMBINED, GATE, model_table
 from latebloom.studies.information import information_bottleneck as module
 from latebloom.studies.information.information_bottleneck import BY_SIZE, CLAIMS, CLUSTERS, study
 
@@ -49,9 +50,9 @@ def clusters():
 
 
 def test_combined_measure_beats_its_parts(clusters):
-    table = module.models(clusters, "clusters", 0)
+    table = model_table(module.ran("clusters", clusters), 0)
     assert len(table) == 12 and table.setting.nunique() == 4
-    np.testing.assert_allclose(table[module.COMBINED], table.gap)
+    np.testing.assert_allclose(table[COMBINED], table.gap)
     # of 66 pairs 12 are tied in I(S; θ): tau-b = 54 / sqrt(54 * 66)
     best = 54 / np.sqrt(54 * 66)
     assert BY_ID["C1"].effect(clusters) == pytest.approx(1 - best)
@@ -66,7 +67,7 @@ def test_combined_measure_beats_its_parts(clusters):
 def test_models_that_did_not_learn_are_left_out(clusters):
     name = next(iter(clusters))
     clusters[name] = setting([5, 5, 5], 1e9, [1, 1, 1], accuracy=0.85)
-    assert len(module.models(clusters, "clusters", 0)) == 9
+    assert len(model_table(module.ran("clusters", clusters), 0)) == 9
 
 
 def test_conditioning_and_control():
@@ -117,7 +118,11 @@ def test_budgets():
     assert {c.members for c in thorough.values()} == {2}
     # what claims name is the narrow part of a grid; they read all of it where it was run
     whole = {**dict.fromkeys(CLUSTERS, setting([1, 2, 3], 1.0, [1, 2, 3]))}
-    assert len(module.models(whole, "clusters", 0)) == 3 * len(CLUSTERS) > 3 * len(BY_ID["C1"].arms)
+    assert (
+        len(model_table(module.ran("clusters", whole), 0))
+        == 3 * len(CLUSTERS)
+        > 3 * len(BY_ID["C1"].arms)
+    )
     grid = [c for arm, c in full.items() if arm in CLUSTERS]
     assert len(grid) * grid[0].instances * grid[0].members == 216
     assert sum(c.network == "deterministic" for c in full.values()) * 9 == 162
@@ -148,7 +153,7 @@ def test_networks_of_a_small_run_pass_the_gate_and_share_weights_information():
         for c in study.configs("smoke", tuple(names)).values()
     )
     for trace in (plain, dual):
-        assert (trace.train_accuracy > module.GATE).any()
+        assert (trace.train_accuracy > GATE).any()
         assert (trace.weights_jensen.diff("depth") > 0).all()
         assert (trace.weights_kl <= 1 + 1e-5).all()  # two instances
     assert (plain.multiplier == 0).all() and (dual.multiplier != 0).all()

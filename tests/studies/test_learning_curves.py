@@ -1,11 +1,11 @@
 """What the arms are run with, and the study's effects on curves worked by hand."""
 
 import numpy as np
-import pytest
 import xarray as xr
 
 from latebloom import unfold
-from latebloom.methods.learning_curves import fit
+from latebloom.methods.learning_curves.distortion import as_measured, robustness_rates
+from latebloom.methods.learning_curves.foresight import early, late, stop_at
 from latebloom.methods.learning_curves.traces import NEVER
 from latebloom.studies.learning_curves import learning_curves as module
 from latebloom.studies.learning_curves.learning_curves import (
@@ -43,14 +43,6 @@ def exact():
     return {name: trace(power(*numbers), power(*numbers)) for name, numbers in tops.items()}
 
 
-def test_early_and_control_sizes_of_the_papers_scale():
-    assert WORDS[module.early(WORDS) - 1] == 100_000
-    assert WORDS[module.control(WORDS)][0] == 300_000 and module.control(WORDS).sum() == 11
-    late = WORDS + np.linspace(0, 30, len(WORDS))  # sentences run on
-    assert module.early(late) == module.early(WORDS)
-    assert module.control(late).sum() == 11
-
-
 def test_exact_power_laws_are_forecast_exactly():
     traces = exact()
     for arm in TAGGERS:
@@ -58,7 +50,7 @@ def test_exact_power_laws_are_forecast_exactly():
         assert BY_ID[f"C1.{arm}"].null(traces).min() > 0.3
     assert BY_ID["C5.worst"].effect(traces).max() < 0.02
     last = [
-        np.mean(100 * (y - y[module.early(w) - 1])[module.control(w)] / y[module.control(w)])
+        np.mean(100 * (y - y[early(w) - 1])[late(w)] / y[late(w)])
         for w, y in (module.curves(traces[arm])[0] for arm in TAGGERS)
     ]
     np.testing.assert_allclose(BY_ID["C1.last"].effect(traces), -np.mean(last), atol=0.02)
@@ -68,7 +60,7 @@ def test_exact_power_laws_are_forecast_exactly():
 def test_ranks_follow_crossing_curves():
     traces = exact()
     bigram, trigram = (module.curves(traces[t])[0][1] for t in ("bigram", "trigram"))
-    crossing = np.sign((bigram - trigram)[[module.early(WORDS) - 1, -1]])
+    crossing = np.sign((bigram - trigram)[[early(WORDS) - 1, -1]])
     assert crossing.tolist() == [1, -1]
     np.testing.assert_allclose(BY_ID["C3"].effect(traces), 100)
     assert (BY_ID["C3.last"].effect(traces) > 0).all()
@@ -80,20 +72,13 @@ def test_coverage_counts_later_sizes_within_tau():
         np.testing.assert_allclose(module.coverage(tau)(traces), 1)
         np.testing.assert_allclose(module.coverage(tau, waiting=False)(traces), 1)  # exact laws
     assert np.isnan(module.coverage(0.01)(traces)).all()
-    places = {arm: module.stop_of(*module.curves(traces[arm])[0], 4.0) for arm in TAGGERS}
+    places = {arm: stop_at(*module.curves(traces[arm])[0], 4.0) for arm in TAGGERS}
     broken = exact()
     shifted = broken["bigram"].accuracy.values
     shifted[:, places["bigram"] + 1 :] -= 30
     stopped = sum(place != NEVER for place in places.values())
     np.testing.assert_allclose(module.coverage(4.0)(broken), 1 - 1 / stopped)
-    assert module.stop_of(*module.curves(traces["bigram"])[0], 0.01) == NEVER
-
-
-def test_distorted_copies_are_lower_in_a_twentieth():
-    copies = module.distorted(power(), 0)
-    off = copies - power()
-    assert copies.shape == (10, 34) and set(np.round(off, 9).ravel()) == {0, -3}
-    assert ((off < 0).sum(1) == 2).all()
+    assert stop_at(*module.curves(traces["bigram"])[0], 0.01) == NEVER
 
 
 def test_anchoring_is_measured_on_distorted_traces():
@@ -104,26 +89,10 @@ def test_anchoring_is_measured_on_distorted_traces():
         assert found.shape == (3,) and np.isfinite(found).all()
     found = BY_ID["C4.measured"].effect(traces)
     rows = [
-        [module.robustness_rates(WORDS, y[None], y, anchored)[0] for anchored in (True, False)]
+        [robustness_rates(as_measured(WORDS, y), anchored=on)[0] for on in (True, False)]
         for y in noisy.accuracy.values
     ]
     np.testing.assert_allclose(found, [one - other for one, other in rows])
-    broken = module.distorted(power(), 0)
-    first = module.errors_from_quarter(WORDS, broken[:1], power(), False)[0]
-    seen = WORDS <= 200_000
-    at = WORDS >= 300_000
-    alone = fit(WORDS[seen], broken[0, seen])(WORDS[at])
-    assert first == pytest.approx(
-        np.mean(100 * np.abs(alone - power()[at]) / power()[at]), rel=1e-6
-    )
-    for anchored in (True, False):
-        needed = module.levels_needed(WORDS, power()[None], power(), anchored)
-        found = module.trace_of(WORDS, power(), anchored)
-        chi = 120 * WORDS**-0.3
-        assert needed[0] == (np.argmax(chi <= 2) + 1 if (chi <= 2).any() else 34)
-        assert found.working[0] == 0
-        rates = module.robustness_rates(WORDS, power()[None], power(), anchored)
-        assert 0 <= rates[0] <= 100
 
 
 def test_means_leave_out_what_says_nothing():
@@ -135,10 +104,6 @@ def test_stop_rules_are_tuned_to_the_same_size():
     traces = exact()
     for rule in ("gain", "change"):
         assert np.isfinite(BY_ID[f"U.{rule}"].effect(traces)).all()
-    assert module._last_gain_stop("change", WORDS, power(), 1e-9) == 33
-    first = module._last_gain_stop("gain", WORDS, power(), 0.1)
-    gain = np.diff(power()) / np.diff(WORDS) * 1000
-    assert first == np.argmax(gain < 0.1) + 1
 
 
 def test_win_rates_by_hand():

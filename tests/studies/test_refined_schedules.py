@@ -42,13 +42,6 @@ def suite(**changes):
     return {name: trace([1.0, 0.8, 0.4, 0.5, 0.6, 0.2], **changes) for name in SUITE}
 
 
-def test_a_family_is_represented_by_what_tuned_better():
-    one = trace([1.0, 0.8, 0.4, 0.5, 0.6, 0.2])
-    assert module.tuned(one, "linear") == "linear+warm-up"
-    assert module.tuned(one, "cosine") == "cosine"
-    assert module.tuned(one, "refined") == "refined"
-
-
 def test_differences_are_logs_of_the_last_losses():
     traces = suite()
     traces |= {"mlp": traces["iris"], "dna": traces["iris"]}
@@ -94,17 +87,6 @@ def test_worst_cases_are_worst_over_problems_and_best_over_step_sizes():
     harder = [[2, 0], [1.5, 0], [0.8, 0.7], [0.1, 0.1]]
     traces[WORST[0]] = worst([harder, flat, flat])
     np.testing.assert_allclose(BY_ID["C4.bound"].effect(traces), 0.8)
-
-
-def test_the_interval_over_sets_and_seeds_is_wider_than_over_seeds():
-    rows = np.repeat([[-1.0], [1.0]], 5, axis=1)
-    assert module.two_way_interval(rows).tolist() == [-1.0, 1.0]
-
-
-def test_made_up_norms_start_where_the_paper_says():
-    constant, early, rising, falling = module.synthetic_norms().values()
-    assert np.ptp(constant) == 0 and early[-1] == pytest.approx(1.0)
-    assert rising[-1] > 1.9 and falling[-1] < 0.72 and early[0] > 3
 
 
 def test_quick_runs_all_but_the_separable_set_and_full_is_the_papers_scale():

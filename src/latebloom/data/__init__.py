@@ -11,22 +11,26 @@ from latebloom.data.algorithmic import (
 from latebloom.data.bandit_logs import load_open_bandit
 from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
-from latebloom.data.images import Images, load, read_idx
+from latebloom.data.examples import Examples, load_examples
+from latebloom.data.images import Images, block_means, load, read_idx
 from latebloom.data.sources import DataError
 from latebloom.data.tables import Table, load_table
 
 __all__ = [
     "DataError",
     "Dataset",
+    "Examples",
     "Images",
     "ModularArithmetic",
     "SparseParity",
     "Table",
     "TaggedText",
+    "block_means",
     "fetch",
     "find",
     "load",
     "load_brown",
+    "load_examples",
     "load_open_bandit",
     "load_table",
     "modular_arithmetic",

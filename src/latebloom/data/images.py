@@ -42,6 +42,18 @@ class Images:
         return int(self.y_train.max()) + 1
 
 
+def block_means(images: np.ndarray, block: int) -> np.ndarray:
+    """Means over block x block pixels: [n, height, width] -> [n, height / block, width / block].
+
+    Raises `ValueError` where blocks do not fill the images.
+    """
+    n, height, width = images.shape
+    if block < 1 or height % block or width % block:
+        raise ValueError(f"images of {height} x {width} pixels have no blocks of {block} x {block}")
+    parts = images.reshape(n, height // block, block, width // block, block)
+    return parts.mean(axis=(2, 4))
+
+
 @dataclass(frozen=True)
 class _Idx:
     """A data set of four IDX files, and where they may come from."""

@@ -1,6 +1,6 @@
 """The kinds of picture that studies and applications draw.
 
-`curves`, `observables`, `dots` and `trend` make what a `Figure` draws with: a function of the
+`curves`, `observables`, `dots`, `trend` and `table` make what a `Figure` draws with: a function of the
 traces. Each leaves out what needs an arm that was not run. A label or title may name settings of
 its arm in braces, as in "{train_fraction:.0%} of the pairs". What goes to the axes as they are
 (`ylim=`, `yscale=`, ...) is passed on to `Axes.set`, but for `ticks=`: the only ones of x, in plain
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
@@ -29,6 +30,7 @@ Picture = Callable[[Traces], MatplotlibFigure]
 Own = Mapping[str, Mapping[str, Any]]
 
 _DASHES = ("-", "--", "-.", ":")
+_MARKERS = {"marker": "o", "markersize": 4}
 
 
 def nth_look(place: int) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def curves(
     names: Observable | Mapping[str, Observable], *groups: tuple[str, Arms], log_steps: bool = False,
     as_drawn: Callable[[xr.Dataset], xr.Dataset] | None = None,
     levels: Mapping[str, Mapping[str, float]] | None = None, look: Own | None = None,
-    own: Own | None = None, **axes: Any,
+    markers: bool = False, own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A line for each arm: mean over seeds against the step, a band from lowest to highest seed.
 
@@ -56,7 +58,8 @@ def curves(
 
     `as_drawn` changes a trace before it is drawn, as from steps to hours. `levels`: named
     horizontal lines, by the label of an observable. `look`: what a line looks like instead, by its
-    label, as in {"linestyle": ":"}. `log_steps`: steps on a logarithmic axis.
+    label, as in {"linestyle": ":"}. `markers`: a dot at each observation. `log_steps`: steps on a
+    logarithmic axis.
     """
     lines = {label: _curve(name) for label, name in names.items()} if isinstance(names, Mapping) else {"": _curve(names)}  # fmt: skip
 
@@ -71,7 +74,7 @@ def curves(
         for ax, ((what, line), (title, arms)) in zip(places, cells, strict=False):
             for arm, label in arms.items():
                 trace = as_drawn(traces[arm]) if as_drawn else traces[arm]
-                _band(ax, trace, line, label, looks[label] | dict((look or {}).get(label, {})))
+                _band(ax, trace, line, label, looks[label] | (_MARKERS if markers else {}) | dict((look or {}).get(label, {})))  # fmt: skip
             for name, height in (levels or {}).get(what, {}).items():
                 horizontal(ax, height, name)
             _finish(ax, {"title": title if many else "", "ylabel": what, "xlabel": "step"}, axes,
@@ -86,23 +89,26 @@ def curves(
 def observables(
     names: Mapping[str, Observable] | Callable[[xr.Dataset], Mapping[str, Observable]], arms: Arms, *,
     each: Callable[[Axes, xr.Dataset], None] | None = None, log_steps: bool = False,
-    own: Own | None = None, **axes: Any,
+    as_drawn: Callable[[xr.Dataset], xr.Dataset] | None = None, look: Own | None = None,
+    columns: int = 3, height: float = 3.3, own: Own | None = None, **axes: Any,
 ) -> Picture:  # fmt: skip
     """A panel for each arm (arm -> title), a line for each observable (label -> observable).
 
     `names` may depend on the trace, as on its layers. `each(ax, trace)` draws more on every panel.
+    `as_drawn` and `look` are as in `curves`; labels that begin with "_" are not in the legend.
     """
 
     def draw(traces: Traces) -> MatplotlibFigure:
         shown = _labelled(arms, traces)
-        lines = {arm: names(traces[arm]) if callable(names) else names for arm in shown}
-        figure, places = panels(len(shown), sharey=True)
+        drawn = {arm: as_drawn(traces[arm]) if as_drawn else traces[arm] for arm in shown}
+        lines = {arm: names(trace) if callable(names) else names for arm, trace in drawn.items()}
+        figure, places = panels(len(shown), columns, height=height, sharey=True)
         looks, together = _looks(list(lines.values()))
         for ax, (arm, title) in zip(places, shown.items(), strict=False):
             for label, line in lines[arm].items():
-                _band(ax, traces[arm], _curve(line), label, looks[label])
+                _band(ax, drawn[arm], _curve(line), label, looks[label] | dict((look or {}).get(label, {})))  # fmt: skip
             if each:
-                each(ax, traces[arm])
+                each(ax, drawn[arm])
             _finish(ax, {"title": title, "xlabel": "step"}, axes, own, (title, arm), log_steps)
         _outer(places, columns=True)
         _legends(figure, places, together)
@@ -181,6 +187,44 @@ def trend(
             _finish(ax, {"title": title}, axes, own, (title,))
         _outer(places, columns=True)
         _legends(figure, places, together)
+        return figure
+
+    return draw
+
+
+def table(
+    cells: Mapping[str, Mapping[str, Effect]], *, norm: Normalize,
+    text: str | Callable[[float], str] = "{:.2f}", of: Callable[[np.ndarray], Any] = np.mean,
+    **axes: Any,
+) -> Picture:  # fmt: skip
+    """Numbers on a ground that is coloured by them: row -> column -> effect.
+
+    `of`: a number of an effect's values by seed; `norm` takes it to a colour, `text` to what is written.
+    """
+    written = text.format if isinstance(text, str) else text
+
+    def draw(traces: Traces) -> MatplotlibFigure:
+        shown = {row: {column: of(effect(traces)) for column, effect in effects.items()
+                       if _ran(effect, traces)} for row, effects in cells.items()}  # fmt: skip
+        shown = {row: found for row, found in shown.items() if found}
+        columns = list(dict.fromkeys(column for found in shown.values() for column in found))
+        width = 1.2 + 0.07 * max(map(len, shown), default=0) + 0.85 * len(columns)
+        figure, (ax,) = panels(1, width=width, height=1.4 + 0.34 * len(shown))
+        if not shown:
+            return figure
+        values = np.array(
+            [[row.get(column, np.nan) for column in columns] for row in shown.values()]
+        )
+        ground = ax.imshow(values, cmap="PuOr_r", norm=norm, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            light = np.dot(ground.cmap(norm(value))[:3], (0.2126, 0.7152, 0.0722))
+            ax.text(column, row, "" if np.isnan(value) else written(value), ha="center", va="center",
+                    fontsize=9, color="white" if light < 0.45 else "#222222")  # fmt: skip
+        ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+        ax.set_yticks(range(len(shown)), list(shown))
+        ax.grid(False)
+        ax.tick_params(length=0)
+        _finish(ax, {}, axes, None, ())
         return figure
 
     return draw

@@ -20,6 +20,7 @@ from latebloom.methods.critical_periods import (
     end_to_end_velocity,
     gaussian_factors,
     product,
+    run_of,
     spectral_velocity,
 )
 
@@ -137,6 +138,10 @@ def test_a_sweep_is_its_runs_one_by_one():
         0, 14, 0, 3, 17, 3, 21, 35,
     ]  # fmt: skip
     assert np.isnan(trace.final_error.values[0, 14, 0])
+    for place, removal in enumerate(removals):  # each from its start to its end, a step a row
+        run = run_of(trace, place)
+        assert run.step.values.tolist() == list(range(removal + post))
+        assert (run.branch.values[0] == np.where(run.step < removal, -1, place)).all()
 
 
 def test_depth_one_in_closed_form():

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
@@ -13,9 +14,12 @@ from latebloom.methods.critical_periods import (
     age,
     dominance,
     drift,
+    final_dominance,
     runge_kutta,
     settle,
     strength,
+    strength_velocity,
+    weight,
 )
 
 weights = st.floats(0.05, 1.2)
@@ -153,6 +157,37 @@ def test_strength_in_both_regimes():
     assert strength(jnp.float32(2), 3) == pytest.approx(8)
     assert strength(jnp.float32(-2), 4) == pytest.approx(-16)
     assert strength(jnp.float32(2), 3, 1.0) == pytest.approx(2 * 5)
+
+
+@pytest.mark.parametrize(
+    ("depth", "constant"), [(1, 1.0), (2, 0.0), (2, 1.0), (13, 0.0), (13, 1.0)]
+)
+def test_weight_turns_strength_round(depth, constant):
+    p = np.array([0.0, 1e-3, 0.4, 2.0])
+    k = p * (p**2 + constant) ** ((depth - 1) / 2)
+    np.testing.assert_allclose(weight(k, depth, constant), p, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("depth", "constant"), [(2, 1.0), (5, 1.0), (3, 0.0)])
+def test_velocity_of_strengths_is_that_of_the_weights(depth, constant):
+    """dK/dt by differences along a short step of the weights, both pathways learning."""
+    p, s, dt = np.array([[0.3, 0.9], [1.1, 0.2]]), 4.0, 1e-6
+    here, there = (q * (q**2 + constant) ** ((depth - 1) / 2)
+                   for q in (p, np.stack([flow(row, s, depth, constant, dt) for row in p])))  # fmt: skip
+    np.testing.assert_allclose(
+        strength_velocity(here, s, depth, constant), (there - here) / dt, rtol=1e-3
+    )
+
+
+def test_final_dominance_is_the_mean_over_trajectories():
+    ends = np.array(
+        [[[3.0, 1.0], [1.0, 1.0]], [[0.0, 2.0], [1.0, 3.0]]]
+    )  # [case, trajectory, path]
+    cells = np.stack([np.ones_like(ends), ends])[None]
+    dims = ("seed", "step", "case", "trajectory", "path")
+    np.testing.assert_allclose(
+        final_dominance(xr.Dataset({"strength": (dims, cells)})), [[0.25, -0.75]]
+    )
 
 
 def test_bad_inputs():

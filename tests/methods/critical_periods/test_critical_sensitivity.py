@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import xarray as xr
 from scipy import ndimage
 
+from latebloom.data.images import Images
 from latebloom.methods.critical_periods import (
     Deficit,
     Pathways,
     Views,
     blur,
     critical_window,
+    halves,
+    mlp_pathways,
+    outcomes,
     pathway_outputs,
     sensitivity,
     shares,
@@ -123,6 +128,35 @@ def test_shares_by_hand():
     sure = 2.0 * jax.nn.one_hot(y, 2)
     np.testing.assert_allclose(shares(jnp.stack([3 * sure, sure]), jnp.asarray(y)), [0.75, 0.25])
     np.testing.assert_allclose(shares(jnp.stack([sure, sure]), jax.nn.one_hot(y, 2)), [0.5, 0.5])
+
+
+def test_each_eye_sees_its_half():
+    x = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5)
+    views = halves(Images("made up", x, np.array([1, 0]), x[:1], np.array([1]), "here"))
+    left, right = views.train
+    np.testing.assert_allclose(left, x[:, :, :2] / 255, rtol=1e-6)
+    np.testing.assert_allclose(right, x[:, :, 2:] / 255, rtol=1e-6)
+    assert views.test[1].shape == (1, 3, 3) and views.y_train.tolist() == [1, 0]
+    network = mlp_pathways(views.train, (4,), 2, KEY)
+    seen = []
+    for path, view in zip(network.paths, views.train, strict=True):
+        (w, b), (v, c) = ((np.asarray(l.weight), np.asarray(l.bias)) for l in path.network.layers)
+        seen.append(np.maximum(np.asarray(view).reshape(2, -1) @ w + b, 0) @ v + c)
+    np.testing.assert_allclose(network(views.train), sum(seen), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(seen[0], seen[1])
+
+
+def test_outcomes_are_of_the_end_and_of_one_pathway():
+    cells = np.arange(2 * 2 * 3 * 2.0).reshape(2, 2, 3, 2)  # [seed, step, onset, path]
+    dims = ("seed", "step", "onset", "path")
+    trace = xr.Dataset(
+        {"share": (dims, cells), "alone": (dims, -cells), "metric": (dims[:3], cells[..., 0])},
+        {"onset": [-1, 0, 5]},
+    )
+    found = outcomes(trace, 1)
+    np.testing.assert_array_equal(found.share, [[7, 9, 11], [19, 21, 23]])
+    np.testing.assert_array_equal(found.alone, -found.share)
+    np.testing.assert_array_equal(found.metric.sel(onset=5), [10, 22])
 
 
 def test_a_window_worked_by_hand():

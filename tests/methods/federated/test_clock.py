@@ -12,6 +12,7 @@ from latebloom.methods.federated.clock import (
     first,
     fixed,
     resampled,
+    rule_of,
     scenario,
     schedule,
     window,
@@ -78,6 +79,17 @@ def test_asynchronous_counts_are_those_of_the_clients():
     tau = np.array([1.0, 0.7, 0.31])
     found = schedule(first, fixed(tau), 3, 50)
     np.testing.assert_array_equal(np.bincount(found.client), np.floor(50 / tau + 1e-6))
+
+
+def test_rules_by_the_name_of_their_scheme():
+    arrivals = np.array([3.0, 1.0, 2.0])
+    found = {scheme: rule_of(scheme, buffer_size=2, length=2.5)(arrivals, 0.0)
+             for scheme in ("sync", "async", "fedbuff", "fedfix")}  # fmt: skip
+    assert {scheme: (at, some.tolist()) for scheme, (at, some) in found.items()} == {
+        "sync": (3.0, [0, 1, 2]), "async": (1.0, [1]), "fedbuff": (2.0, [1, 2]), "fedfix": (2.5, [1, 2]),
+    }  # fmt: skip
+    with pytest.raises(KeyError):
+        rule_of("none")
 
 
 def test_scenario_is_even_between_its_ends():

@@ -20,6 +20,7 @@ from latebloom.methods.federated.weights import (
     asynchronous_weights,
     chi_square,
     clock_cycle,
+    clockless_weights,
     fedfix_weights,
     fednova_weights,
     polynomial_discount,
@@ -40,6 +41,11 @@ def test_weights_by_hand():
     np.testing.assert_allclose(fedfix_weights(TAU, P, 1.5), [0.5, 0.6, 0.6])
     np.testing.assert_allclose(fedfix_weights(TAU, P, 4.0), P)  # a window for the slowest: FedAvg
     np.testing.assert_array_equal(windows_per_round([0.3, 1.1, 0.7], 0.1), [3, 11, 7])
+
+
+def test_weights_that_look_at_no_clock_are_those_in_common_use():
+    for scheme, each in (("async", 1.0), ("fedbuff", 0.2), ("fedfix", 0.1), ("sync", 0.1)):
+        np.testing.assert_allclose(clockless_weights(scheme, 10, buffer_size=5), np.full(10, each))
 
 
 def test_a_short_window_tends_to_asynchronous_weights():

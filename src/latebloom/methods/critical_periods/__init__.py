@@ -12,16 +12,21 @@ from latebloom.methods.critical_periods.factorisation import (
     Task,
     gaussian_factors,
     product,
+    run_of,
 )
+from latebloom.methods.critical_periods.halves import FlatMLP, halves, mlp_pathways
 from latebloom.methods.critical_periods.modes import (
     ModeCompetition,
     age,
     dominance,
     drift,
     euler,
+    final_dominance,
     runge_kutta,
     settle,
     strength,
+    strength_velocity,
+    weight,
 )
 from latebloom.methods.critical_periods.pathways import TwoPathways, aligned_layers, hierarchy
 from latebloom.methods.critical_periods.sensitivity import (
@@ -31,6 +36,7 @@ from latebloom.methods.critical_periods.sensitivity import (
     Window,
     critical_window,
     lasting_harm,
+    outcomes,
     sensitivity,
     shares,
 )
@@ -45,6 +51,7 @@ __all__ = [
     "Deficit",
     "DeficitSweep",
     "DeprivedTraining",
+    "FlatMLP",
     "GivenTasks",
     "LowRankTasks",
     "ModeCompetition",
@@ -63,15 +70,22 @@ __all__ = [
     "drift",
     "end_to_end_velocity",
     "euler",
+    "final_dominance",
     "gaussian_factors",
+    "halves",
     "hierarchy",
     "lasting_harm",
+    "mlp_pathways",
+    "outcomes",
     "pathway_outputs",
     "product",
+    "run_of",
     "runge_kutta",
     "sensitivity",
     "settle",
     "shares",
     "spectral_velocity",
     "strength",
+    "strength_velocity",
+    "weight",
 ]

@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
@@ -332,3 +333,15 @@ class DeficitSweep(Process):
 
 def leading(w: Float[Array, "m n"]) -> Float[Array, " leading"]:
     return jnp.linalg.svd(w, compute_uv=False)[:LEADING]
+
+
+def run_of(trace: xr.Dataset, branch: int) -> xr.Dataset:
+    """One of the runs that a trace of `DeficitSweep` is made of, its first phase included.
+
+    `step` is its age then: steps since the start, deficit included.
+    """
+    order = trace.isel(seed=0) if "seed" in trace.dims else trace
+    before = (order.branch == -1) & (order.age <= trace.removal[branch])
+    own = np.flatnonzero(((order.branch == branch) | before).values)
+    ages, rows = np.unique(order.age.values[own], return_index=True)
+    return trace.isel(step=own[rows]).assign_coords(step=ages)

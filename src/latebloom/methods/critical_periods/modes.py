@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 from scipy import optimize, special
@@ -67,6 +68,30 @@ def runge_kutta(field: Callable[[Array], Array], p: Array, dt: Number) -> Array:
 def dominance(strengths: Array) -> Array:
     """(K_a - K_b) / (K_a + K_b) over the last axis: 1 where a has the feature, -1 where b has it."""
     return (strengths[..., 0] - strengths[..., 1]) / strengths.sum(axis=-1)
+
+
+def weight(k: ArrayLike, depth: int, constant: float = 0.0) -> np.ndarray:
+    """The weight p >= 0 that gives a pathway the strength `k` >= 0: `strength` turned round."""
+    k = np.asarray(k, float)
+    p = k ** (1 / depth)
+    if constant > 0:  # that was too large, and from there Newton's steps only fall
+        for _ in range(60):
+            gain = (p**2 + constant) ** ((depth - 1) / 2)
+            slope = (p**2 + constant) ** ((depth - 3) / 2) * (depth * p**2 + constant)
+            p = p - (p * gain - k) / slope
+    return p
+
+
+def strength_velocity(
+    k: Float[np.ndarray, "*modes path"], s: ArrayLike, depth: int, constant: float = 0.0
+) -> Float[np.ndarray, "*modes path"]:
+    """dK/dt of pathways of strengths `k` >= 0 that all learn, a vector field to draw.
+
+    dK/dt = (p^2 + c)^(D-2) (D p^2 + c) (s - sum K), with p the `weight` of K.
+    """
+    square = weight(k, depth, constant) ** 2
+    speed = (square + constant) ** (depth - 2) * (depth * square + constant)
+    return speed * (np.asarray(s) - np.sum(k, axis=-1))[..., None]
 
 
 def age(p: ArrayLike, depth: int, constant: float = 0.0) -> np.ndarray:
@@ -179,3 +204,9 @@ class ModeCompetition(Process):
                 "strength of each pathway in the mode",
             )
         }  # fmt: skip
+
+
+def final_dominance(trace: xr.Dataset) -> Float[np.ndarray, "seed case"]:
+    """`dominance` at the end of a trace of `ModeCompetition`, mean over its trajectories."""
+    ends = trace.strength.isel(step=-1).transpose("seed", "case", "trajectory", "path")
+    return np.asarray(dominance(ends.values)).mean(axis=2)

@@ -279,6 +279,16 @@ def lasting_harm(trace: xr.Dataset, pathway: int, what: What) -> np.ndarray:
     return (final.sel(onset=NEVER) - final.drop_sel(onset=NEVER)).values
 
 
+def outcomes(trace: xr.Dataset, pathway: int) -> xr.Dataset:
+    """What a trace of `DeprivedTraining` came to in the end, [seed, onset].
+
+    `share` and `alone` of one pathway, and the `metric` of the whole network.
+    """
+    last = trace.isel(step=-1, drop=True)
+    own = last.isel(path=pathway)
+    return xr.Dataset({"metric": last.metric, "share": own.share, "alone": own.alone})
+
+
 @dataclass(frozen=True)
 class Sensitivity:
     """What training with a deficit at every onset came to; `trace` is the dataset of `unfold`."""
@@ -304,15 +314,11 @@ class Sensitivity:
 
         The row at onset -1 is the run without a deficit. Means over seeds, and their standard errors.
         """
-        final = self.trace.isel(step=-1)
-        own = final.isel(path=self.pathway)
-        columns = {"metric": final.metric, "share": own.share, "alone": own.alone}
         table = pd.DataFrame({"onset": self.trace.onset.values})
-        for name, values in columns.items():
+        for name, values in outcomes(self.trace, self.pathway).items():
+            spread = values.std("seed", ddof=1).values
             table[name] = values.mean("seed").values
-            table[f"{name}_error"] = values.std("seed", ddof=1).values / np.sqrt(
-                final.sizes["seed"]
-            )
+            table[f"{name}_error"] = spread / np.sqrt(values.sizes["seed"])
         return table
 
     def window(self, what: What = "share", level: float = 0.5) -> Window:

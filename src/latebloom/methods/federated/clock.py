@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+Scheme = Literal["sync", "async", "fedbuff", "fedfix"]
 TOLERANCE = 1e-9  # relative to a window: rounding must not push an arrival out of it
 
 Times = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -123,6 +125,18 @@ def window(length: float) -> Rule:
         return end, np.flatnonzero(arrivals <= end + TOLERANCE * length)
 
     return rule
+
+
+def rule_of(scheme: Scheme, *, buffer_size: int = 1, length: float = 1.0) -> Rule:
+    """The waiting rule of a scheme by its name; "fedbuff" with `buffer_size`, "fedfix" with `length`.
+
+    Raises `KeyError` for another name.
+    """
+    rules: dict[Scheme, Callable[[], Rule]] = {
+        "sync": lambda: everyone, "async": lambda: first,
+        "fedbuff": lambda: buffer(buffer_size), "fedfix": lambda: window(length),
+    }  # fmt: skip
+    return rules[scheme]()
 
 
 def fixed(times: Sequence[float] | np.ndarray) -> Times:

@@ -9,20 +9,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from latebloom.methods.federated.clock import TOLERANCE, Rule, buffer, positive_times
+from latebloom.methods.federated.clock import TOLERANCE, Rule, Scheme, buffer, positive_times
 
-Scheme = Literal["sync", "async", "fedbuff", "fedfix"]
 LONGEST_CYCLE = 20_000  # aggregations within which a repetition is looked for
 
 
 def uniform(clients: int) -> Float[np.ndarray, " clients"]:
     """The same importance 1 / M for every client."""
     return np.full(clients, 1 / clients)
+
+
+def clockless_weights(
+    scheme: Scheme, clients: int, *, buffer_size: int = 1
+) -> Float[np.ndarray, " clients"]:
+    """The same d_i for all clients, as schemes are commonly run: 1 for a lone update ("async"), else a
+    mean over the updates that are awaited, `buffer_size` of them for "fedbuff"."""
+    each = {"async": 1.0, "fedbuff": 1 / buffer_size}.get(scheme, 1 / clients)
+    return np.full(clients, each)
 
 
 def asynchronous_weights(

@@ -150,6 +150,19 @@ def fit_template(schedule: np.ndarray, points: int = 500) -> Template:
     return Template(float(best[0]), float(best[1]), float(np.sqrt(distance(best))))
 
 
+def made_up_norms(points: int = 2000) -> dict[str, np.ndarray]:
+    """The paper's four made-up curves of gradient norms [points], by what they do."""
+    x, knots = np.linspace(0, 1, points), [0, 0.003, 0.02, 0.03, 0.1, 1]
+    heights = {
+        "constant": [1] * 6, "large at first": [15, 6, 4, 2, 1, 1],
+        "and rising later": [15, 6, 4, 2, 1, 2], "and falling later": [15, 6, 4, 2, 1, 0.7],
+    }  # fmt: skip
+    return {
+        title: ndimage.gaussian_filter1d(np.interp(x, knots, h), points / 50, mode="nearest")
+        for title, h in heights.items()
+    }
+
+
 def _template(s: np.ndarray, warmup: float, power: float) -> np.ndarray:
     left = np.clip((1 - s) / (1 - warmup), 0, 1)
     return np.where(s < warmup, s / max(warmup, 1e-9), left**power)

@@ -5,20 +5,16 @@ Kleinman, Achille, Soatto (ICLR 2024, arXiv 2308.12221).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy import stats
@@ -35,6 +31,7 @@ from latebloom.measures import (
     at_least,
     average,
     combined,
+    curve,
     effect,
     final,
     highest,
@@ -50,18 +47,22 @@ from latebloom.methods.critical_periods import (
     DeprivedTraining,
     LowRankTasks,
     ModeCompetition,
-    Pathways,
+    Sensitivity,
     SpectralFlow,
     TwoPathways,
-    Views,
     critical_window,
-    dominance,
+    final_dominance,
+    halves,
     hierarchy,
     lasting_harm,
+    mlp_pathways,
+    outcomes,
+    run_of,
+    strength_velocity,
 )
 from latebloom.methods.critical_periods.deficits import Kind
 from latebloom.methods.critical_periods.pathways import Activation
-from latebloom.nn import MLP
+from latebloom.methods.critical_periods.sensitivity import NEVER
 
 REMOVALS = (0, 1000, 5000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000)
 LONG = 60_000  # the deficit whose harm is judged
@@ -149,8 +150,10 @@ def make_process(config: Config) -> Process:
         )  # fmt: skip
     if config.experiment == "spectral":
         return SpectralFlow(tasks, config.steps // 2, depth=config.depth, rate=config.rate)
+    views = halves(load(config.data))
+    widths = (config.width,) * (config.depth - 1)
     return DeprivedTraining(
-        model=partial(_network, config), data=_views(config.data),
+        model=partial(mlp_pathways, views.train, widths, 10), data=views,
         deficit=Deficit(config.kind, 1, 0, config.length, config.strength), onsets=config.onsets,
         optimiser=_sgd, hyper={"rate": config.rate}, batch_size=config.batch_size,
         loss=optax.softmax_cross_entropy_with_integer_labels,
@@ -166,39 +169,8 @@ def schedule(config: Config) -> np.ndarray:
     return np.unique(np.linspace(0, steps, min(steps, config.rows) + 1).astype(int))
 
 
-class _Flat(eqx.Module):
-    """A network of flattened images."""
-
-    network: MLP
-
-    def __call__(self, x: Array) -> Array:
-        return self.network(x.reshape(len(x), -1))
-
-
-def _network(config: Config, key: PRNGKeyArray) -> Pathways:
-    views = _views(config.data).train
-    keys = jax.random.split(key, len(views))
-    widths = (config.width,) * (config.depth - 1)
-    pairs = zip(views, keys, strict=True)
-    return Pathways(tuple(_Flat(MLP(view[0].size, widths, 10, key=k)) for view, k in pairs))
-
-
 def _sgd(rate: Array) -> optax.GradientTransformation:
     return optax.sgd(rate)
-
-
-@functools.cache
-def _views(data: str) -> Views:
-    """Left and right halves of the images, pixels from 0 to 1."""
-    images = load(data)
-
-    def halves(x: np.ndarray) -> tuple[Array, Array]:
-        scaled, middle = jnp.asarray(x, jnp.float32) / 255, x.shape[2] // 2
-        return scaled[:, :, :middle], scaled[:, :, middle:]
-
-    labels = (jnp.asarray(y, jnp.int32) for y in (images.y_train, images.y_test))
-    y_train, y_test = labels
-    return Views(halves(images.x_train), y_train, halves(images.x_test), y_test)
 
 
 def _modes(depth: int, strength: float, **more: object) -> Config:
@@ -279,14 +251,8 @@ relearnt = held(2, np.sqrt(7))
 lack = held(2, S[1]) - highest(held(mode, S[mode - 1]) for mode in ENDS if mode != 2)
 
 
-def of_cases(trace: xr.Dataset) -> np.ndarray:
-    """Final dominance of a mode's flow, mean over its trajectories, [seed, case]."""
-    found = trace.strength.isel(step=-1).transpose("seed", "case", "trajectory", "path")
-    return np.asarray(dominance(found.values)).mean(axis=2)
-
-
 def of_case(case: int) -> Measure:
-    return Measure(f"final dominance in case {case}", lambda trace: of_cases(trace)[:, case])
+    return Measure(f"final dominance in case {case}", lambda trace: final_dominance(trace)[:, case])
 
 
 def due(case: int) -> Measure:
@@ -296,7 +262,7 @@ def due(case: int) -> Measure:
 
 @measure("area under dominance against log(1 + length)")
 def area(trace: xr.Dataset) -> np.ndarray:
-    return np.trapezoid(of_cases(trace), np.log1p(setting(trace, "lengths")), axis=1)
+    return np.trapezoid(final_dominance(trace), np.log1p(setting(trace, "lengths")), axis=1)
 
 
 def gap(ode: str) -> Curve:
@@ -425,51 +391,40 @@ CLAIMS = (
           lack["relu-guillery"], "> 0.2", SHARE, budget="thorough", null=lack["relu-early"]),
     Claim("C8.tanh-lack", "Tanh: the same", ALIKE, lack["tanh-guillery"], "> 0.2", SHARE, budget="thorough",
           null=lack["tanh-early"]),
-    Claim("C8.views-gate", "Halves of digits: gating b first costs it more of the fit than gating it last",
-          NEW, first_over_last["views-gate"], "> 0.1", FIT, budget="thorough", null=0.0),  # no matter when
-    Claim("C8.views-remove", "So does closing its eye", NEW, first_over_last["views-remove"], "> 0.1", FIT,
-          budget="thorough", null=0.0),
-    Claim("C8.views-noise", "So does noise", NEW, first_over_last["views-noise"], "> 0.1", FIT,
-          budget="thorough", null=0.0),
+    *(Claim(f"C8.views-{kind}", text, NEW, first_over_last[f"views-{kind}"], "> 0.1", FIT, budget="thorough",
+            null=0.0)  # no matter when
+      for kind, text in (("gate", "Halves of digits: gating b first costs it more of the fit than gating it last"),
+                         ("remove", "So does closing its eye"), ("noise", "So does noise"))),
 )  # fmt: skip
 
 
 GREY = style.colours[6]
 SHADE = {"color": GREY, "alpha": 0.16, "linewidth": 0}
-SHOWN_MODES = (1, 2, 3, 5)  # one of each size
-PATHS = {"a": "-", "b": (0, (4, 2))}
+# One of each size.
+SHOWN_MODES: dict[int, str] = dict(zip((1, 2, 3, 5), style.colours, strict=False))
+DASHES = {"a": "-", "b": (0, (4, 2))}
+LINES = {f"{'_' * (path == 'b')}mode {mode}": (mode, path) for path in DASHES for mode in SHOWN_MODES}  # fmt: skip
 
 
-def pathways(titles: Mapping[str, str], columns: int = 3, ylabel: str = "pathway singular value K") -> pictures.Picture:  # fmt: skip
-    """Strengths of both pathways in four modes, the ODE as dots, the deficit shaded; arm -> title."""
+def shade_and_ode(ax: Axes, trace: xr.Dataset) -> None:
+    """The deficit shaded; the exact ODE as dots, where the network has one."""
+    start, length, act = (setting(trace, name) for name in ("start", "length", "activation"))
+    ax.axvspan(start, start + length, **SHADE)
+    for path, dashes in DASHES.items():
+        ax.plot([], [], linestyle=dashes, color=GREY, label=f"pathway {path}")
+    if act == "identity":
+        flow = trace.flow.isel(seed=0, step=slice(None, None, 3))
+        for mode, colour in SHOWN_MODES.items():
+            ax.plot(flow.step, flow.sel(mode=mode), ".", color=colour, markersize=4)
+        ax.plot([], [], ".", color=GREY, label="exact ODE")
 
-    def draw(traces: Traces) -> MatplotlibFigure:
-        shown = {arm: title for arm, title in titles.items() if arm in traces}
-        figure, axes = pictures.panels(len(shown), columns, sharey=True, height=2.9)
-        for ax, (arm, title) in zip(axes, shown.items(), strict=True):
-            start, length, act = (
-                setting(traces[arm], n) for n in ("start", "length", "activation")
-            )
-            ax.axvspan(start, start + length, **SHADE)
-            one = traces[arm].isel(seed=0)
-            for colour, mode in zip(style.colours, SHOWN_MODES, strict=False):
-                for path, dashes in PATHS.items():
-                    cell = one.sel(mode=mode, path=path)
-                    ax.plot(one.step, cell.strength, linestyle=dashes, color=colour,
-                            label=f"mode {mode}" if path == "a" else None)  # fmt: skip
-                    if act == "identity":
-                        ax.plot(one.step[::3], cell.flow[::3], ".", color=colour, markersize=4)
-            ax.set(title=title, xlabel="step")
-        for path, dashes in PATHS.items():
-            axes[0].plot([], [], linestyle=dashes, color=GREY, label=f"pathway {path}")
-        if any(setting(traces[arm], "activation") == "identity" for arm in shown):
-            axes[0].plot([], [], ".", color=GREY, label="exact ODE")
-        for ax in axes[::columns]:
-            ax.set_ylabel(ylabel)
-        pictures.legend_below(figure)
-        return figure
 
-    return draw
+def pathways(titles: Mapping[str, str], **more: Any) -> pictures.Picture:
+    """Strengths of both pathways in four modes of the first seed; arm -> title."""
+    return pictures.observables(
+        {label: curve("strength", mode=mode, path=path) for label, (mode, path) in LINES.items()}, titles,
+        look={label: {"colour": SHOWN_MODES[mode], "linestyle": DASHES[path]} for label, (mode, path) in LINES.items()},
+        each=shade_and_ode, as_drawn=lambda trace: trace.isel(seed=[0]), height=2.9, **more)  # fmt: skip
 
 
 def draw_portrait(traces: Traces) -> MatplotlibFigure:
@@ -494,13 +449,11 @@ def draw_portrait(traces: Traces) -> MatplotlibFigure:
 
 def _flow_lines(ax: Axes, depth: int) -> None:
     """Directions of the flow from large initial weights, drawn where K_a and K_b are positive."""
-    p = np.linspace(0, 3, 4001)
-    k, grid = p * (p**2 + 1) ** ((depth - 1) / 2), np.linspace(0.05, 10, 24)
-    root = np.interp(grid, k, p)
-    speed = (root**2 + 1) ** (depth - 2) * (depth * root**2 + 1)
-    gap = 10 - grid[None, :] - grid[:, None]
-    ax.streamplot(grid, grid, speed[None, :] * gap, speed[:, None] * gap, density=0.55,
-                  color=style.colours[3], linewidth=0.5, arrowsize=0.6)  # fmt: skip
+    grid = np.linspace(0.05, 10, 24)
+    k = np.stack(np.meshgrid(grid, grid), axis=-1)
+    arrows = np.moveaxis(strength_velocity(k, 10, depth, constant=1.0), -1, 0)
+    ax.streamplot(grid, grid, *arrows, density=0.55, color=style.colours[3], linewidth=0.5,
+                  arrowsize=0.6)  # fmt: skip
 
 
 def against(levels: tuple[int, ...], arm: str) -> tuple[tuple[int, ...], list[Effect]]:
@@ -517,8 +470,8 @@ deprived = pictures.trend(
         "early, tiny init": (SMALL, [of_case(0)[f"small-{d}"] for d in SMALL]),
     }),
     ("onset", {f"depth {d}": against(ONSETS, f"onsets-{d}") for d in DEEPER}),
-    own={"length": {"xlabel": "length of an early deficit in steps", "xscale": "symlog", "xticks": LENGTHS,
-                    "xticklabels": LENGTHS, "xlim": (-0.5, 100)},
+    own={"length": {"xlabel": "length of an early deficit in steps", "xscale": "symlog", "ticks": LENGTHS,
+                    "xlim": (-0.5, 100)},
          "depth": {"xlabel": "depth"}, "onset": {"xlabel": "onset of an 8-step deficit"}},
     ylabel="final dominance of a", ylim=(-0.1, 1.05),
 )  # fmt: skip
@@ -527,9 +480,8 @@ deprived = pictures.trend(
 def draw_depth(traces: Traces) -> MatplotlibFigure:
     """Final dominance against the window's length, depth, and onset with the end of the critical period."""
     figure = deprived(traces)
-    figure.axes[0].minorticks_off()
     for depth in DEEPER:
-        window = critical_window(ONSETS, of_cases(traces[f"onsets-{depth}"]))
+        window = critical_window(ONSETS, final_dominance(traces[f"onsets-{depth}"]))
         figure.axes[2].axvspan(window.low, window.high, color=GREY, alpha=0.25, linewidth=0)
         note = f"depth {depth}: half by {window.closes:.0f}"
         pictures.vertical(figure.axes[2], window.closes, note)
@@ -561,10 +513,7 @@ def by_removal(trace: xr.Dataset) -> xr.Dataset:
 
 def by_onset(trace: xr.Dataset) -> xr.Dataset:
     """What is held and done at the end by the onset of the deficit."""
-    last = trace.isel(step=-1, drop=True).drop_sel(onset=-1)
-    b = last.isel(path=1)
-    found = xr.Dataset({"share": b.share, "alone": b.alone, "both": last.metric})
-    return found.rename(onset="step")
+    return outcomes(trace, 1).drop_sel(onset=NEVER).rename(onset="step")
 
 
 COMPLETION_PANELS = (
@@ -587,15 +536,12 @@ COMPLETION_PANELS = (
 )  # fmt: skip
 
 
-DOTS = {"marker": "o", "markersize": 4}
-
-
 def draw_completion(traces: Traces) -> MatplotlibFigure:
     shown = [(title, {arm: label for arm, label in arms.items() if arm in traces}) for title, arms in COMPLETION_PANELS]  # fmt: skip
     return pictures.curves(
         "final_error", *((title, arms) for title, arms in shown if len(arms) > 1), as_drawn=by_removal,
-        look={label: DOTS for _, arms in shown for label in arms.values()}, ylim=(0, None),
-        xlabel="steps of the first task in thousands", ylabel="final reconstruction error",
+        markers=True, ylim=(0, None), xlabel="steps of the first task in thousands",
+        ylabel="final reconstruction error",
     )(traces)  # fmt: skip
 
 
@@ -604,16 +550,14 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
     figure, (left, middle, right) = style.figure(1, 3)
     trace = traces["depth-3"]
     speedup = setting(trace, "speedup")
-    one, last = trace.isel(seed=0), trace.sizes["removal"] - 1
+    last = trace.sizes["removal"] - 1
     for ax, branch, title in ((left, 0, "no deficit"), (middle, last, "after the longest deficit")):
-        own = (one.branch == branch) | ((one.branch == -1) & (branch > 0))
-        rows = one.isel(step=np.flatnonzero(own.values)).sortby("age")
-        ax.plot(rows.age * speedup / 1000, rows.spectrum, color=style.colours[0], linewidth=1.2)
-        if branch:
-            ax.axvspan(0, one.removal.values[-1] * speedup / 1000, **SHADE)
+        run = run_of(trace.isel(seed=0), branch)
+        ax.plot(run.step * speedup / 1000, run.spectrum, color=style.colours[0], linewidth=1.2)
+        ax.axvspan(0, trace.removal.values[branch] * speedup / 1000, **SHADE)
         ax.set(title=title, xlabel="thousand steps", ylabel="singular values of the product")
     for place, index in enumerate((0, -2, -1)):
-        steps = int(one.removal.values[index]) * speedup
+        steps = int(trace.removal.values[index]) * speedup
         ends = trace.final_spectrum.isel(step=-1, removal=index).transpose("seed", "rank")
         right.plot(ends["rank"], ends.mean("seed"), "o-", markersize=4, color=style.colours[place],
                    label=f"{steps:,} steps of task 1")  # fmt: skip
@@ -625,37 +569,34 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
 
 
 EYES = {"views-gate": "gated", "views-remove": "eye closed", "views-noise": "noise"}
+SHOWN = {"share of the fit held by b": "share", "test accuracy of b alone": "alone", "test accuracy of both": "metric"}  # fmt: skip
 onsets = pictures.curves(
-    {"share of the fit held by b": "share", "test accuracy of b alone": "alone", "test accuracy of both": "both"},
-    ("", EYES), as_drawn=by_onset, look=dict.fromkeys(EYES.values(), DOTS), xlabel="onset of the deficit in steps",
-)  # fmt: skip
+    SHOWN, ("", EYES), as_drawn=by_onset, markers=True, xlabel="onset of the deficit in steps"
+)
 
 
 def draw_views(traces: Traces) -> MatplotlibFigure:
     """Sensitivity curves of the two-view network: share of the fit, and accuracies."""
     figure = onsets(traces)
-    without = traces["views-gate"].isel(step=-1).sel(onset=-1)
-    b = without.isel(path=1)
-    for ax, value in zip(figure.axes, (b.share, b.alone, without.metric), strict=True):
-        pictures.horizontal(ax, float(value.mean()), "no deficit")
+    without = outcomes(traces["views-gate"], 1).sel(onset=NEVER).mean()
+    for ax, name in zip(figure.axes, SHOWN.values(), strict=True):
+        pictures.horizontal(ax, float(without[name]), "no deficit")
     for place, arm in enumerate(EYES):
         if arm in traces:
-            harmed = lasting_harm(traces[arm], 1, "share")
-            window = critical_window(traces[arm].onset.values[1:], harmed)
+            window = Sensitivity(traces[arm], pathway=1).window()
             if window.harmful and np.isfinite(window.closes):
                 figure.axes[0].axvline(window.closes, color=style.colours[place], linestyle="--")
     return figure
 
 
+STRENGTH = "pathway singular value K"
 ODES = {"distance from the exact ODE": "flow", "from Euler steps": "euler"}
 # The paper's problem at 40 times the step size, for fewer lengths of the first task.
 BASE_REMOVALS = (0, 1000, 5000, 20_000, 60_000, 100_000)
 SETTINGS: dict[str, dict[str, object]] = {
-    arm: {"removals": (0, 5000, 20_000, 60_000), "speedup": 40}
+    arm: {"removals": BASE_REMOVALS if arm.startswith("depth") else (0, 5000, 20_000, 60_000), "speedup": 40}
     for arm, config in ARMS.items() if config.experiment == "completion"
 }  # fmt: skip
-for arm in ("depth-1", "depth-2", "depth-3"):
-    SETTINGS[arm]["removals"] = BASE_REMOVALS
 SETTINGS["spectral"] = {"size": 40, "n1": 800, "n2": 800, "rate": 0.5, "steps": 5000}
 FOR_FIGURES = (*(a for a in ARMS if a.startswith(("small", "onsets"))), "rank-5", "subset-2000")
 SMOKE = {
@@ -666,12 +607,7 @@ SMOKE = {
     "spectral": {"size": 9, "n1": 60, "n2": 60, "steps": 10, "rate": 2.0},
     "views": {"steps": 10, "length": 3, "onsets": (0, 4), "width": 8},
 }  # fmt: skip
-
-
-def _smoke() -> Budget:
-    arms = ("early", "half-rate", "windows-2", "depth-3", "spectral", "views-gate")
-    return Budget(2, arms, {}, {arm: SMOKE[ARMS[arm].experiment] for arm in arms})
-
+SMOKE_ARMS = ("early", "half-rate", "windows-2", "depth-3", "spectral", "views-gate")
 
 study = Study(
     paper=Paper(
@@ -698,7 +634,7 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": _smoke(),
+        "smoke": Budget(2, SMOKE_ARMS, {}, {arm: SMOKE[ARMS[arm].experiment] for arm in SMOKE_ARMS}),
         "quick": Budget(6, arm_settings=SETTINGS, also=FOR_FIGURES),
         "thorough": Budget(6, arm_settings=SETTINGS, also=FOR_FIGURES),
         "full": Budget(20),
@@ -707,11 +643,12 @@ study = Study(
     figures=(
         Figure("windows", "Strength of both pathways in four modes, with a deficit of pathway b (grey) "
                "at three times; depth 4, one seed.",
-               pathways({arm: f"deficit {arm}" for arm in ("early", "middle", "late")}), ("early", "middle", "late")),
+               pathways({arm: f"deficit {arm}" for arm in ("early", "middle", "late")}, ylabel=STRENGTH),
+               ("early", "middle", "late")),
         Figure("guillery", "Pathway a can never express mode 2 and pathway b is gated at first (grey). "
                "Afterwards b learns what a lacks.",
                pathways({arm: f"{name}: a cannot express mode 2" for arm, name in (
-                   ("guillery", "linear"), ("relu-guillery", "ReLU"), ("tanh-guillery", "tanh"))}), ("guillery",)),
+                   ("guillery", "linear"), ("relu-guillery", "ReLU"), ("tanh-guillery", "tanh"))}, ylabel=STRENGTH), ("guillery",)),
         Figure("portrait", "The plane of both strengths in one mode, 100 random starts, large initial "
                "weights. Orange: where they end. Blue line: the task is learnt.", draw_portrait,
                tuple(f"portrait-{d}" for d in PORTRAITS)),
@@ -733,7 +670,7 @@ study = Study(
                draw_spectra, ("depth-3",)),
         Figure("nonlinear", "The same networks with an activation after every layer, depth 3.",
                pathways({f"{act}-{when}": f"{name}, deficit {when}" for act, name in (("relu", "ReLU"), ("tanh", "tanh"))
-                         for when in ("early", "late")}, 2, "strength $u^T \\Omega v$"),
+                         for when in ("early", "late")}, columns=2, ylabel="strength $u^T \\Omega v$"),
                ("relu-early", "relu-late", "tanh-early", "tanh-late")),
         Figure("views", "A two-pathway network on halves of digits, pathway b deprived for 400 steps. "
                "Dashed: where the harm has fallen to half.", draw_views, tuple(EYES)),

@@ -16,8 +16,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.data import load, load_table
-from latebloom.data.images import image_names
+from latebloom.data import load_examples
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import (
     Effect,
@@ -36,6 +35,7 @@ from latebloom.methods.federated.split import DirichletSplit
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.federated.weights import (
     Scheme,
+    clockless_weights,
     polynomial_discount,
     surrogate,
     uniform,
@@ -80,18 +80,17 @@ class Config:
 
 def make_process(config: Config) -> Federated:
     plan = make_schedule(config)
-    time_based = weights_from_participation(plan.participation, uniform(config.clients))
-    same = identical_weights(config)
-    moments = np.linspace(0, config.horizon, config.looks + 1)
-    mixes = config.weights == "mix"
-    if mixes:
-        used = np.full(config.clients, 0.6)
+    same = clockless_weights(config.scheme, config.clients, buffer_size=config.buffer_size)
+    mixes, discount = config.weights == "mix", None
+    if config.weights == "time":
+        used = weights_from_participation(plan.participation, uniform(config.clients))
     else:
-        used = time_based if config.weights == "time" else same
+        used = np.full(config.clients, 0.6) if mixes else same
+    if mixes:
+        discount = polynomial_discount(plan.staleness, 0.5)
+    moments = np.linspace(0, config.horizon, config.looks + 1)
     return Federated(
-        _problem(config),
-        replay(plan, used, moments,
-               discount=polynomial_discount(plan.staleness, 0.5) if mixes else None),
+        _problem(config), replay(plan, used, moments, discount=discount),
         learning_rate=config.learning_rate, local_steps=config.local_steps,
         server_rate=config.server_rate, surrogate=surrogate(same, plan.participation),
         update="mix" if mixes else "difference", x64=config.problem == "quadratic",
@@ -104,27 +103,16 @@ def schedule(config: Config) -> np.ndarray:
 
 def make_schedule(config: Config) -> clock.Schedule:
     """Who takes part when."""
-    rule = {
-        "sync": clock.everyone,
-        "async": clock.first,
-        "fedbuff": clock.buffer(config.buffer_size),
-        "fedfix": clock.window(config.window),
-    }[config.scheme]
+    rule = clock.rule_of(config.scheme, buffer_size=config.buffer_size, length=config.window)
     tau = clock.scenario(config.clients, config.percent)
     times = clock.exponential(tau) if config.random_times else clock.fixed(tau)
     return clock.schedule(rule, times, config.clients, config.horizon)
 
 
-def identical_weights(config: Config) -> np.ndarray:
-    """d_i that look at no clock: 1 for a lone update, else a mean over those that are awaited."""
-    each = {"async": 1.0, "fedbuff": 1 / config.buffer_size}.get(config.scheme, 1 / config.clients)
-    return np.full(config.clients, each)
-
-
 def _problem(config: Config) -> Any:
     if config.problem == "quadratic":
         return Quadratics(config.clients, config.dim)
-    x_train, y_train, x_test, y_test = _examples(config.data)
+    x_train, y_train, x_test, y_test = load_examples(config.data)
     classes = int(y_train.max()) + 1
     widths = (config.width,) if config.problem == "network" else ()
     return Classification(
@@ -136,24 +124,6 @@ def _problem(config: Config) -> Any:
 
 def _network(sizes: tuple[int, tuple[int, ...], int], key: PRNGKeyArray) -> eqx.Module:
     return MLP(*sizes, key=key)
-
-
-def _examples(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised inputs [n, features] and labels, training and test: by pixel mean for images."""
-    if name in image_names():
-        found = load(name)
-        parts = [x.reshape(len(x), -1).astype(np.float32) for x in (found.x_train, found.x_test)]
-        labels = [found.y_train, found.y_test]
-        mean, deviation = parts[0].mean(), parts[0].std()
-    else:
-        table = load_table(name)
-        order = np.random.default_rng(0).permutation(len(table.x))
-        cut = round(0.8 * len(order))
-        parts = [table.x[rows] for rows in (order[:cut], order[cut:])]
-        labels = [table.y[rows] for rows in (order[:cut], order[cut:])]
-        mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
-    train, test = ((x - mean) / deviation for x in parts)
-    return train, labels[0], test, labels[1]
 
 
 # Learning rates from the grid 1, 2, 5 x 10^-3, 10^-2, 10^-1 and 1 (the paper's spacing), on seeds 100
@@ -203,39 +173,25 @@ def _network_arm(name: str, **more: Any) -> Config:
     return replace(NETWORK, percent=float(percent[1:]), **SCHEMES[scheme], **more)
 
 
-def _quadratic_arms() -> dict[str, Config]:
-    quick = replace(QUADRATIC, learning_rate=0.01)
-    schemes = {
-        "async": QUADRATIC,
-        "exponential": replace(QUADRATIC, random_times=True),
-        **{f"fedfix-{w}": replace(quick, scheme="fedfix", window=w) for w in FEDFIX},
-        "fedbuff-5": replace(quick, scheme="fedbuff"),
-    }
-    arms = {"quadratic-sync": replace(quick, scheme="sync")}
-    for scheme, config in schemes.items():
-        arms[f"quadratic-{scheme}"] = config
-        arms[f"quadratic-{scheme}-identical"] = replace(config, weights="identical")
-    return arms
-
-
-def _logistic_arms() -> dict[str, Config]:
-    arms = {}
-    for problem, options in PROBLEMS.items():
-        arms[problem] = replace(LOGISTIC, **options)
-        arms[f"{problem}-identical"] = replace(LOGISTIC, weights="identical", **options)
-    return arms
-
-
-def _network_arms() -> dict[str, Config]:
-    arms = {f"small-{s}": _network_arm(f"f80-{s}", learning_rate=SMALLEST_RATE) for s in MAIN}
-    arms |= {arm: _network_arm(arm, learning_rate=rate) for arm, rate in RATES.items()}
-    for arm in (f"{p}-{s}" for p in ("f0", "f80") for s in MAIN):
-        arms[f"m50-{arm}"] = _network_arm(arm, learning_rate=RATES[arm], clients=50)
-    return arms
-
-
-ARMS = _quadratic_arms() | _logistic_arms() | _network_arms()
-Names = Sequence[str]
+QUICK = replace(QUADRATIC, learning_rate=0.01)
+QUADRATICS = {
+    "async": QUADRATIC,
+    "exponential": replace(QUADRATIC, random_times=True),
+    **{f"fedfix-{w}": replace(QUICK, scheme="fedfix", window=w) for w in FEDFIX},
+    "fedbuff-5": replace(QUICK, scheme="fedbuff"),
+}
+WEIGHTS: dict[str, Any] = {"": "time", "-identical": "identical"}
+ARMS: dict[str, Config] = {
+    "quadratic-sync": replace(QUICK, scheme="sync"),
+    **{f"quadratic-{scheme}{end}": replace(config, weights=weights)
+       for scheme, config in QUADRATICS.items() for end, weights in WEIGHTS.items()},
+    **{f"{problem}{end}": replace(LOGISTIC, weights=weights, **options)
+       for problem, options in PROBLEMS.items() for end, weights in WEIGHTS.items()},
+    **{f"small-{s}": _network_arm(f"f80-{s}", learning_rate=SMALLEST_RATE) for s in MAIN},
+    **{arm: _network_arm(arm, learning_rate=rate) for arm, rate in RATES.items()},
+    **{f"m50-{p}-{s}": _network_arm(f"{p}-{s}", learning_rate=RATES[f"{p}-{s}"], clients=50)
+       for p in ("f0", "f80") for s in MAIN},
+}  # fmt: skip
 
 loss, spread, over_time = tail("train_loss"), tail("train_loss_spread"), average("train_loss")
 surrogate_loss = tail("surrogate_train_loss")
@@ -254,7 +210,7 @@ def distance(optimum: str) -> Measure:
 right, wrong = distance("optimum"), distance("surrogate_optimum")
 
 
-def worst(of: Measure, schemes: Names) -> Effect:
+def worst(of: Measure, schemes: Sequence[str]) -> Effect:
     return highest(of[f"quadratic-{scheme}"] for scheme in schemes)
 
 
@@ -281,8 +237,11 @@ def apart(one: str, other: str) -> Effect:
     return of
 
 
-def exact(id: str, text: str, ratio: Measure, schemes: Names, rivals: Names) -> Claim:
+def exact(id: str, text: str, *schemes: str) -> Claim:
     """Where runs end, the worst of the schemes; the null: the same with the other weights."""
+    same = schemes[0].endswith("-identical")
+    rivals = [name.removesuffix("-identical") if same else f"{name}-identical" for name in schemes]
+    ratio = wrong / right if same else right / wrong
     return Claim(f"C1a.{id}", text, "in the limit, theorem 4 and example 2", worst(ratio, schemes), "< 0.05",
                  "ratio of distances", null=worst(ratio, rivals))  # fmt: skip
 
@@ -322,21 +281,14 @@ SAME_FIXES = tuple(f"{fix}-identical" for fix in FIXES)
 FL, FIX = "FL below async (Fig. 3)", "FedFix-0.5 below FL (Fig. 3)"
 BUFF = "FedBuff always beats async (Fig. 3)"
 CLAIMS = (
-    exact("time", "Quadratics: async with time-based weights ends at the federated optimum", right / wrong,
-          ["async"], ["async-identical"]),
-    exact("identical", "with identical weights at the optimum weighted by 1/tau", wrong / right,
-          ["async-identical"], ["async"]),
-    exact("fedfix", "FedFix 0.2, 0.5, 0.8 with its weights end at the federated optimum", right / wrong,
-          FIXES, SAME_FIXES),
-    exact("fedfix-identical", "with d_i = p_i at their own surrogates' optima", wrong / right, SAME_FIXES, FIXES),
-    exact("fedbuff", "FedBuff-5 with participation weights ends at the federated optimum", right / wrong,
-          ["fedbuff-5"], ["fedbuff-5-identical"]),
-    exact("fedbuff-identical", "with d_i = 1/c, as it is commonly run, it does not", wrong / right,
-          ["fedbuff-5-identical"], ["fedbuff-5"]),
-    exact("exponential", "the same where client times are exponential", right / wrong,
-          ["exponential"], ["exponential-identical"]),
-    exact("exponential-identical", "and likewise with identical weights", wrong / right,
-          ["exponential-identical"], ["exponential"]),
+    exact("time", "Quadratics: async with time-based weights ends at the federated optimum", "async"),
+    exact("identical", "with identical weights at the optimum weighted by 1/tau", "async-identical"),
+    exact("fedfix", "FedFix 0.2, 0.5, 0.8 with its weights end at the federated optimum", *FIXES),
+    exact("fedfix-identical", "with d_i = p_i at their own surrogates' optima", *SAME_FIXES),
+    exact("fedbuff", "FedBuff-5 with participation weights ends at the federated optimum", "fedbuff-5"),
+    exact("fedbuff-identical", "with d_i = 1/c, as it is commonly run, it does not", "fedbuff-5-identical"),
+    exact("exponential", "the same where client times are exponential", "exponential"),
+    exact("exponential-identical", "and likewise with identical weights", "exponential-identical"),
     *(claim for problem in PROBLEMS for claim in weighted(problem)),
     skew("mnist"),
     skew("mnist-60k"),

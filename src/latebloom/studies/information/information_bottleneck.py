@@ -27,16 +27,25 @@ from latebloom.methods.information import (
     Resampled,
     StochasticMLP,
     blobs,
-    cluster_interval,
     combined,
-    correlation,
     correlation_table,
-    partial_correlation,
-    summarise_layers,
-    within_groups,
+)
+from latebloom.methods.information.model_tables import (
+    CODES,
+    COMBINED,
+    RESCALED,
+    Told,
+    layer_profiles,
+    lead,
+    least_lead,
+    lowest_inside,
+    model_table,
+    rising_minus_falling,
+    tau,
+    tau_at_equal_loss,
+    tau_inside,
 )
 
-GATE = 0.85  # training accuracy above which a model counts
 DECAYS, DUAL_RATES = (0.0, 0.01, 0.1), (0.0, 5e-4)
 SIZES = (25, 50, 100, 200, 400)
 
@@ -77,7 +86,7 @@ def make_process(config: Config) -> Process:
     clusters = config.source == "clusters"
     target = 0.0 if config.network == "deterministic" else 1.5 if clusters else 3.5
     return InformationTraining(
-        partial(_network, _architecture(config)),
+        partial(_network, config),
         partial(blobs, train=config.train, more=config.more) if clusters else _images(config),
         instances=config.instances, members=config.members, decay=config.decay,
         target=target, dual_rate=config.dual_rate, multiplier=-config.penalty,
@@ -88,33 +97,24 @@ def make_process(config: Config) -> Process:
 
 def _images(config: Config) -> Resampled:
     images = data.load(config.source)
-    x_train, x_test = (_reduced(x, config.pixels) for x in (images.x_train, images.x_test))
+    x_train, x_test = (_vectors(x, config.pixels) for x in (images.x_train, images.x_test))
     y_train, y_test = jnp.asarray(images.y_train), jnp.asarray(images.y_test)
     return Resampled(
         data.Dataset(x_train, y_train, x_test, y_test), train=config.train, more=config.more
     )
 
 
-def _reduced(images: np.ndarray, pixels: int) -> Array:
-    """Images in [0, 1] as vectors, means over blocks where `pixels` is less than their side."""
-    block = images.shape[1] // pixels
-    parts = images.reshape(len(images), pixels, block, pixels, block)
-    return jnp.asarray(parts.mean((2, 4)).reshape(len(images), -1) / 255, jnp.float32)
-
-
-def _architecture(config: Config) -> Config:
-    """The config without what is no matter of the program, so that settings share one."""
-    return Config(
-        config.network, config.width, config.depth, noise=config.noise,
-        source=config.source, pixels=config.pixels,
-    )  # fmt: skip
+def _vectors(images: np.ndarray, pixels: int) -> Array:
+    """Images of `pixels` a side, in [0, 1], as vectors."""
+    means = data.block_means(images, images.shape[1] // pixels)
+    return jnp.asarray(means.reshape(len(images), -1) / 255, jnp.float32)
 
 
 def _network(config: Config, key: PRNGKeyArray) -> StochasticMLP | DeterministicMLP:
     half = config.depth // 2
     wide, narrow = [config.width] * (config.depth - half), [config.width // 2] * half
-    ends = (2, 5) if config.source == "clusters" else (config.pixels**2, 10)
-    sizes = (ends[0], *wide, *narrow, ends[1])
+    first, last = (2, 5) if config.source == "clusters" else (config.pixels**2, 10)
+    sizes = (first, *wide, *narrow, last)
     if config.network == "deterministic":
         return DeterministicMLP(sizes, key=key)
     return StochasticMLP(sizes, key=key, noise=config.noise)
@@ -154,9 +154,9 @@ DIGITS, CLOTHES = PICTURES.values()
 ARMS: dict[str, Config] = CLUSTERS | HALVES | LAYERS | BY_SIZE | DIGITS | CLOTHES
 
 
-def ran(grid: str, traces: Traces) -> list[str]:
+def ran(grid: str, traces: Traces) -> dict[str, xr.Dataset]:
     """The settings of a grid that were run, by the beginning of their names."""
-    return [arm for arm in ARMS if arm.startswith(grid) and arm in traces]
+    return {arm: traces[arm] for arm in ARMS if arm.startswith(grid) and arm in traces}
 
 
 def always(grid: str) -> tuple[str, ...]:
@@ -165,50 +165,8 @@ def always(grid: str) -> tuple[str, ...]:
     return tuple(arm for arm, c in ARMS.items() if arm.startswith(grid) and c.width <= most)
 
 
-PARTS = {
-    "I(X;Z), mc": "information_mc", "I(X;Z), jensen": "information_jensen",
-    "I(X;Z|Y), mc": "given_class_mc", "I(X;Z|Y), jensen": "given_class_jensen",
-}  # fmt: skip
-COMBINED = "I(S;θ) + I(X;Z|Y)"
-RESCALED = "the sum, parts rescaled"
-
-
-def models(traces: Traces, grid: str, seed: int) -> pd.DataFrame:
-    """A row a model of one seed that learned its training set, all measures in bits."""
-    tables = []
-    for arm in ran(grid, traces):
-        trace = traces[arm].isel(step=-1, seed=seed)
-        shape = instances, members = trace.sizes["instance"], trace.sizes["member"]
-
-        def of_weights(name: str, depth: int) -> np.ndarray:
-            return np.broadcast_to(trace[name].isel(depth=depth), shape).ravel()  # noqa: B023
-
-        columns = {name: trace[variable].isel(layer=0).values.ravel()
-                   for name, variable in PARTS.items()}  # fmt: skip
-        size = trace.parameters.values.ravel()
-        columns |= {
-            "I(S;θ)": of_weights("weights_jensen", 0),
-            "I(S;θ), several seeds": of_weights("weights_multi", 0),
-            "I(S;θ), published": of_weights("weights_published", 0),
-            "I(S;θ), all layers": of_weights("weights_jensen", -1),
-            "parameters": size, "m log m": size * np.log2(size),
-            "sum of norms": trace.norm_sum.values.ravel(),
-            "product of norms": trace.norm_product.values.ravel(),
-        }  # fmt: skip
-        layers = combined(columns["I(X;Z|Y), jensen"][:, None], columns["I(S;θ)"][:, None])
-        columns[COMBINED] = summarise_layers(layers)["min"]
-        columns |= {n: trace[n].values.ravel() for n in ("gap", "train_loss", "train_accuracy")}
-        instance = [f"{seed}-{i}" for i in np.repeat(np.arange(instances), members)]
-        tables.append(pd.DataFrame(columns | {"setting": arm, "instance": instance}))
-    table = pd.concat(tables, ignore_index=True)
-    table = table.loc[table.train_accuracy > GATE].reset_index(drop=True)
-    scale = table["I(X;Z|Y), jensen"].mean() / table["I(S;θ)"].mean()
-    table[RESCALED] = scale * table["I(S;θ)"] + table["I(X;Z|Y), jensen"]
-    return table
-
-
 BASELINES = (
-    *PARTS, "I(S;θ)", "I(S;θ), several seeds", "I(S;θ), all layers", "parameters", "m log m",
+    *CODES, "I(S;θ)", "I(S;θ), several seeds", "I(S;θ), all layers", "parameters", "m log m",
     "sum of norms", "product of norms",
 )  # fmt: skip
 MEASURES = (COMBINED, RESCALED, *BASELINES, "I(S;θ), published")
@@ -216,12 +174,9 @@ PLAIN_ONES = BASELINES[-4:]  # parameter counts and norms
 
 
 def per_seed(traces: Traces, grid: str) -> list[pd.DataFrame]:
-    count = traces[ran(grid, traces)[0]].sizes["seed"]
-    return [models(traces, grid, seed) for seed in range(count)]
-
-
-def columns(table: pd.DataFrame, *names: str) -> list[np.ndarray]:
-    return [table[name].to_numpy(float) for name in names]
+    """The models of each seed that learned their training set."""
+    found = ran(grid, traces)
+    return [model_table(found, seed) for seed in range(next(iter(found.values())).sizes["seed"])]
 
 
 Score = Callable[[pd.DataFrame], float]
@@ -238,37 +193,20 @@ def of_models(text: str, grid: str, score: Score) -> Effect:
     return of
 
 
-def tau(table: pd.DataFrame, name: str) -> float:
-    """Kendall's tau of a measure with the gap."""
-    x, y = columns(table, name, "gap")
-    return correlation(x, y)
+def combined_leads(grid: str, rivals: Sequence[str], told: Told = tau) -> Effect:
+    """Of the combined measure over the best of others."""
+    score = partial(lead, name=COMBINED, rivals=rivals, told=told)
+    return of_models(f"lead over {', '.join(rivals)}", grid, score)
 
 
-def inside(table: pd.DataFrame, name: str) -> float:
-    """The same inside data instances."""
-    x, y = columns(table, name, "gap")
-    return within_groups(x, y, table.instance.to_numpy())
+def at_equal_loss(grid: str, name: str = COMBINED, text: str = "partial tau") -> Effect:
+    return of_models(text, grid, partial(tau_at_equal_loss, name=name))
 
 
-def at_equal_loss(table: pd.DataFrame, name: str) -> float:
-    """The same with the training loss held fixed."""
-    x, y, z = columns(table, name, "gap", "train_loss")
-    return partial_correlation(x, y, z)
-
-
-def lead(names: Sequence[str], told: Callable[[pd.DataFrame, str], float] = tau) -> Score:
-    """The combined measure's minus that of the best of others."""
-    return lambda table: told(table, COMBINED) - np.fmax.reduce([told(table, n) for n in names])
-
-
-def less(one: str, other: str) -> Score:
-    return lambda table: tau(table, one) - tau(table, other)
-
-
-def lead_by_settings(table: pd.DataFrame) -> float:
-    """Lower end of the 95 % interval of the lead when settings are resampled."""
-    x, y, *others = columns(table, COMBINED, "gap", *BASELINES)
-    return cluster_interval(x, y, table.setting.to_numpy(), against=others)[0]
+def gain(grid: str, how: str) -> Effect:
+    """Of knowing the class."""
+    one, other = f"I(X;Z|Y), {how}", f"I(X;Z), {how}"
+    return of_models(f"gain, {how}", grid, lambda table: tau(table, one) - tau(table, other))
 
 
 def mean_of(name: str, **place: int) -> Measure:
@@ -292,25 +230,15 @@ def control(grid: str) -> Effect:
     @effect("gap with dual ascent minus gap without", *always(grid))
     def of(traces: Traces) -> np.ndarray:
         controlled = [arm for arm in ran(grid, traces) if ARMS[arm].dual_rate]
-        plain = [f"{arm[: arm.rindex('dual-')]}dual-0" for arm in controlled]
-        pairs = zip(controlled, plain, strict=True)
+        pairs = [(arm, f"{arm[: arm.rindex('dual-')]}dual-0") for arm in controlled]
         return np.mean([gap(traces[one]) - gap(traces[other]) for one, other in pairs], axis=0)
 
     return of
 
 
-def layer_profiles(traces: Traces, name: str) -> np.ndarray:
+def layers(traces: Traces, name: str) -> np.ndarray:
     """A measure by hidden layer [seed, model, layer] of the plain networks."""
-    rows = []
-    for arm in ran("layers", traces):
-        trace = traces[arm].isel(step=-1)
-        if name.startswith("weights"):  # the classifier's depth comes last
-            values = trace[name].transpose("seed", "member", "depth").values[:, None, :, :-1]
-            values = np.repeat(values, trace.sizes["instance"], axis=1)
-        else:
-            values = trace[name].transpose("seed", "instance", "member", "layer").values
-        rows.append(values.reshape(len(values), -1, values.shape[-1]))
-    return np.concatenate(rows, axis=1)
+    return layer_profiles(list(ran("layers", traces).values()), name)
 
 
 def layer_slope(name: str) -> Effect:
@@ -318,18 +246,15 @@ def layer_slope(name: str) -> Effect:
 
     @effect(f"models in which {name} rises minus those in which it falls", *always("layers"))
     def of(traces: Traces) -> np.ndarray:
-        profiles = layer_profiles(traces, name)
-        depth = np.arange(profiles.shape[-1]) - (profiles.shape[-1] - 1) / 2
-        return np.sign(profiles @ depth).mean(1)
+        return rising_minus_falling(layers(traces, name))
 
     return of
 
 
 @effect("share of models whose combined measure is lowest at an inner layer", *always("layers"))
 def interior(traces: Traces) -> np.ndarray:
-    given = layer_profiles(traces, "given_class_bins")
-    lowest = combined(given, layer_profiles(traces, "weights_jensen")).argmin(-1)
-    return ((lowest > 0) & (lowest < given.shape[-1] - 1)).mean(1)
+    given, weights = (layers(traces, name) for name in ("given_class_bins", "weights_jensen"))
+    return lowest_inside(combined(given, weights))
 
 
 def size_points(traces: Traces, of: Measure) -> tuple[np.ndarray, np.ndarray]:
@@ -353,8 +278,8 @@ def exponent_off(of: Measure) -> Effect:
     return off
 
 
+PARAMETERS_ALONE = ("parameters", "partial tau of the number of parameters")
 TAU, RISING = "difference of Kendall's tau", "rising minus falling models"
-MC, JENSEN = (less(f"I(X;Z|Y), {how}", f"I(X;Z), {how}") for how in ("mc", "jensen"))
 
 
 def of_pictures(grid: str, thing: str) -> tuple[Claim, ...]:
@@ -362,32 +287,32 @@ def of_pictures(grid: str, thing: str) -> tuple[Claim, ...]:
     claim = partial(Claim, budget="thorough")
     return (
         claim(f"C1.{grid}", f"{thing}: the combined measure goes with the gap better than every baseline and either part",
-              "best of all measures", of_models("lead over all", grid, lead(BASELINES)), "> 0", TAU),
+              "best of all measures", combined_leads(grid, BASELINES), "> 0", TAU),
         claim(f"C1.{grid}-sizes", f"{thing}: it goes with the gap better than parameter counts and norms", "better",
-              of_models("lead over sizes and norms", grid, lead(PLAIN_ONES)), "> 0", TAU),
+              combined_leads(grid, PLAIN_ONES), "> 0", TAU),
         claim(f"C1.{grid}-partial", f"{thing}: it goes with the gap at equal training loss", "–",
-              of_models("partial tau", grid, partial(at_equal_loss, name=COMBINED)), "> 0", "Kendall's partial tau",
-              null=of_models("partial tau of the number of parameters", grid, partial(at_equal_loss, name="parameters"))),
+              at_equal_loss(grid), "> 0", "Kendall's partial tau",
+              null=at_equal_loss(grid, *PARAMETERS_ALONE)),
         claim(f"C3.{grid}", f"{thing}: I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo", "better",
-              of_models("gain", grid, MC), "> 0", TAU),
+              gain(grid, "mc"), "> 0", TAU),
         claim(f"C4.{grid}", f"{thing}: controlling I(X;Z) by dual ascent lowers the gap", "–", control(grid), "< 0", "nats"),
     )  # fmt: skip
 
 
 CLAIMS = (
     Claim("C1", "the combined measure goes with the gap better than every baseline and either part",
-          "best of all measures on every data set", of_models("lead over all", "clusters", lead(BASELINES)), "> 0", TAU),
+          "best of all measures on every data set", combined_leads("clusters", BASELINES), "> 0", TAU),
     Claim("C1.settings", "so it does when settings are resampled (lower end of the interval)", "–",
-          of_models("lower end of the lead", "clusters", lead_by_settings), "> 0", TAU),
+          of_models("lower end of the lead", "clusters", partial(least_lead, name=COMBINED, rivals=BASELINES)), "> 0", TAU),
     Claim("C1.sizes", "it goes with the gap better than parameter counts and norms",
-          "better", of_models("lead over sizes and norms", "clusters", lead(PLAIN_ONES)), "> 0", TAU),
+          "better", combined_leads("clusters", PLAIN_ONES), "> 0", TAU),
     Claim("C1.within", "it is the best measure inside data sets, which differ in difficulty", "–",
-          of_models("lead inside data sets", "clusters", lead(BASELINES, inside)), "> 0", TAU),
+          combined_leads("clusters", BASELINES, tau_inside), "> 0", TAU),
     Claim("C1.partial", "it still goes with the gap at equal training loss", "–",
-          of_models("partial tau", "clusters", partial(at_equal_loss, name=COMBINED)), "> 0", "Kendall's partial tau",
-          null=of_models("partial tau of the number of parameters", "clusters", partial(at_equal_loss, name="parameters"))),
+          at_equal_loss("clusters"), "> 0", "Kendall's partial tau",
+          null=at_equal_loss("clusters", *PARAMETERS_ALONE)),
     Claim("C1.halves", "it is the best measure when data sets are halves of one", "–",
-          of_models("lead over all", "halves", lead(BASELINES)), "> 0", TAU),
+          combined_leads("halves", BASELINES), "> 0", TAU),
     Claim("C2.bins", "I(X;Z|Y) by bins falls with depth", "falls", layer_slope("given_class_bins"), "< 0", RISING,
           budget="thorough"),
     Claim("C2.probe", "I(X;Z|Y) by the noise probe falls with depth", "falls", layer_slope("given_class_probe"),
@@ -397,9 +322,9 @@ CLAIMS = (
     Claim("C2.interior", "the combined measure is lowest at an inner layer", "a trade-off", interior, "> 0.5",
           "share of models", budget="thorough", null=0.5),  # any one of four layers
     Claim("C3", "I(X;Z|Y) is the better predictor than I(X;Z), upper bounds", "better",
-          of_models("gain", "clusters", JENSEN), "> 0", TAU),
+          gain("clusters", "jensen"), "> 0", TAU),
     Claim("C3.mc", "I(X;Z|Y) is the better predictor than I(X;Z), Monte Carlo", "better",
-          of_models("gain", "clusters", MC), "> 0", TAU),
+          gain("clusters", "mc"), "> 0", TAU),
     Claim("C4", "controlling I(X;Z) by dual ascent lowers the gap", "lowers it", control("clusters"), "< 0", "nats"),
     Claim("C5", "the gap grows as ((I(X;Z|Y) + I(S;θ)) / n)^0.5 (distance of the exponent)",
           "exponent 0.5 in the bound", exponent_off(whole), "< 0.2", budget="thorough",
@@ -458,7 +383,7 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
     figure, axes = pictures.panels(3)
     for ax, (title, names) in zip(axes, BY_LAYER.items(), strict=True):
         for colour, mark, (name, label) in zip(style.colours, "os", names.items(), strict=False):
-            profiles = layer_profiles(traces, name)
+            profiles = layers(traces, name)
             low, middle, high = np.quantile(profiles, (0.1, 0.5, 0.9), axis=(0, 1))
             depth = np.arange(1, len(middle) + 1)
             ax.plot(depth, middle, f"{mark}-", markersize=4, color=colour, label=label)

@@ -5,7 +5,6 @@ Vilares Ferro, Darriba Bilbao, Ribadas Pena (Computer Speech and Language 41, 20
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,25 +29,34 @@ from latebloom.measures import (
     mean,
     measure,
 )
-from latebloom.methods.learning_curves import (
-    Frame,
-    LearningCurve,
-    LearningScheme,
-    Trace,
-    learning_trace,
-    mape,
-    reliability,
-    robustness,
-)
+from latebloom.methods.learning_curves import LearningScheme, mape, reliability
 from latebloom.methods.learning_curves.classifiers import ClassifierCurves
-from latebloom.methods.learning_curves.forecasts import FORECASTS, stop_by_change, stop_by_gain
+from latebloom.methods.learning_curves.distortion import (
+    Copies,
+    as_measured,
+    distorted,
+    errors_from_quarter,
+    levels_needed,
+    robustness_rates,
+)
+from latebloom.methods.learning_curves.foresight import (
+    asymptote,
+    beats,
+    early,
+    errors_at_end,
+    foretold,
+    held_by_interval,
+    late,
+    share_within,
+    stops_by_rule,
+    stops_or_last,
+    trace_of,
+)
 from latebloom.methods.learning_curves.generated import Kind, MadeUpCurve
 from latebloom.methods.learning_curves.scheme import CorpusName, Order, TaggerName
 from latebloom.methods.learning_curves.traces import FEWEST, NEVER
 
 TAUS = (1.0, 2.0, 4.0)
-CALM = 0.2  # points a kernel that settled asymptotes may move by: 4e-5 a word for 5,000 words
-OUTLIER, OUTLIERS, DRAWS = 3.0, 0.05, 10  # points down, share of observations, draws a run
 TIE = 0.2  # points of real difference below which a pair counts as equal in C3.ties
 
 
@@ -128,37 +136,6 @@ def curves(trace: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(trace.words.values, trace.accuracy.values, strict=True))
 
 
-def early(words: np.ndarray) -> int:
-    """How many observations lie within an eighth of the largest size (100,000 of 800,000 words)."""
-    return int((words <= 1.02 * words[-1] / 8).sum())
-
-
-def control(words: np.ndarray) -> np.ndarray:
-    """Which observations lie at three eighths of the largest size or beyond."""
-    return words >= 0.99 * 3 * words[-1] / 8
-
-
-def trace_of(words: np.ndarray, accuracy: np.ndarray, anchored: bool) -> Trace:
-    """The learning trace of runs [n] or [runs, n] with these sizes."""
-    accuracy = np.atleast_2d(accuracy)
-    return _trace(words.tobytes(), accuracy.tobytes(), len(accuracy), anchored)
-
-
-@functools.lru_cache(maxsize=4096)
-def _trace(words: bytes, accuracy: bytes, runs: int, anchored: bool) -> Trace:
-    at = np.frombuffer(words)
-    scores = np.frombuffer(accuracy).reshape(runs, -1)
-    return learning_trace(at, scores, frame=Frame(CALM / at[0]), anchored=anchored)
-
-
-def forecast(words: np.ndarray, accuracy: np.ndarray, how: str) -> np.ndarray:
-    """Forecasts at the control sizes from the early observations [control]."""
-    seen, at = early(words), words[control(words)]
-    if how == "anchored":
-        return trace_of(words[:seen], accuracy[:seen], True).trends[0, -1](at)
-    return FORECASTS[how](words[:seen], accuracy[None, :seen], at)[0]
-
-
 def of_curves(text: str, of: Callable[[np.ndarray, np.ndarray], Any]) -> Measure:
     """`of(words, accuracy)` of each seed."""
     return Measure(text, lambda trace: np.array([of(w, y) for w, y in curves(trace)], float))
@@ -180,7 +157,7 @@ def over_taggers(of: Measure) -> Effect:
 
 def error(how: str) -> Measure:
     """MAPE of the forecasts at the control sizes."""
-    return of_curves(f"MAPE, {how}", lambda w, y: mape(forecast(w, y, how), y[control(w)]))
+    return of_curves(f"MAPE, {how}", lambda w, y: mape(foretold(w, y, how), y[late(w)]))
 
 
 def by_genre(how: str) -> Effect:
@@ -193,23 +170,10 @@ def by_genre(how: str) -> Effect:
     return of
 
 
-def stop_of(words: np.ndarray, accuracy: np.ndarray, tau: float) -> int:
-    """Observation at which an anchored trace stops (its number, from 0), or `NEVER`."""
-    place = int(trace_of(words, accuracy, True).stop(tau)[0])
-    return place if place == NEVER else place + FEWEST - 1
-
-
 def within(tau: float, waiting: bool = True) -> Measure:
     """The share of later observations within tau of the trend at which it stopped, or of the first trend
     without `waiting`; NaN if it does not stop before the end."""
-
-    def share(words: np.ndarray, accuracy: np.ndarray) -> float:
-        stop = stop_of(words, accuracy, tau) if waiting else FEWEST - 1
-        if stop == NEVER or stop + 1 == len(words):
-            return np.nan
-        trend = trace_of(words, accuracy, True).trends[0, stop - FEWEST + 1]
-        return (np.abs(trend(words[stop + 1 :]) - accuracy[stop + 1 :]) <= tau).mean()
-
+    share = partial(share_within, tau=tau, waiting=waiting)
     return of_curves(f"share within {tau:g} points of the {'stop' if waiting else 'first'}", share)
 
 
@@ -228,80 +192,37 @@ def ranked(how: str, margin: float = 0.0) -> Effect:
     """Decision-making reliability over all taggers and control sizes."""
 
     def right(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
-        said = np.array([forecast(words, accuracy, how) for words, accuracy in pairs])
-        return reliability(said, np.array([y[control(words)] for words, y in pairs]), margin)
+        said = np.array([foretold(words, accuracy, how) for words, accuracy in pairs])
+        return reliability(said, np.array([y[late(words)] for words, y in pairs]), margin)
 
     return of_taggers(f"pairs in the right order, {how}", right)
 
 
-def distorted(accuracy: np.ndarray, seed: int) -> np.ndarray:
-    """Copies [draws, n] in which 5 % of the observations, at least one, are 3 points too low."""
-    rng = np.random.default_rng([seed, len(accuracy)])
-    count = max(1, round(OUTLIERS * len(accuracy)))
-    copies = np.tile(accuracy, (DRAWS, 1))
-    for row in copies:
-        row[rng.choice(len(accuracy), count, replace=False)] -= OUTLIER
-    return copies
+def copies(trace: xr.Dataset, measured: bool) -> list[Copies]:
+    """Distorted copies of each seed's curve, or the curve as measured."""
+    return [as_measured(words, accuracy) if measured else distorted(words, accuracy, seed)
+            for seed, (words, accuracy) in enumerate(curves(trace))]  # fmt: skip
 
 
-# Of runs: words, accuracies [run], the true accuracy, anchored -> [run]
-OfRuns = Callable[[np.ndarray, np.ndarray, np.ndarray, bool], np.ndarray]
-
-
-def anchoring(of_runs: OfRuns, as_measured: bool = False) -> Effect:
+def anchoring(of: Callable[..., np.ndarray], measured: bool = False) -> Effect:
     """Anchored minus free traces, mean over taggers and copies: distorted ones, or the curve as measured."""
 
-    @effect(f"{of_runs.__name__}, anchored minus free", *CONSTANT)
-    def of(traces: Traces) -> np.ndarray:
-        rows = []
-        for arm in CONSTANT:
-            for seed, (words, accuracy) in enumerate(curves(traces[arm])):
-                copies = accuracy[None] if as_measured else distorted(accuracy, seed)
-                anchored, free = (of_runs(words, copies, accuracy, a) for a in (True, False))
-                rows.append(anchored - free)
-        values = np.array(rows).reshape(len(CONSTANT), -1, len(rows[0]))  # [tagger, seed, copy]
-        return mean_of_some(*values.transpose(0, 2, 1).reshape(-1, values.shape[1]))
+    @effect(f"{of.__name__}, anchored minus free", *CONSTANT)
+    def gain(traces: Traces) -> np.ndarray:
+        rows = np.array([
+            [of(c) - of(c, anchored=False) for c in copies(traces[arm], measured)] for arm in CONSTANT
+        ])  # fmt: skip
+        return mean_of_some(*rows.transpose(0, 2, 1).reshape(-1, rows.shape[1]))
 
-    return of
+    return gain
 
 
-def robustness_rates(
-    words: np.ndarray, accuracies: np.ndarray, true: np.ndarray, anchored: bool
-) -> np.ndarray:
-    """Robustness rate of each run from its working level to the stop at 2 points, or to the end."""
-    trace = trace_of(words, accuracies, anchored)
-    ends = np.where(trace.stop(2.0) == NEVER, trace.backbone.shape[1] - 1, trace.stop(2.0))
-    return np.array([
-        np.nan if start == NEVER else robustness(row, start, end)
-        for row, start, end in zip(trace.backbone, trace.working, ends, strict=True)
-    ])  # fmt: skip
-
-
-def errors_from_quarter(
-    words: np.ndarray, accuracies: np.ndarray, true: np.ndarray, anchored: bool
-) -> np.ndarray:
-    """MAPE at the control sizes of each run's trend at a quarter of the largest size, against the
-    accuracies that were not distorted."""
-    place = int((words <= 1.02 * words[-1] / 4).sum()) - FEWEST
-    said = trace_of(words, accuracies, anchored).trends[:, place](words[control(words)])
-    return mape(said, true[control(words)])
-
-
-def levels_needed(
-    words: np.ndarray, accuracies: np.ndarray, true: np.ndarray, anchored: bool
-) -> np.ndarray:
-    """Observations until each run stops at 2 points, all of them if it does not."""
-    stop = trace_of(words, accuracies, anchored).stop(2.0)
-    return np.where(stop == NEVER, len(words), stop + FEWEST).astype(float)
-
-
-def steadiness(anchored: bool, as_measured: bool) -> Measure:
+def steadiness(anchored: bool, measured: bool) -> Measure:
     """Robustness rate, mean over copies."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
-        found = [robustness_rates(w, y[None] if as_measured else distorted(y, seed), y, anchored)
-                 for seed, (w, y) in enumerate(curves(trace))]  # fmt: skip
-        return mean_of_some(*np.transpose(found))
+        rates = [robustness_rates(c, anchored=anchored) for c in copies(trace, measured)]
+        return mean_of_some(*np.transpose(rates))
 
     return Measure("robustness rate", of)
 
@@ -311,14 +232,8 @@ def wins(baseline: str) -> Measure:
     sizes, forecasts better than a baseline; ties count half."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
-        words, half = trace.words.values[0], trace.sizes["step"] // 2
         scores = trace.accuracy.values.swapaxes(1, 2)  # [seed, learner, step]
-        flat = scores.reshape(-1, scores.shape[-1])
-        ours, theirs = (
-            np.abs(FORECASTS[how](words[:half], flat[:, :half], words[-1:])[:, 0] - flat[:, -1])
-            for how in ("power", baseline)
-        )
-        won = (ours < theirs) + 0.5 * (ours == theirs)
+        won = beats(trace.words.values[0], scores.reshape(-1, scores.shape[-1]), baseline)
         return won.reshape(scores.shape[:2]).mean(1)
 
     return Measure(f"share won against {baseline}", of)
@@ -327,25 +242,14 @@ def wins(baseline: str) -> Measure:
 def asymptote_error(anchored: bool) -> Measure:
     """Fitted asymptote from the early observations minus the true one, in points."""
 
-    def fitted(words: np.ndarray, accuracy: np.ndarray) -> float:
-        seen = early(words)
-        return trace_of(words[:seen], accuracy[:seen], anchored).backbone[0, -1]
-
+    fitted = partial(asymptote, anchored=anchored)
     return of_curves("fitted asymptote", fitted) - final("asymptote")
 
 
 @measure("MAPE against the noise-free curve")
 def true_error(trace: xr.Dataset) -> np.ndarray:
     pairs = zip(curves(trace), trace.truth.values, strict=True)
-    return np.array([mape(forecast(w, y, "anchored"), t[control(w)]) for (w, y), t in pairs])
-
-
-def in_interval(words: np.ndarray, accuracy: np.ndarray) -> float:
-    """Share of control accuracies within the 90 % intervals of `LearningCurve`."""
-    seen, at = early(words), control(words)
-    curve = LearningCurve(upper=100.0).fit(words[:seen], accuracy[:seen])
-    _, low, high = curve.forecast(words[at])
-    return ((low <= accuracy[at]) & (accuracy[at] <= high)).mean()
+    return np.array([mape(foretold(w, y), t[late(w)]) for (w, y), t in pairs])
 
 
 def stop_spread(rule: str) -> Effect:
@@ -354,15 +258,11 @@ def stop_spread(rule: str) -> Effect:
     taggers of that seed, as close as possible to the same size."""
 
     def spread(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
-        def size(stops: Sequence[int]) -> float:
-            return float(np.mean([w[i] for (w, _), i in zip(pairs, stops, strict=True)]))
-
-        ours = [_or_last(stop_of(w, y, 4.0), len(w)) for w, y in pairs]
-        rules = np.geomspace(1e-4, 3, 60)
-        tries = [[_last_gain_stop(rule, w, y, least) for w, y in pairs] for least in rules]
-        theirs = tries[int(np.argmin([abs(size(stops) - size(ours)) for stops in tries]))]
-        left = ([y[-1] - y[i] for (_, y), i in zip(pairs, stops, strict=True)] for stops in (ours, theirs))  # fmt: skip
-        here, there = map(np.std, left)
+        ours = stops_or_last(pairs, 4.0)
+        here, there = (
+            np.std([y[-1] - y[i] for (_, y), i in zip(pairs, stops, strict=True)])
+            for stops in (ours, stops_by_rule(pairs, rule, ours))
+        )
         return here - there
 
     return of_taggers(
@@ -370,18 +270,8 @@ def stop_spread(rule: str) -> Effect:
     )
 
 
-def _last_gain_stop(rule: str, words: np.ndarray, accuracy: np.ndarray, least: float) -> int:
-    one = accuracy[None]
-    stop = stop_by_change(one, least) if rule == "change" else stop_by_gain(words, one, least)
-    return _or_last(int(stop[0]), len(words))
-
-
-def _or_last(place: int, count: int) -> int:
-    return count - 1 if place == NEVER else place
-
-
 anchored = error("anchored")
-asymptote = asymptote_error(True)
+off = asymptote_error(True)
 last_seen = of_curves("last early accuracy", lambda w, y: y[early(w) - 1])
 NAMES = {
     "ending": "most frequent tag, endings", "bigram": "bigram HMM", "trigram": "trigram HMM (TnT)",
@@ -423,7 +313,7 @@ CLAIMS = (
     Claim("C4", "With 5 % of observations 3 points too low, asymptotes fall more steadily when anchored",
           ROBUST, anchoring(robustness_rates), "> 0", RATE),
     Claim("C4.measured", "So they do on the curves as measured", ROBUST,
-          anchoring(robustness_rates, as_measured=True), "> 0", RATE),
+          anchoring(robustness_rates, measured=True), "> 0", RATE),
     Claim("C4.error", "Anchoring does not make the forecasts of distorted traces worse, within 0.1 points",
           "without losing accuracy", anchoring(errors_from_quarter), "< 0.1", POINTS),
     Claim("C4.levels", "Anchored traces of distorted curves stop earlier (2 points)", "fewer levels are wasted",
@@ -436,63 +326,49 @@ CLAIMS = (
                "independent of the learner", mean(wins(name)[t] for t in TABLES), "> 0.5", "share of curves",
                null=0.5) for name, text in TABLE_RIVALS.items()),  # by chance
     thorough("S.power", "The asymptote of a made-up power law is found within 1 point", "(control)",
-             abs(asymptote)["made-up-power"], "< 1", "points", null=abs(last_seen - final("asymptote"))["made-up-power"]),
+             abs(off)["made-up-power"], "< 1", "points", null=abs(last_seen - final("asymptote"))["made-up-power"]),
     thorough("S.anchor", "Anchoring brings it closer", "(control)",
-             (abs(asymptote) - abs(asymptote_error(False)))["made-up-power"], "< 0", "points"),
+             (abs(off) - abs(asymptote_error(False)))["made-up-power"], "< 0", "points"),
     thorough("S.exponential", "On a made-up exponential the power law promises too much", "(control)",
-             asymptote["made-up-exponential"], "> 0", "points"),
+             off["made-up-exponential"], "> 0", "points"),
     thorough("S.late", "A rise that comes later than an eighth of the words is not foreseen", "(control)",
              true_error["made-up-two-phase"], "> 1", PERCENT, null=true_error["made-up-power"]),
     thorough("U.interval", "The 90 % intervals of LearningCurve hold at least 85 % of later accuracies", NEW,
-             over_taggers(of_curves("share in 90 % intervals", in_interval)), "> 0.85", "share"),
+             over_taggers(of_curves("share in 90 % intervals", held_by_interval)), "> 0.85", "share"),
     *(thorough(f"U.{rule}", f"At the stop (4 points), what is still to be gained differs less between taggers than with a rule on {text}",
                NEW, stop_spread(rule), "< 0", "points") for rule, text in RULES.items()),
 )  # fmt: skip
 
 
-LOOK = dict(zip(TAGGERS, style.colours, strict=False))
 THOUSAND = 1e3
+TICKS = (0.25, 1, 5, 20, 100, 400, 800)
 
 
 def _words_axis(ax: Axes) -> None:
     ax.set(xscale="log", xlabel="thousand words learned from")
-    low, high = ax.get_xlim()
-    ticks = [t for t in (0.25, 1, 5, 20, 100, 400, 800) if low <= t <= high]
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    ax.minorticks_off()
+    pictures.plain_ticks(ax, TICKS)
 
 
 def draw_trends(traces: Traces) -> MatplotlibFigure:
     """One curve: trends of several levels, and the asymptotes of all."""
     words, accuracy = curves(traces["trigram"])[0]
-    settled, free = (trace_of(words, accuracy, with_anchor) for with_anchor in (True, False))
+    settled, free = (trace_of(words, accuracy, anchored=on) for on in (True, False))
     figure, (left, right) = pictures.panels(2, width=10.5, height=4.4)
     at, last = np.geomspace(words[0], words[-1], 300), settled.last_sizes / THOUSAND
-    look: dict[str, Any] = {"marker": "o", "markersize": 4}
-    measured: dict[str, Any] = {
-        "linestyle": "none",
-        "color": style.INK,
-        "label": "measured",
-        "zorder": 3,
-    }
-    left.plot(words / THOUSAND, accuracy, **measured, **look)
+    left.plot(words / THOUSAND, accuracy, "o", color=style.INK, markersize=4, label="measured", zorder=3)  # fmt: skip
     for colour, share in zip(style.colours, (0.03, 0.125, 0.5), strict=False):
-        place = max(int((words <= 1.02 * share * words[-1]).sum()) - FEWEST, 0)
+        place = max(early(words, share) - FEWEST, 0)
         label = f"trend from {last[place]:,.0f} thousand words"
         left.plot(at / THOUSAND, settled.trends[0, place](at), color=colour, label=label)
-    left.set(ylabel="accuracy in %", title=f"{NAMES['trigram']}, one shuffle")
-    left.set_ylim(accuracy.min() - 1, 100)
-    right.plot(last, free.backbone[0], "--", color=style.colours[6], label="not anchored", **look)
-    right.plot(last, settled.backbone[0], color=style.colours[0], label="anchored", **look)
+    left.set(ylabel="accuracy in %", title=f"{NAMES['trigram']}, one shuffle", ylim=(accuracy.min() - 1, 100))  # fmt: skip
+    right.plot(last, free.backbone[0], "o--", color=style.colours[6], label="not anchored", markersize=4)  # fmt: skip
+    right.plot(last, settled.backbone[0], "o-", color=style.colours[0], label="anchored", markersize=4)  # fmt: skip
     levels = {"working level": (settled.working[0], "--"), "prediction level": (settled.prediction[0], ":")}  # fmt: skip
     for colour, (label, (place, dashes)) in zip(style.colours[3:], levels.items(), strict=False):
         if place != NEVER:
-            right.axvline(
-                float(last[place]), color=colour, linestyle=dashes, linewidth=2.2, label=label
-            )
+            right.axvline(float(last[place]), color=colour, linestyle=dashes, linewidth=2.2, label=label)  # fmt: skip
     bottom = settled.backbone[0, -1]
-    right.set(ylabel="asymptote in %", title="asymptotes of the trends")
-    right.set_ylim(bottom - 1, bottom + 5)
+    right.set(ylabel="asymptote in %", title="asymptotes of the trends", ylim=(bottom - 1, bottom + 5))  # fmt: skip
     for ax in (left, right):
         _words_axis(ax)
         ax.legend(loc="best")
@@ -501,60 +377,54 @@ def draw_trends(traces: Traces) -> MatplotlibFigure:
 
 def draw_anchoring(traces: Traces) -> MatplotlibFigure:
     words, accuracy = curves(traces["bigram-constant"])[0]
-    copies = distorted(accuracy, 0)[:3]
+    copies = distorted(words, accuracy, 0, draws=3).scores
     figure, (ax,) = pictures.panels(1, width=6.4, height=4.2)
     looks = {False: (style.colours[6], "not anchored"), True: (style.colours[0], "anchored")}
     for with_anchor, (colour, label) in looks.items():
-        trace = trace_of(words, copies, with_anchor)
+        trace = trace_of(words, copies, anchored=with_anchor)
         for row, working in zip(trace.backbone, trace.working, strict=True):
             ax.plot(trace.last_sizes / THOUSAND, row, color=colour, linewidth=1.4, label=label)
             if with_anchor and working != NEVER:
                 ax.plot(trace.last_sizes[working] / THOUSAND, row[working], "D", color=style.colours[1],
                         markersize=6, zorder=3, label="working level")  # fmt: skip
-    middle = float(np.median(trace_of(words, copies, True).backbone[:, -1]))
+    middle = float(np.median(trace_of(words, copies).backbone[:, -1]))
     ax.set(ylabel="asymptote in %", ylim=(middle - 3, middle + 5))
     _words_axis(ax)
     pictures.legend_below(figure)
     return figure
 
 
-def draw_convergence(traces: Traces) -> MatplotlibFigure:
-    """chi of every tagger beside what was really gained from there on."""
-    figure, (left, right) = pictures.panels(2, width=10.5, height=3.9, sharex=True)
-    for arm in TAGGERS:
-        runs = curves(traces[arm])
-        last = runs[0][0][FEWEST - 1 :] / THOUSAND
-        found = [trace_of(w, y, True) for w, y in runs]
-        chi = np.mean([t.convergence[0] for t in found], axis=0)
-        left.plot(last, chi, color=LOOK[arm], label=NAMES[arm])
-        off = [[np.abs(t.trends[0, i](w[-1:])[0] - y[-1]) for i in range(len(last) - 1)]
-               for t, (w, y) in zip(found, runs, strict=True)]  # fmt: skip
-        right.plot(last[:-1], np.mean(off, axis=0), color=LOOK[arm])
-    for ax in (left, right):
-        for tau in TAUS:
-            ax.axhline(tau, color=style.colours[6], linestyle=":", linewidth=1.2)
-        ax.set(yscale="log", ylim=(0.02, 60))
-        ax.set_yticks([0.1, 1, 2, 4, 10, 50], ["0.1", "1", "2", "4", "10", "50"])
-        _words_axis(ax)
-    left.set(ylabel="percentage points", title="layer of convergence χ: what is said to be left")
-    right.set(title="how far the trend is off at the largest size")
-    pictures.legend_below(figure)
-    return figure
+def by_level(trace: xr.Dataset) -> xr.Dataset:
+    """By thousand words that a trend saw: what it says is left, and how far off it is in the end; means."""
+    runs = curves(trace)
+    rows = {"left": [trace_of(w, y).convergence[0] for w, y in runs],
+            "off": [errors_at_end(w, y) for w, y in runs]}  # fmt: skip
+    means = {name: (("seed", "step"), np.mean(found, axis=0)[None]) for name, found in rows.items()}
+    return xr.Dataset(means, {"step": trace_of(*runs[0]).last_sizes / THOUSAND})
+
+
+CONVERGENCE = {
+    "layer of convergence χ:\nwhat is said to be left": "left",
+    "how far the trend is off\nat the largest size": "off",
+}
+convergence = pictures.curves(
+    CONVERGENCE, ("", NAMES), as_drawn=by_level, levels={name: {f"{tau:g}": tau for tau in TAUS} for name in CONVERGENCE},
+    own={name: {"title": name, "ylabel": "percentage points"} for name in CONVERGENCE}, xscale="log", yscale="log",
+    ylim=(0.02, 60), xlabel="thousand words learned from", ticks=TICKS,
+)  # fmt: skip
 
 
 def draw_forecasts(traces: Traces) -> MatplotlibFigure:
     figure, (left, right) = pictures.panels(2, width=10.5, height=4.2)
-    for arm in TAGGERS:
+    for arm, colour in zip(TAGGERS, style.colours, strict=False):
         words, accuracy = curves(traces[arm])[0]
-        seen, at, x = early(words), control(words), words / THOUSAND
-        look: dict[str, Any] = {"color": LOOK[arm], "linestyle": "none", "marker": "o"}
-        left.plot(x[:seen], accuracy[:seen], markersize=3, **look)
-        left.plot(x[seen:], accuracy[seen:], markersize=5, markerfacecolor="none", **look)
+        seen, at, x = early(words), late(words), words / THOUSAND
+        left.plot(x[:seen], accuracy[:seen], "o", color=colour, markersize=3)
+        left.plot(x[seen:], accuracy[seen:], "o", color=colour, markersize=5, markerfacecolor="none")  # fmt: skip
         line = np.geomspace(words[0], words[-1], 200)
-        trend = trace_of(words[:seen], accuracy[:seen], True).trends[0, -1]
-        left.plot(line / THOUSAND, trend(line), color=LOOK[arm], linewidth=1.3, label=NAMES[arm])
-        said = forecast(words, accuracy, "anchored")
-        right.plot(accuracy[at], said, "o-", color=LOOK[arm], markersize=5)
+        trend = trace_of(words[:seen], accuracy[:seen]).trends[0, -1]
+        left.plot(line / THOUSAND, trend(line), color=colour, linewidth=1.3, label=NAMES[arm])
+        right.plot(accuracy[at], foretold(words, accuracy), "o-", color=colour, markersize=5)
     left.set(ylabel="accuracy in %", title="trends from the filled points")
     _words_axis(left)
     ends = np.array(right.get_xlim())
@@ -571,14 +441,14 @@ def draw_ranking(traces: Traces) -> MatplotlibFigure:
     """Share of seeds in which the order of two taggers was forecast rightly, by control size."""
     pairs = [(a, b) for i, a in enumerate(TAGGERS) for b in TAGGERS[i + 1 :]]
     words, _ = curves(traces[TAGGERS[0]])[0]
-    at = words[control(words)] / THOUSAND
+    at = words[late(words)] / THOUSAND
     figure, axes = pictures.panels(2, width=10.5, height=4.4, sharey=True)
     picture: Any = None
     titles = {"by the trends": "anchored", "by the last accuracy": "last"}
     for ax, (title, how) in zip(axes, titles.items(), strict=True):
         share = [
             100 * np.mean([
-                np.sign(forecast(w, y, how) - forecast(v, z, how)) == np.sign((y - z)[control(w)])
+                np.sign(foretold(w, y, how) - foretold(v, z, how)) == np.sign((y - z)[late(w)])
                 for (w, y), (v, z) in zip(curves(traces[one]), curves(traces[other]), strict=True)
             ], axis=0) for one, other in pairs
         ]  # fmt: skip
@@ -599,35 +469,23 @@ METHODS = {
 }  # fmt: skip
 
 
-def draw_methods(traces: Traces) -> MatplotlibFigure:
-    shown = [arm for arm in (*TAGGERS, *BY_GENRE) if arm in traces]
-    values = np.array([[error(how)(traces[arm]).mean() for arm in shown] for how in METHODS])
-    figure, (ax,) = pictures.panels(1, width=2.6 + 0.85 * len(shown), height=4.8)
-    ax.imshow(values, cmap="PuOr_r", norm=LogNorm(0.1, 10), aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        colour = "white" if value > 4 or value < 0.2 else "#222222"
-        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
-    names = [arm.replace("-by-genre", "\nby genre") for arm in shown]
-    ax.set_xticks(range(len(shown)), names, rotation=30, ha="right")
-    ax.set_yticks(range(len(METHODS)), METHODS.values())
-    ax.set_title("MAPE in %, forecast from an eighth of the words")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    return figure
-
-
+methods = pictures.table(
+    {name: {arm.replace("-by-genre", "\nby genre"): error(how)[arm] for arm in (*TAGGERS, *BY_GENRE)}
+     for how, name in METHODS.items()},
+    norm=LogNorm(0.1, 10), title="MAPE in %, forecast from an eighth of the words",
+)  # fmt: skip
 STEADY = {
     f"{arm.split('-')[0]}, {kind}": {
-        label: steadiness(with_anchor, as_measured)[arm]
+        label: steadiness(with_anchor, measured)[arm]
         for label, with_anchor in (("anchored", True), ("not anchored", False))
     }
-    for arm in CONSTANT for kind, as_measured in (("as measured", True), ("distorted", False))
+    for arm in CONSTANT for kind, measured in (("as measured", True), ("distorted", False))
 }  # fmt: skip
 FIGURES = (
     Figure("trends", "Power laws fitted to growing parts of one learning curve, and where their asymptotes go.", draw_trends, ("trigram",)),
     Figure("forecasts", "Forecasts from 100,000 words (filled points) against accuracies measured later (open points), one shuffle.", draw_forecasts, TAGGERS),
-    Figure("methods", "Error of forecasts from 100,000 words at 300,000 to 800,000, mean over shuffles.", draw_methods, TAGGERS),
-    Figure("convergence", "What the trends say is still to be gained, and how far they are off at the largest size; means over shuffles. Dotted: thresholds of 1, 2 and 4 points.", draw_convergence, TAGGERS),
+    Figure("methods", "Error of forecasts from 100,000 words at 300,000 to 800,000, mean over shuffles.", methods, TAGGERS),
+    Figure("convergence", "What the trends say is still to be gained, and how far they are off at the largest size; means over shuffles. Dotted: thresholds of 1, 2 and 4 points.", convergence, TAGGERS),
     Figure("anchoring", "Asymptotes of the bigram HMM when 5 % of the accuracies are 3 points too low, three copies, with and without anchoring.", draw_anchoring, CONSTANT),
     Figure("robustness", "Robustness rate of the asymptotes, as measured and when 5 % of the accuracies are 3 points too low; dots: shuffles, bars: means.",
            pictures.dots({"steps that do not go up, in %": STEADY}, xlim=(0, 100)), CONSTANT),

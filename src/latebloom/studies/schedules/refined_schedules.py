@@ -22,10 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import LogLocator, NullFormatter
-from scipy import ndimage
 
 from latebloom.core.process import Process
-from latebloom.data import load, load_table
+from latebloom.data import block_means, load, load_table
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import (
     Curve,
@@ -41,9 +40,10 @@ from latebloom.measures import (
     measure,
     spearman,
 )
-from latebloom.methods.schedules.refinement import Refinement, fit_template, refine
+from latebloom.methods.schedules.contest_outcomes import pilot_norms, tuned, two_way_interval
+from latebloom.methods.schedules.refinement import Refinement, fit_template, made_up_norms, refine
 from latebloom.methods.schedules.schedule_sweep import Problem
-from latebloom.methods.schedules.schedule_tuning import WARM, Contest, Tuning, tune
+from latebloom.methods.schedules.schedule_tuning import Contest, Tuning, tune
 from latebloom.methods.schedules.worst_case import SCHEDULES, WorstCase
 from latebloom.nn import MLP
 
@@ -104,9 +104,7 @@ def _examples(config: Config) -> tuple[np.ndarray, np.ndarray]:
         images = load(config.data)
         x = np.concatenate([images.x_train, images.x_test]).astype(np.float32)
         y = np.concatenate([images.y_train, images.y_test]).astype(np.int32)
-        n, height, width = x.shape
-        shape = (n, height // config.pool, config.pool, width // config.pool, config.pool)
-        x = x.reshape(shape).mean(axis=(2, 4)).reshape(n, -1)
+        x = block_means(x, config.pool).reshape(len(x), -1)
     chosen = np.random.default_rng(0).permutation(len(x))[: config.rows]
     x, labels = x[chosen], np.unique(y[chosen], return_inverse=True)[1]
     centred, scale = x - x.mean(axis=0), x.std(axis=0)
@@ -162,13 +160,6 @@ ARMS: dict[str, Config] = {
 }
 
 
-def tuned(trace: xr.Dataset, family: str) -> str:
-    """The family with or without warm-up, whichever tuned better."""
-    lowest = trace.tuning_loss.isel(seed=0, step=0).min("tried_peak")
-    pair = [name for name in (family, family + WARM) if name in trace.cell.values]
-    return min(pair, key=lambda name: float(lowest.sel(cell=name)))
-
-
 def entry(family: str, what: str = "train_loss") -> Curve:
     """A family as it tuned better."""
     return Curve(f"{what} of {family}", lambda trace: trace[what].sel(cell=tuned(trace, family)))
@@ -187,20 +178,14 @@ def pooled(of: Measure) -> Effect:
     return mean(of[name] for name in SUITE)
 
 
-def recorded_norms(trace: xr.Dataset) -> np.ndarray:
-    """Norms of every step of plain linear decay at its tuned peak, [seed, step]."""
-    norms = trace.gradient_norm.isel(step=-1, recorded=0).values
-    return norms[:, : norms.shape[1] // 2]
-
-
 def refined(text: str, of: Callable[[Refinement], float]) -> tuple[Measure, Measure]:
     """Of what each seed's run of linear decay refines to; and from its norms shuffled in time."""
 
     def each(trace: xr.Dataset) -> np.ndarray:
-        return np.array([of(refine(row)) for row in recorded_norms(trace)])
+        return np.array([of(refine(row)) for row in pilot_norms(trace)])
 
     def shuffled(trace: xr.Dataset) -> np.ndarray:
-        rows = enumerate(recorded_norms(trace))
+        rows = enumerate(pilot_norms(trace))
         return np.array([of(refine(np.random.default_rng(i).permutation(row))) for i, row in rows])
 
     return Measure(text, each), Measure(f"{text} from shuffled norms", shuffled)
@@ -208,7 +193,7 @@ def refined(text: str, of: Callable[[Refinement], float]) -> tuple[Measure, Meas
 
 @measure("median norm of the first twentieth over the median norm")
 def early_norms(trace: xr.Dataset) -> np.ndarray:
-    norms = recorded_norms(trace)
+    norms = pilot_norms(trace)
     return np.median(norms[:, : norms.shape[1] // 20], axis=1) / np.median(norms, axis=1)
 
 
@@ -313,11 +298,10 @@ def plain_logarithms(ax: Axes) -> None:
 def draw_refined(traces: Traces) -> MatplotlibFigure:
     """As the paper's figure: norms, smoothed norms, refined schedule; one row a problem."""
     shown = [name for name in ("glass", "vehicle", "letter", "mlp") if name in traces]
-    height = 2.1 * len(shown) + 0.4
-    figure, axes = style.figure(len(shown), 3, width=11, height=height, squeeze=False)
+    figure, axes = style.figure(len(shown), 3, width=11, height=2.1 * len(shown) + 0.4, squeeze=False)  # fmt: skip
     for row, name in zip(axes, shown, strict=True):
         kind = "l1" if name == "mlp" else "l2"
-        made = refine(recorded_norms(traces[name])[0], norm=kind)
+        made = refine(pilot_norms(traces[name])[0], norm=kind)
         template, x = fit_template(made.schedule), np.linspace(0, 100, len(made.norms))
         row[0].plot(x, made.norms, color=style.colours[5], linewidth=0.5)
         row[1].plot(x, made.smoothed, color=style.colours[1])
@@ -336,18 +320,9 @@ def draw_refined(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def synthetic_norms(points: int = 2000) -> dict[str, np.ndarray]:
-    """The paper's four made-up norm curves."""
-    x, knots = np.linspace(0, 1, points), [0, 0.003, 0.02, 0.03, 0.1, 1]
-    heights = {"constant": [1] * 6, "large at first": [15, 6, 4, 2, 1, 1],
-               "and rising later": [15, 6, 4, 2, 1, 2], "and falling later": [15, 6, 4, 2, 1, 0.7]}  # fmt: skip
-    smooth = partial(ndimage.gaussian_filter1d, sigma=points / 50, mode="nearest")
-    return {title: smooth(np.interp(x, knots, h)) for title, h in heights.items()}
-
-
 def draw_synthetic(traces: Traces) -> MatplotlibFigure:
     figure, axes = style.figure(2, 4, width=11, height=4.6, sharex=True, sharey="row")
-    for (above, below), (title, norms) in zip(axes.T, synthetic_norms().items(), strict=True):
+    for (above, below), (title, norms) in zip(axes.T, made_up_norms().items(), strict=True):
         made = refine(norms, window=0.001)  # the curves are smooth already
         x = np.linspace(0, 100, len(made.norms))
         above.plot(x, made.norms, color=style.colours[1])
@@ -361,32 +336,16 @@ def draw_synthetic(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_contest(traces: Traces) -> MatplotlibFigure:
-    """Training loss of every entry against linear decay, data sets across."""
-    sets = [name for name in (*SUITE, "mlp") if name in traces]
-    values = [[against(row, "linear")(traces[s]).mean() for s in sets] for row in ROWS]
-    percent = 100 * np.expm1(np.array(values))
-    figure, ax = style.figure(1, width=1.5 + 0.85 * len(sets), height=4.6)
-    ax.imshow(percent, cmap="PuOr_r", norm=TwoSlopeNorm(0, -25, 25), aspect="auto")
-    for (i, j), value in np.ndenumerate(percent):
-        text = f"{value:+.1f}" if abs(value) < 99.5 else f"{value:+.0f}"
-        ax.text(j, i, text, ha="center", va="center", fontsize=8,
-                color="white" if abs(value) > 17 else "#222222")  # fmt: skip
-    ax.set_xticks(range(len(sets)), [SHOWN.get(s, s) for s in sets], rotation=30, ha="right")
-    ax.set_yticks(range(len(ROWS)), [LABELS[row] for row in ROWS])
-    ax.set_title("training loss against linear decay, in % (each at its tuned peak)")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    return figure
+def in_percent(logs: np.ndarray) -> float:
+    """The mean of logarithms of a ratio, as what that ratio is away from 1."""
+    return 100 * np.expm1(logs.mean())
 
 
-def two_way_interval(rows: np.ndarray, draws: int = 4000) -> np.ndarray:
-    """95 % interval of the mean of [set, seed], sets and seeds drawn anew."""
-    rng = np.random.default_rng(0)
-    sets, seeds = rows.shape
-    i = rng.integers(sets, size=(draws, sets, 1))
-    j = rng.integers(seeds, size=(draws, 1, seeds))
-    return np.percentile(rows[i, j].mean(axis=(1, 2)), [2.5, 97.5])
+contest = pictures.table(
+    {LABELS[row]: {SHOWN.get(name, name): against(row, "linear")[name] for name in (*SUITE, "mlp")} for row in ROWS},
+    of=in_percent, text=lambda value: f"{value:+.1f}" if abs(value) < 99.5 else f"{value:+.0f}",
+    norm=TwoSlopeNorm(0, -25, 25), title="training loss against linear decay, in % (each at its tuned peak)",
+)  # fmt: skip
 
 
 def draw_intervals(traces: Traces) -> MatplotlibFigure:
@@ -398,7 +357,7 @@ def draw_intervals(traces: Traces) -> MatplotlibFigure:
         each = ax.plot(100 * np.expm1(values.mean(axis=1)), [place] * len(values), "o",
                        markersize=4, color=style.colours[6], alpha=0.6)  # fmt: skip
         ax.plot(100 * np.expm1(two_way_interval(values)), [place] * 2, color=colour, linewidth=2.5)
-        pooled = ax.plot(100 * np.expm1(values.mean()), place, "D", color=colour)
+        pooled = ax.plot(in_percent(values), place, "D", color=colour)
         if not place:
             figure.legend([*each, *pooled], ["one data set", "mean, 95 % over sets and seeds"],
                           loc="outside lower center", ncols=2)  # fmt: skip
@@ -435,18 +394,8 @@ by_step_size = pictures.trend(
     *((f"T = {steps:,}", {LABELS[s]: (SCALES, [worst(s, i, (arm,)) for i in range(len(SCALES))])
                           for s in SCHEDULES}) for arm, steps in zip(WORST, HORIZONS, strict=True)),
     xlabel="step size / theory's", ylabel="worst excess loss in D G / √T", ylim=(0, 3.5),
-    xscale="log", xticks=SCALES, xticklabels=[f"{scale:g}" for scale in SCALES],
+    xscale="log", ticks=SCALES, levels={"": 1.0},
 )  # fmt: skip
-
-
-def draw_worst(traces: Traces) -> MatplotlibFigure:
-    figure = by_step_size(traces)
-    for ax in figure.axes:
-        ax.axhline(1, color=style.INK, linewidth=0.8, linestyle=":")
-        ax.minorticks_off()
-    return figure
-
-
 FIGURES = (
     Figure("refined", "Gradient norms of one run of linear decay, after the median filter, the refined schedule and "
            "the template nearest to it.", draw_refined),
@@ -454,12 +403,12 @@ FIGURES = (
            "rising norms to early and falling norms to late annealing.", draw_synthetic, ("vehicle",)),
     Figure("contest", "Training loss of the last iterate against linear decay, mean over seeds. Every family has the "
            "better of with and without warm-up; linear over twice the steps costs what pilot and refined run cost "
-           "together.", draw_contest, SUITE),
+           "together.", contest, SUITE),
     Figure("intervals", "The same pooled over the nine logistic regressions.", draw_intervals, SUITE),
     Figure("tuning", "Final training loss by peak learning rate, mean over the tuning seeds.", draw_tuning,
            ("vehicle",)),
     Figure("worst", "Worst excess loss of the last iterate over nonsmooth convex problems of known size, by step "
-           "size. Theory promises linear decay at most 1 at its own.", draw_worst, WORST),
+           "size. Theory promises linear decay at most 1 at its own.", by_step_size, WORST),
 )  # fmt: skip
 
 SMALL: dict[str, dict[str, Any]] = {
