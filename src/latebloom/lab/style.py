@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter, LogFormatter, NullFormatter
 from PIL import Image
 
 colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -103,6 +103,8 @@ def _dress(figure: Figure) -> None:
 
 def _label_decades(axis: Axis) -> None:
     """Labels of a logarithmic axis that do not run into each other: decades; of few, 2 and 5 too."""
+    if isinstance(axis.get_major_formatter(), FixedFormatter):
+        return  # labels that somebody chose stay
     low, high = sorted(axis.get_view_interval())
     if high >= 100 * low:
         axis.set_minor_formatter(NullFormatter())
