@@ -178,6 +178,19 @@ def test_the_slope_of_a_curve_on_another():
     assert m.slope_of(m.log(curve("y")), on="x").text == "slope of log(y) on x"
 
 
+def test_a_measure_of_the_observations_that_have_a_value():
+    sweep = trace(
+        size=[[1, 2, 2, 3]] * 2, rate=[[0.1, 0.1, 0.2, 0.2]] * 2, x=[[1, 2, 3, 4], [5, 6, 7, 8]]
+    )
+    same(m.within(m.average("x"), size=2)(sweep), [2.5, 6.5])
+    same(m.within(final("x"), size=2, rate=0.1 + 1e-12)(sweep), [2, 6])
+    same(m.within(final("x"), size=4)(sweep), [NAN, NAN])
+    assert m.within(final("x"), size=2, rate=0.1).text == "final x at size = 2, rate = 0.1"
+    apart = sweep.assign(size=(("seed", "step"), [[1, 2, 2, 3], [2, 2, 1, 3]]))
+    with pytest.raises(ValueError, match="seeds have size at different observations"):
+        m.within(final("x"), size=2)(apart)
+
+
 def test_curves_are_chosen_from_and_computed_with():
     by_layer = trace(
         norm=(("layer",), np.arange(16.0).reshape(2, 4, 2), {"layer": ["body", "head"]})

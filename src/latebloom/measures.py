@@ -395,6 +395,26 @@ def slope_of(name: Observable, *, on: Observable) -> Measure:
     return Measure(f"slope of {line.text} on {base.text}", of)
 
 
+def within(of: Measure, **values: float) -> Measure:
+    """A measure of those observations alone at which other observables have these values.
+
+    As of the settings of a sweep that a trace goes through: `within(average("gap"), d=24)`. NaN
+    where there is no such observation. Raises `ValueError` where seeds differ in which they are.
+    """
+
+    def found(trace: xr.Dataset) -> np.ndarray:
+        rows = np.ones((trace.sizes["seed"], trace.sizes["step"]), bool)
+        for name, value in values.items():
+            rows &= np.isclose(curve(name)(trace).values, value)
+        if (rows != rows[:1]).any():
+            raise ValueError(f"seeds have {', '.join(values)} at different observations")
+        if not rows.any():
+            return np.full(len(rows), np.nan)
+        return of(trace.isel(step=np.flatnonzero(rows[0])))
+
+    return Measure(f"{of.text} at {', '.join(f'{k} = {v:g}' for k, v in values.items())}", found)
+
+
 # Of terms
 
 

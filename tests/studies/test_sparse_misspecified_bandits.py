@@ -1,4 +1,4 @@
-"""Effects on traces made by hand, and the instances that methods meet."""
+"""Effects on traces made by hand, and the settings that a trace goes through."""
 
 import numpy as np
 import xarray as xr
@@ -10,10 +10,7 @@ from latebloom.studies.bandits.sparse_misspecified_bandits import ARMS, CLAIMS, 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def test_methods_meet_the_same_instances():
-    one = this.make_problem(0, this.HARD[0], 100)
-    two = this.make_problem(0, this.HARD[0], 100)
-    np.testing.assert_array_equal(one.rewards, two.rewards)
+def test_a_trace_goes_through_the_settings():
     config = study.configs("smoke")["all-actions"]
     trace = unfold(this.make_process(config), seeds=2, at=this.schedule(config), progress=False)
     assert (trace.gap == 0).all() and (trace.queries == 100).all()
@@ -61,7 +58,6 @@ def test_recovery_by_dimension():
     np.testing.assert_allclose(BY_ID["C3.growth"].effect(traces), 7.5)
     np.testing.assert_allclose(BY_ID["C3.bad"].effect(traces), 1)
     np.testing.assert_allclose(BY_ID["C3.bound"].effect(traces), 1.5)  # of 0.5, 2, 8 by 1 and by 2
-    assert np.isnan(this.within(this.gap, d=51)(gaussian)).all()
 
 
 def test_quick_runs_what_claims_and_their_figures_need():

@@ -5,16 +5,13 @@ Dong & Yang (ICML 2023, arXiv:2303.16998).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from latebloom.core.process import HostProcess, Quantity
-from latebloom.data import load_table
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures
 from latebloom.measures import (
     Curve,
@@ -31,27 +28,10 @@ from latebloom.measures import (
     measure,
     peak,
     slope_of,
+    within,
 )
-from latebloom.methods.bandits.sparse_misspecified import baselines, nets, problem, recovery
-from latebloom.methods.bandits.sparse_misspecified.design import Design, g_optimal_design
-from latebloom.methods.bandits.sparse_misspecified.nets import Found
-from latebloom.methods.bandits.sparse_misspecified.problem import Problem, Queries
-
-
-class Setting(NamedTuple):
-    """One kind of instance. For tables, epsilon is the linear fit's largest residual."""
-
-    world: str
-    d: int
-    s: int
-    epsilon: float
-
-
-def grid(
-    world: str, ds: tuple[int, ...], pairs: tuple[tuple[int, float], ...]
-) -> tuple[Setting, ...]:
-    return tuple(Setting(world, d, s, epsilon) for d in ds for s, epsilon in pairs)
-
+from latebloom.methods.bandits.sparse_misspecified.searches import NEEDLE_METHODS, Searches
+from latebloom.methods.bandits.sparse_misspecified.worlds import Setting, grid
 
 PAIRS = ((1, 0.1), (1, 0.2), (2, 0.1), (2, 0.2))
 DIMENSIONS = (6, 10, 16, 24)
@@ -87,222 +67,15 @@ class Config:
     replicates: int = 1
 
 
-class Searches(HostProcess):
-    """Runs a method on one instance of each setting in turn; a seed is an instance."""
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.settings = config.settings
-
-    def init(self, seed: int) -> dict[str, Any]:
-        return {"seed": seed, "done": 0, "seen": _nothing()}
-
-    def step(self, state: dict[str, Any]) -> dict[str, Any]:
-        setting = self.settings[state["done"]]
-        where = (state["seed"], setting, self.config.actions)
-        seen = needles(*where, self.config) if setting.world == "needle" else search(*where, self.config)  # fmt: skip
-        return {"seed": state["seed"], "done": state["done"] + 1, "seen": seen}
-
-    def observe(self, state: dict[str, Any]) -> dict[str, Any]:
-        setting = self.settings[max(state["done"] - 1, 0)]
-        told = {"d": float(setting.d), "s": float(setting.s), "setting_epsilon": setting.epsilon}
-        return state["seen"] | told
-
-    def quantities(self) -> dict[str, Quantity]:
-        return {
-            "gap": Quantity("epsilon", about="reward below the best action's", gaps=True),
-            "queries": Quantity("rewards", about="rewards asked for", gaps=True),
-            "net": Quantity("parameters", about="parameters in the net", gaps=True),
-            "actions": Quantity("actions", gaps=True),
-            "d": Quantity("features"),
-            "s": Quantity("features", about="sparsity"),
-            "setting_epsilon": Quantity("reward"),
-        }
-
-
-def _nothing() -> dict[str, float]:
-    return dict.fromkeys(("gap", "queries", "net", "actions"), np.nan)
-
-
-def search(seed: int, setting: Setting, actions: int, config: Config) -> dict[str, float]:
-    """A method on one instance: gap, queries, and the size of the net behind it."""
-    if setting.world == "net":
-        return _nothing() | {"net": float(nets.net_size(setting.d, setting.s, setting.epsilon))}
-    instance = make_problem(seed, setting, actions)
-    rng = np.random.default_rng([seed, 1])
-    d, s, epsilon = instance.features.shape[1], instance.sparsity, instance.epsilon
-    size = d if config.method == "dense-net" else s
-    net = (
-        nets.net_size(d, size, epsilon) if epsilon < 1 and min(size, d) <= 5 and s <= 2 else np.nan
-    )
-    repeats = nets.repeats_needed(config.sigma, epsilon, int(net)) if config.sigma else 1
-    query = problem.queries(instance, config.sigma, rng, repeats)
-    found = METHODS[config.method](instance, query, rng, seed)
-    return {"gap": instance.gap(found.action), "queries": float(found.queries), "net": float(net),
-            "actions": float(len(instance.rewards))}  # fmt: skip
-
-
-def needles(seed: int, setting: Setting, actions: int, config: Config) -> dict[str, float]:
-    """Queries until the needle is recommended, over half the number of actions; mean of several."""
-    ratios, counts = [], []
-    for i in range(config.replicates):
-        rng = np.random.default_rng([seed, setting.s, i])
-        instance = problem.needle_problem(rng, setting.d, setting.s, setting.epsilon, tries=3000)
-        query = problem.queries(instance, 0.0, rng)
-        NEEDLE_METHODS[config.method](instance, query, rng)
-        counts.append(query.count)
-        ratios.append(query.count / ((len(instance.rewards) + 1) / 2))
-    return {"gap": float(np.mean(ratios)), "queries": float(np.median(counts)), "net": np.nan,
-            "actions": float(len(instance.rewards))}  # fmt: skip
-
-
-@functools.lru_cache(maxsize=256)
-def sphere_and_design(seed: int, d: int, actions: int) -> tuple[np.ndarray, Design]:
-    features = problem.sphere(np.random.default_rng([seed, d]), actions, d)
-    return features, g_optimal_design(features)
-
-
-@functools.lru_cache(maxsize=8)
-def decoys_of(seed: int, d: int, actions: int) -> problem.Decoys:
-    return problem.find_decoys(*sphere_and_design(seed, d, actions))
-
-
-def make_problem(seed: int, setting: Setting, actions: int) -> Problem:
-    """The instance of a setting for a seed: the same for every method."""
-    world, d, s, epsilon = setting
-    if world == "adversarial":
-        return misleading(seed, setting, actions)
-    rng = np.random.default_rng([seed, d, s, round(1000 * epsilon)])
-    if world in ("diabetes", "breast-cancer"):
-        table = load_table(world)
-        rows = rng.permutation(len(table.x))[: min(actions, 300)]
-        return problem.table_problem(table.x[rows].astype(float), table.y[rows].astype(float), s)
-    if world in ("gaussian", "coherent"):
-        features = gaussian(rng, 2 * actions, d, world == "coherent")
-        return problem.random_problem(rng, features, s, epsilon)
-    features, _ = sphere_and_design(seed, d, actions)
-    make = problem.compressible_problem if world == "compressible" else problem.random_problem
-    return make(rng, features, s, epsilon)
-
-
-@functools.lru_cache(maxsize=1024)
-def misleading(seed: int, setting: Setting, actions: int) -> Problem:
-    rng = np.random.default_rng([seed, setting.d, setting.s, round(1000 * setting.epsilon)])
-    features, _ = sphere_and_design(seed, setting.d, actions)
-    decoys = decoys_of(seed, setting.d, actions)
-    return problem.adversarial_problem(rng, features, setting.s, setting.epsilon, decoys)
-
-
-def gaussian(rng: np.random.Generator, n: int, d: int, coherent: bool) -> np.ndarray:
-    """Gaussian features; coherent ones share a common part that makes up 95 % of each column."""
-    own, common = rng.normal(size=(n, d)), rng.normal(size=(n, 1))
-    features = np.sqrt(0.95) * common + np.sqrt(0.05) * own if coherent else own
-    return features / np.linalg.norm(features, axis=1).max()
-
-
-Method = Callable[[Problem, Queries, np.random.Generator, int], Found]
-
-METHODS: dict[str, Method] = {
-    "net-search": lambda p, q, r, i: nets.net_search(p.features, q, p.epsilon, p.sparsity, noisy=q.repeats > 1),
-    "net-elimination": lambda p, q, r, i: eliminated(p, q),
-    "unknown-epsilon": lambda p, q, r, i: nets.net_elimination_unknown_epsilon(p.features, q, p.sparsity, smallest=0.05)[0],
-    "dense-net": lambda p, q, r, i: nets.dense_net_search(p.features, q, p.epsilon),
-    "l1-recovery": lambda p, q, r, i: recovery.l1_recovery(p.features, q, p.epsilon, p.sparsity, r),
-    "lasso": lambda p, q, r, i: recovery.l1_recovery(p.features, q, p.epsilon, p.sparsity, r, solver="lasso"),
-    "support-designs": lambda p, q, r, i: recovery.support_designs(p.features, q, p.epsilon, p.sparsity),
-    "pursuit": lambda p, q, r, i: recovery.pursuit_design(p.features, q, p.epsilon, p.sparsity, r),
-    "known-support": lambda p, q, r, i: recovery.known_support(p.features, q, np.flatnonzero(p.theta)),
-    "design": lambda p, q, r, i: baselines.design_least_squares(p.features, q, design_of(p, i)),
-    "phased-elimination": lambda p, q, r, i: baselines.phased_elimination(p.features, q, p.epsilon),
-    "lin-ucb": lambda p, q, r, i: baselines.lin_ucb(p.features, q, ROUNDS),
-    "sparse-oful": lambda p, q, r, i: baselines.sparse_oful(p.features, q, ROUNDS),
-    "explore-then-commit": lambda p, q, r, i: recovery.explore_then_commit_lasso(p.features, q, p.epsilon, p.sparsity, r, ROUNDS),
-    "all-actions": lambda p, q, r, i: baselines.all_actions(p.features, q),
-}  # fmt: skip
-ROUNDS = 200
-
-
-def eliminated(instance: Problem, query: Queries) -> Found:
-    """Net elimination at the instance's epsilon; a table's epsilon can be too large for a net."""
-    epsilon = min(instance.epsilon, 0.5)
-    return nets.net_elimination(instance.features, query, epsilon, instance.sparsity, noisy=query.repeats > 1)  # fmt: skip
-
-
-def design_of(instance: Problem, seed: int) -> Design:
-    features, design = sphere_and_design(seed, instance.features.shape[1], len(instance.features))
-    return design if features is instance.features else g_optimal_design(instance.features)
-
-
-def needle_by_elimination(p: Problem, q: Queries, rng: np.random.Generator) -> None:
-    """Elimination that is even told the list of all needles, in random order."""
-    order = rng.permutation(len(p.features))
-    nets.eliminate_parameters(p.features, q, np.linalg.norm(p.theta) * p.features[order], 1.0001 * p.epsilon)  # fmt: skip
-
-
-def needle_by_search(p: Problem, q: Queries, rng: np.random.Generator) -> None:
-    """Net search in random order, stopped as soon as the needle is seen."""
-    for action in rng.permutation(len(p.features)):
-        if q(int(action)) > p.epsilon:
-            return
-
-
-def needle_by_fit(p: Problem, q: Queries, rng: np.random.Generator, order: np.ndarray, fit: Callable[..., np.ndarray]) -> None:  # fmt: skip
-    """Fit after every query, until the needle is what the fit recommends."""
-    needle = int(p.rewards.argmax())
-    for count in range(1, len(order) + 1):
-        q(int(order[count - 1]))
-        seen = order[:count]
-        rewards = np.array([q(int(action)) for action in seen])
-        if not rewards.any():  # every fit of zeros is zero and recommends nothing
-            continue
-        predicted = p.features @ fit(p.features[seen], rewards)
-        if predicted[needle] >= predicted.max():
-            return
-
-
-def needle_by_lasso(p: Problem, q: Queries, rng: np.random.Generator) -> None:
-    order = rng.permutation(len(p.features))
-    needle_by_fit(p, q, rng, order, lambda x, y: recovery.lasso(x, y, 1e-3))
-
-
-def needle_by_design(p: Problem, q: Queries, rng: np.random.Generator) -> None:
-    weights = g_optimal_design(p.features).weights
-    order = np.argsort(-weights - 1e-9 * rng.random(len(weights)))
-    needle_by_fit(p, q, rng, order, lambda x, y: np.linalg.lstsq(x, y, rcond=None)[0])
-
-
-NEEDLE_METHODS = {
-    "needle-elimination": needle_by_elimination,
-    "needle-search": needle_by_search,
-    "needle-lasso": needle_by_lasso,
-    "needle-design": needle_by_design,
-}
-
-
 def make_process(config: Config) -> Searches:
-    return Searches(config)
+    return Searches(
+        config.method, config.settings, actions=config.actions, sigma=config.sigma,
+        replicates=config.replicates,
+    )  # fmt: skip
 
 
 def schedule(config: Config) -> np.ndarray:
     return np.arange(1, len(config.settings) + 1)
-
-
-def where(trace: xr.Dataset, **wanted: float) -> xr.Dataset:
-    """The steps of a trace whose settings have these values."""
-    keep = np.ones(trace.sizes["step"], bool)
-    for name, value in wanted.items():
-        keep &= np.isclose(trace[name].values[0], value)
-    return trace.isel(step=np.flatnonzero(keep))
-
-
-def within(of: Measure, **wanted: float) -> Measure:
-    """Of the settings with these values; NaN where there are none."""
-
-    def found(trace: xr.Dataset) -> np.ndarray:
-        rows = where(trace, **wanted)
-        return of(rows) if rows.sizes["step"] else np.full(trace.sizes["seed"], np.nan)
-
-    return Measure(f"{of.text} at {', '.join(f'{k} = {v:g}' for k, v in wanted.items())}", found)
 
 
 def log_of(name: str) -> Curve:
