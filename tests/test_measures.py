@@ -354,3 +354,16 @@ def test_arms_are_the_union_in_order(names):
     assert total.arms == tuple(dict.fromkeys(names))
     difference = total - final("x")["e"] / final("x")["a"]
     assert difference.arms == tuple(dict.fromkeys([*names, "e", "a"]))
+
+
+def test_a_function_of_each_seed_for_itself():
+    @m.seedwise("step at which x passes y", "x", curve("y") + 1)
+    def passes(steps, x, y):
+        return steps[(x > y).argmax()]
+
+    two = trace(x=[[0, 1, 2, 3], [0, 9, 9, 9]], y=[[1, 1, 0, 0], [1, 1, 1, 1]])
+    same(passes(two), [10, 1])
+    assert passes.text == "step at which x passes y"
+    died = trace(x=[[0, 1, 2, 3], [0, 9, NAN, 9]], y=[[1, 1, 0, 0]] * 2)
+    same(passes(died), [10, NAN])
+    same(passes["a"]({"a": died}), [10, NAN])

@@ -490,3 +490,27 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _as_many(xs: Sequence[Any], ys: Sequence[Any]) -> None:
     if len(xs) != len(ys) or len(xs) < 2:
         raise ValueError(f"needs two or more pairs of as many of each, not {len(xs)} and {len(ys)}")
+
+
+# Of the curves of each seed for itself
+
+
+def seedwise(text: str, *names: Observable) -> Callable[[Callable[..., float]], Measure]:
+    """Decorator: a function of the steps and of one seed's values of each of `names`, [step], to a
+    number, as a measure.
+
+    NaN for a seed whose values are not all finite.
+    """
+    lines = [_curve(name, {}) for name in names]
+
+    def made(function: Callable[..., float]) -> Measure:
+        def of(trace: xr.Dataset) -> np.ndarray:
+            steps = trace.step.values
+            seeds = zip(*(line(trace).values for line in lines), strict=True)
+            return np.array([
+                function(steps, *own) if np.isfinite(own).all() else np.nan for own in seeds
+            ], float)  # fmt: skip
+
+        return Measure(text, of)
+
+    return made

@@ -124,9 +124,7 @@ def test_budgets():
     assert {c.id for c in study.claims if c.budget == "full"} == {"C4-wider", "C4-data"}
 
 
-def test_subset_and_pooling():
-    images = np.arange(2 * 4 * 4, dtype=float).reshape(2, 4, 4)
-    np.testing.assert_allclose(this.pooled(images, 2)[0], [2.5, 4.5, 10.5, 12.5])
+def test_the_pool_is_drawn_apart():
     process = this.make_process(this.Config(pool=4, points=4, directions=4))
     data = process.data(jax.random.key(0))
     assert data.x_train.shape == (1000, 49) and data.x_test.shape == (2000, 49)
@@ -173,7 +171,7 @@ def test_smoke(smoke):
 def test_recorded_slice_is_the_network(smoke):
     """The anchors are training points: the sliced network must tell their classes apart alike."""
     trace = smoke.traces["relu"].isel(seed=0)
-    regions, anchors = this.slice_at(trace, -1)
+    regions, anchors = this.recorded_slice(trace, -1)
     assert regions.areas.sum() == pytest.approx((1.5 * np.ptp(anchors, axis=0).max()) ** 2)
     distances = np.linalg.norm(anchors[:, None] - anchors[None], axis=-1)
     assert (distances[np.triu_indices(3, 1)] > 0.1).all()

