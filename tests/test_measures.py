@@ -367,3 +367,10 @@ def test_a_function_of_each_seed_for_itself():
     died = trace(x=[[0, 1, 2, 3], [0, 9, NAN, 9]], y=[[1, 1, 0, 0]] * 2)
     same(passes(died), [10, NAN])
     same(passes["a"]({"a": died}), [10, NAN])
+
+
+def test_the_best_setting_on_the_other_seeds():
+    values = np.array([[0.0, 9.0], [5.0, 4.0], [5.0, 4.0]])
+    same(m.best_on_others(values, lowest=True), [1, 0, 0])  # what seed 0 has counts for the others
+    same(m.best_on_others(-values), [1, 0, 0])
+    same(m.best_on_others(values[:1]), [0])

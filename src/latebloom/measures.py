@@ -23,6 +23,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 from scipy import stats
 
 Traces = Mapping[str, xr.Dataset]
@@ -514,3 +515,12 @@ def seedwise(text: str, *names: Observable) -> Callable[[Callable[..., float]], 
         return Measure(text, of)
 
     return made
+
+
+def best_on_others(
+    values: Float[np.ndarray, "seed setting"], *, lowest: bool = False
+) -> Int[np.ndarray, " seed"]:
+    """For each seed the place of the setting whose mean over the other seeds is highest (or lowest):
+    tuning of which no seed's own luck is a part. A single seed, without others, has the first."""
+    others = (values.sum(axis=0) - values) / max(len(values) - 1, 1)
+    return others.argmin(axis=1) if lowest else others.argmax(axis=1)
