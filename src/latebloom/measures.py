@@ -524,3 +524,46 @@ def best_on_others(
     tuning of which no seed's own luck is a part. A single seed, without others, has the first."""
     others = (values.sum(axis=0) - values) / max(len(values) - 1, 1)
     return others.argmin(axis=1) if lowest else others.argmax(axis=1)
+
+
+# Of a part of a trace
+
+
+def steepest_rise(name: Observable, **where: Any) -> Measure:
+    """The step at which it rises fastest per log step, the geometric mean of two observed ones.
+
+    Step 0 is left out.
+    """
+    line = _curve(name, where)
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        seen = line(trace)
+        later = seen.sel(step=seen.step > 0)
+        steps = later.step.values
+        slope = np.diff(later.values, axis=1) / np.diff(np.log(steps))
+        return np.sqrt(steps[1:] * steps[:-1])[slope.argmax(axis=1)]
+
+    return Measure(f"step of the steepest rise of {line.text}", of)
+
+
+def during(
+    function: Callable[..., Any], name: Observable, *, since: float | Measure = 0,
+    before: float | Measure = np.inf, **where: Any,
+) -> Measure:  # fmt: skip
+    """`function`, such as `np.nanmean` or `np.nanmax`, of the observations from a step on, or from each
+    seed's own, and before another; NaN for a seed that has none there."""
+    line = _curve(name, where)
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        values, steps = line(trace).values, trace.step.values
+        first, end = (
+            np.reshape(m(trace) if isinstance(m, Measure) else m, (-1, 1)) for m in (since, before)
+        )
+        kept = np.where((steps >= first) & (steps < end), values, np.nan)
+        found = np.full(len(values), np.nan)
+        some = np.isfinite(kept).any(axis=1)
+        found[some] = function(kept[some], axis=1)
+        return found
+
+    word = function.__name__.removeprefix("nan")
+    return Measure(f"{word} of {line.text} from {_text(since)} to {_text(before)}", of)

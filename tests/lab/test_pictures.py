@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from latebloom.lab import pictures as p
@@ -188,6 +188,18 @@ def test_more_is_drawn_on_each_panel_of_an_arm():
     assert len(figure.axes) == 6 and len(shown(figure)) == 4  # two rows of three
 
 
+def test_ticks_are_the_only_ones_and_plain():
+    norm = final("norm")
+    effects = [norm["arm-0"], norm["arm-3"]]
+    groups = [(title, {"": ((0.25, 2), effects)}) for title in ("here", "there")]
+    draw = p.trend(*groups, xscale="log", own={"here": {"ticks": (0.25, 2)}}, levels={"bound": 7.0})
+    here, there = shown(check(draw(TRACES)))
+    assert [text.get_text() for text in here.get_xticklabels()] == ["0.25", "2"]
+    assert not len(here.get_xticks(minor=True)) and len(there.get_xticks(minor=True))
+    assert [text.get_text() for text in here.texts] == ["bound"]
+    assert any(set(line.get_ydata()) == {7.0} for line in there.get_lines())
+
+
 def test_dots_have_rows_colours_and_a_bar_at_the_mean():
     loss, norm = final("loss"), final("norm")
     table = {"loss (nats)": {"one": {"raw": loss["arm-0"], "tuned": loss["arm-1"]},
@@ -248,3 +260,10 @@ def test_labels_of_a_logarithmic_axis_do_not_run_into_each_other(span, labels):
         if text.get_text() and span[0] * 0.999 <= place <= span[1] * 1.001
     ]  # fmt: skip
     assert shown == labels
+
+
+def test_shades_go_from_dark_to_light_in_order():
+    found = p.shades(["a", "b", "a", "c"])
+    light = [sum(np.array(to_rgb(look["colour"])) * (0.2, 0.7, 0.1)) for look in found.values()]
+    assert list(found) == ["a", "b", "c"] and light == sorted(light) and light[0] < 0.2 < light[-1]
+    assert {look["linestyle"] for look in found.values()} == {"-"} and len(p.shades(["one"])) == 1

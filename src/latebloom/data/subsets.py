@@ -13,30 +13,31 @@ from latebloom.core.dataset import Dataset
 class Subset(eqx.Module):
     """Draws a training and a test set out of one pool of examples, anew for each key.
 
-    Of a random order of the pool the first `train_size` are for training, and `test_size` (or as many
-    as there are) from place `test_from` on for testing. With `label_noise` a training label is
-    replaced by a random one of `classes` with that probability.
+    The pool is both parts of a `Dataset`. Of a random order of it the first `train_size` are for
+    training, the next `test_size`, or as many as there are, for testing; with `test_last` the last
+    ones. With `label_noise` a training label is with that probability replaced by a random one of
+    `classes`.
     """
 
     x: Shaped[Array, "example ..."]
-    y: Int[Array, " example"]
+    y: Shaped[Array, "example ..."]
     label_noise: Float[Array, ""] | None
     train_size: int = eqx.field(static=True)
-    test_from: int = eqx.field(static=True)
     test_size: int = eqx.field(static=True)
-    classes: int | None = eqx.field(static=True)
+    test_last: bool = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
 
     def __init__(
-        self, x: Shaped[Array, "example ..."], y: Int[Array, " example"], train_size: int,
-        test_size: int, *, test_from: int | None = None, label_noise: float | None = None,
-        classes: int | None = None,
+        self, pool: Dataset, train_size: int, test_size: int, *, test_last: bool = False,
+        label_noise: float | None = None, classes: int = 0,
     ):  # fmt: skip
-        if label_noise is not None and classes is None:
+        if label_noise is not None and classes < 1:
             raise ValueError("label_noise draws labels at random: give the number of classes")
-        self.x, self.y = jnp.asarray(x), jnp.asarray(y)
+        self.x = jnp.concatenate([pool.x_train, pool.x_test])
+        self.y = jnp.concatenate([pool.y_train, pool.y_test])
         self.label_noise = None if label_noise is None else jnp.float32(label_noise)
         self.train_size, self.test_size, self.classes = train_size, test_size, classes
-        self.test_from = train_size if test_from is None else test_from
+        self.test_last = test_last
 
     def __call__(self, key: PRNGKeyArray) -> Dataset:
         if self.label_noise is None:
@@ -51,8 +52,10 @@ class Subset(eqx.Module):
 
     def _rows(self, key: PRNGKeyArray) -> tuple[Int[Array, " train"], Int[Array, " test"]]:
         order = jax.random.permutation(key, len(self.x))
-        last = self.test_from + self.test_size
-        return order[: self.train_size], order[self.test_from : last]
+        train = order[: self.train_size]
+        if self.test_last:
+            return train, order[-self.test_size :]
+        return train, order[self.train_size : self.train_size + self.test_size]
 
 
 class TrainingSubset(eqx.Module):

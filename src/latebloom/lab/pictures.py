@@ -3,8 +3,8 @@
 `curves`, `observables`, `dots` and `trend` make what a `Figure` draws with: a function of the
 traces. Each leaves out what needs an arm that was not run. A label or title may name settings of
 its arm in braces, as in "{train_fraction:.0%} of the pairs". What goes to the axes as they are
-(`ylim=`, `yscale=`, ...) is passed on to `Axes.set`; `own` has more of it for single panels, by
-title or by the label of what is drawn.
+(`ylim=`, `yscale=`, ...) is passed on to `Axes.set`, but for `ticks=`: the only ones of x, in plain
+numbers; `own` has more of it for single panels, by title or by the label of what is drawn.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from latebloom.lab import style
@@ -151,11 +154,13 @@ def dots(
 
 def trend(
     *groups: tuple[str, Mapping[str, tuple[Sequence[float], Sequence[Effect]]]],
-    geometric: bool = False, own: Own | None = None, **axes: Any,
+    geometric: bool = False, levels: Mapping[str, float] | None = None, own: Own | None = None,
+    **axes: Any,
 ) -> Picture:  # fmt: skip
     """Effects against a level: the mean as a line, the seeds as dots; sweeps, learning curves.
 
     A panel for each group, (title, {label: (levels, effects)}). `geometric`: the geometric mean.
+    `levels`: named horizontal lines.
     """
 
     def draw(traces: Traces) -> MatplotlibFigure:
@@ -173,6 +178,8 @@ def trend(
                         markersize=4, label=label or None)  # fmt: skip
                 for x, values in points:
                     ax.plot(np.full(len(values), x), values, ".", color=colour, alpha=0.4)
+            for name, place in (levels or {}).items():
+                horizontal(ax, place, name)
             _finish(ax, {"title": title}, axes, own, (title,))
         _outer(places, columns=True)
         _legends(figure, places, together)
@@ -222,6 +229,15 @@ def mark(ax: Axes, values: np.ndarray, place: float, colour: str, label: str = "
                 label=None if label in known else label or None)  # fmt: skip
 
 
+def plain_ticks(ax: Axes, ticks: Sequence[float]) -> None:
+    """Those of the ticks that are in view, in plain numbers, as the only ones of x."""
+    low, high = ax.get_xlim()
+    seen = [tick for tick in ticks if low <= tick <= high]
+    ax.set_xticks(seen, [f"{tick:g}" for tick in seen])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())  # of a logarithmic axis, whose own labels are few
+
+
 def vertical(ax: Axes, place: float, label: str = "") -> None:
     """A dotted line across the panel at a step, with its name along it."""
     ax.axvline(place, color=style.INK, linestyle=(0, (1, 2)), linewidth=1)
@@ -233,6 +249,14 @@ def horizontal(ax: Axes, place: float, label: str = "") -> None:
     """A dotted line across the panel at a value, with its name on it."""
     ax.axhline(place, color=style.INK, linestyle=(0, (1, 2)), linewidth=1)
     ax.annotate(label, (0.02, place), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+
+
+def shades(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Looks from dark to light in the order of the labels, as of the levels of a sweep."""
+    labels = list(dict.fromkeys(labels))
+    places = np.linspace(0, 0.9, len(labels))
+    return {label: {"colour": to_hex(colormaps["viridis"](place)), "linestyle": "-"}
+            for label, place in zip(labels, places, strict=True)}  # fmt: skip
 
 
 def legend_below(figure: MatplotlibFigure) -> None:
@@ -340,7 +364,10 @@ def _finish(
     chosen = {**usual, **axes}
     for name in names:
         chosen |= (own or {}).get(name, {})
+    ticks = chosen.pop("ticks", None)
     ax.set(**chosen)
+    if ticks is not None:
+        plain_ticks(ax, ticks)
     if log_steps:
         style.log_steps_axis(ax, chosen["xlabel"])
 

@@ -363,7 +363,7 @@ def draw_around_the_turn(traces: Traces) -> MatplotlibFigure:
     steps, turned = trace.step.values, turn(trace)[0]
     place, last = int(np.searchsorted(steps, turned)), len(steps) - 1
     around = [place - 6, place - 3, place, (2 * place + last) // 3, (place + 2 * last) // 3, last]
-    columns = np.unique(np.clip(around, 0, last))
+    columns = np.unique(np.clip(around, 0, last)).tolist()
     figure, axes = style.figure(len(ASKED), len(columns), 1.55 * len(columns) + 1, 1.15 * len(ASKED) + 0.4)  # fmt: skip
     draw_samples(axes, trace.isel(seed=0), columns, ASKED)
     figure.suptitle(f"two samples of class 11 (small, blue) at each step; the turn is at {turned:.0f}",
@@ -378,16 +378,9 @@ speeds = pictures.trend(
     ("the size is learned",
      {f"colour {c}": (SIZES, [1000 * speed(size)[_sweep("vectors", c, s)] for s in SIZES]) for c in COLOURS}),
     xscale="log", ylabel="speed 1/T (per 1000 steps)",
-    own={title: {"xlabel": f"separation of the {of}", "xticks": levels, "xticklabels": levels}
+    own={title: {"xlabel": f"separation of the {of}", "ticks": levels}
          for title, (of, levels) in LEARNED.items()},
 )  # fmt: skip
-
-
-def draw_speeds(traces: Traces) -> MatplotlibFigure:
-    figure = speeds(traces)
-    for ax in figure.axes:
-        ax.minorticks_off()
-    return figure
 
 
 SWEEP = tuple(_sweep("vectors", c, s) for c in COLOURS for s in SIZES)
@@ -398,7 +391,7 @@ LOSSES = {"training samples": "train_loss", "unseen class": "target_loss", "fres
 FIGURES = (
     Figure("trajectories", "Concept space: mean path of the unseen class 11 in the vector twin for five ratios of signal, "
            "of every image seed (dashed: seen classes), and in the toy model.", draw_trajectories, SWEEP),
-    Figure("speeds", "Learning speed of a concept on the unseen class against its signal.", draw_speeds, SWEEP),
+    Figure("speeds", "Learning speed of a concept on the unseen class against its signal.", speeds, SWEEP),
     Figure("hidden", "Accuracy on the unseen class over training: the plain prompt, interventions (best variant at each "
            "checkpoint) and placebos of equal norm.",
            pictures.observables(elicited, {"vectors-hidden": "vectors", "images-hidden": "images"}, each=mark_turn,

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
 from latebloom import log_steps
-from latebloom.data import Subset, load, pooled
+from latebloom.data import Subset, load, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.losses import mean_squared_error
 from latebloom.measures import (
@@ -109,18 +109,17 @@ def build_network(
 
 
 def make_process(config: Config) -> WatchedTraining:
-    x, y = load(config.data).whole
-    x, classes = pooled(x / np.float32(255), config.pool), int(y.max()) + 1
-    pool = Subset(
-        jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32), config.train_size, config.test_size,
-        test_from=len(x) - config.test_size, label_noise=config.label_noise, classes=classes,
+    images = load(config.data)
+    data = Subset(
+        scaled(images, side=images.x_train.shape[1] // config.pool, flat=True), config.train_size,
+        config.test_size, test_last=True, label_noise=config.label_noise, classes=images.classes,
     )  # fmt: skip
-    size = x.shape[1]
+    size = data.x.shape[1]
     scale = jnp.float32(config.init_scale)
     frame_key, point_key = jax.random.split(jax.random.key(2402_15555))
     return WatchedTraining(
-        model=eqx.Partial(build_network, size, classes, config, scale),
-        data=pool,
+        model=eqx.Partial(build_network, size, images.classes, config, scale),
+        data=data,
         optimiser=optax.adamw,
         hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
         loss=mean_squared_error,
@@ -198,7 +197,7 @@ def over_threshold(points: str) -> Measure:
     half_width = Curve("half width", lambda trace: at_radius(trace.local_complexity_interval.sel(points=points)))  # fmt: skip
 
     @seedwise(f"phases at {points} points over their threshold", complexity(points), half_width)
-    def ratio(steps: np.ndarray, values: np.ndarray, half_width: np.ndarray) -> float:
+    def ratio(steps: np.ndarray, values: np.ndarray, half_width: np.ndarray) -> Any:
         found, half = find_phases(values), np.float32(half_width.max())  # as it is kept
         return found.weakest / max(0.05 * found.range, 3 * half)
 
@@ -220,7 +219,7 @@ def robustness_with(line: Curve) -> Measure:
     lines = (line, under_attack("robust_accuracy"), "test_accuracy")
 
     @seedwise(f"rank correlation of {line.text} with robust accuracy", *lines)
-    def correlation(steps: np.ndarray, values: Any, robust: Any, clean: Any) -> float:
+    def correlation(steps: np.ndarray, values: Any, robust: Any, clean: Any) -> Any:
         late = steps >= first_step_reaching(steps, clean)
         return spearmanr(values[late], robust[late])[0]
 
