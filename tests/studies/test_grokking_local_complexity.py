@@ -8,6 +8,7 @@ import xarray as xr
 from latebloom.data import Dataset
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.methods.grokking import local_complexity_terms
 from latebloom.studies.grokking import grokking_local_complexity as this
 from latebloom.studies.grokking.grokking_local_complexity import study
 
@@ -20,8 +21,10 @@ NULL = {claim.id: claim.null for claim in study.claims}
 @pytest.fixture(autouse=True)
 def without_smoothing(monkeypatch):
     """Hand-made curves have a few points, which the filter would smear."""
-    plain = this.find_phases
-    monkeypatch.setattr(this, "find_phases", lambda curve: plain(curve, smoothing=0))
+    plain = local_complexity_terms.find_phases
+    monkeypatch.setattr(
+        local_complexity_terms, "find_phases", lambda curve: plain(curve, smoothing=0)
+    )
 
 
 def trace(train=UP_AND_DOWN, test=None, boundary=None, random=None, half_width=0.5, **more):

@@ -44,6 +44,13 @@ from latebloom.methods.grokking.local_complexity_phases import (
     first_step_reaching,
     observation_steps,
 )
+from latebloom.methods.grokking.local_complexity_terms import (
+    RADIUS,
+    complexity,
+    end_of_ascent,
+    over_threshold,
+    weakest,
+)
 from latebloom.methods.grokking.local_complexity_training import (
     POINT_SETS,
     WatchedTraining,
@@ -51,8 +58,6 @@ from latebloom.methods.grokking.local_complexity_training import (
 )
 from latebloom.nn import MLP
 from latebloom.probes.local_complexity import random_frames
-
-RADIUS = 0.5  # of the verdicts
 
 
 @dataclass(frozen=True)
@@ -159,49 +164,12 @@ ARMS = {
 }
 
 
-def at_radius(values: xr.DataArray) -> xr.DataArray:
-    return values.sel(radius=RADIUS, method="nearest")
-
-
-def complexity(points: str) -> Curve:
-    """Of the whole network at a set of points, at the radius nearest 0.5."""
-    return Curve(
-        f"LC at {points} points",
-        lambda trace: at_radius(trace.local_complexity.sel(points=points)).sum(
-            "layer", skipna=False
-        ),
-    )
-
-
 ATTACKS = {"epsilon": slice(0.099, 0.201)}
 
 
 def under_attack(name: str) -> Curve:
     """Mean over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
     return Curve(f"{name} at 0.1 to 0.2", lambda trace: trace[name].sel(ATTACKS).mean("epsilon", skipna=False))  # fmt: skip
-
-
-@seedwise("step at which the ascent of LC ends", complexity("train"))
-def end_of_ascent(steps: np.ndarray, values: np.ndarray) -> float:
-    return steps[find_phases(values).maximum]
-
-
-@seedwise("smaller of ascent and second descent", complexity("train"))
-def weakest(steps: np.ndarray, values: np.ndarray) -> float:
-    return find_phases(values).weakest
-
-
-def over_threshold(points: str) -> Measure:
-    """Smaller of ascent and second descent over what it must exceed: the larger of 5 % of the
-    curve's range and three half widths of its 99 % interval."""
-    half_width = Curve("half width", lambda trace: at_radius(trace.local_complexity_interval.sel(points=points)))  # fmt: skip
-
-    @seedwise(f"phases at {points} points over their threshold", complexity(points), half_width)
-    def ratio(steps: np.ndarray, values: np.ndarray, half_width: np.ndarray) -> Any:
-        found, half = find_phases(values), np.float32(half_width.max())  # as it is kept
-        return found.weakest / max(0.05 * found.range, 3 * half)
-
-    return ratio
 
 
 @measure("log10 of the time to 90 % of the final robust accuracy over that of the clean one")
@@ -345,7 +313,7 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
     """Share of each layer's local complexity at its own maximum, against the step."""
     trace = traces["relu"]
     figure, axes = pictures.panels(3, width=11, height=2.9, sharey=True)
-    counts = at_radius(trace.local_complexity).mean("seed")
+    counts = trace.local_complexity.sel(radius=RADIUS, method="nearest").mean("seed")
     steps, layers = np.maximum(trace.step.values, 0.5), np.arange(trace.sizes["layer"])
     for ax, points in zip(axes, ("train", "test", "boundary"), strict=True):
         values = counts.sel(points=points)
