@@ -26,10 +26,8 @@ from latebloom.measures import (
     Traces,
     at,
     best,
-    best_on_others,
     combined,
     curve,
-    derived,
     effect,
     final,
     log,
@@ -44,6 +42,14 @@ from latebloom.methods.hypernetworks.conditional_training import (
 )
 from latebloom.methods.hypernetworks.registration import UNet, register_blobs
 from latebloom.methods.hypernetworks.start import Start
+from latebloom.methods.hypernetworks.terms import (
+    FLOOR,
+    area,
+    at_tuned,
+    failed,
+    log_loss,
+    validation,
+)
 from latebloom.nn import MLP, ConvNet, Hypernetwork
 from latebloom.optim import Either
 
@@ -196,32 +202,7 @@ ARMS: dict[str, Config] = {
     **{f"start/{activation}/{model}": Config("start", model, activation=activation, hidden=(16, 64, 128))
        for activation in ACTIVATIONS for model in PAIR},
 }  # fmt: skip
-FLOOR = 1e-4
 CONSTANT = {"waves": 0.5, "costs": float(np.log(10))}  # loss of a predictor that looks at nothing
-
-
-def area(trace: xr.Dataset) -> np.ndarray:
-    """Mean over training of log(validation loss), [seed, rate]; the start does not count, a run
-    that broke down counts with the worst loss of the trace at the start."""
-    loss = trace.loss.values
-    worst = np.nanmax(loss[:, 0])
-    limited = np.where(np.isfinite(loss), np.minimum(loss, worst), worst)
-    return np.log(limited + FLOOR)[:, 1:].mean(1)
-
-
-def at_tuned(values: np.ndarray, trace: xr.Dataset) -> np.ndarray:
-    """Of [seed, rate, ...], each seed at the rate that is best on the other seeds."""
-    return values[np.arange(len(values)), best_on_others(area(trace), lowest=True)]
-
-
-@measure("log loss, mean over training")
-def log_loss(trace: xr.Dataset) -> np.ndarray:
-    return at_tuned(area(trace), trace)
-
-
-@derived("validation loss")
-def validation(trace: xr.Dataset) -> np.ndarray:
-    return at_tuned(trace.loss.values.swapaxes(1, 2), trace)
 
 
 def exponent(name: str, **where: Any) -> Measure:
@@ -255,12 +236,6 @@ def steps_needed(new: str, old: str) -> Effect:
         return np.where(reached.any(1), steps[reached.argmax(1)] / steps[-1], 1.0)
 
     return of
-
-
-def failed(trace: xr.Dataset, loss: float) -> np.ndarray:
-    """Whether a run ends at that loss or above it, [seed, rate]."""
-    last = trace.loss.values[:, -1]
-    return ~np.isfinite(last) | (last >= loss)
 
 
 def more_failures(task: str, optimiser: str, share: float = 1.0) -> Effect:
