@@ -27,7 +27,7 @@ def area(trace: xr.Dataset) -> Float[np.ndarray, "seed rate"]:
 
 def at_tuned(
     values: Float[np.ndarray, "seed rate ..."], trace: xr.Dataset
-) -> Float[np.ndarray, seed * more]:
+) -> Float[np.ndarray, "seed ..."]:
     """Each seed's values at the rate whose `area` is lowest on the other seeds."""
     return values[np.arange(len(values)), best_on_others(area(trace), lowest=True)]
 
