@@ -11,7 +11,7 @@ from latebloom.data.algorithmic import (
 from latebloom.data.bandit_logs import load_open_bandit
 from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
-from latebloom.data.images import Images, load, read_idx
+from latebloom.data.images import Images, load, read_idx, scaled, standardised
 from latebloom.data.sources import DataError
 from latebloom.data.tables import Table, load_table
 
@@ -34,5 +34,7 @@ __all__ = [
     "random_binary_codes",
     "read_idx",
     "read_tagged",
+    "scaled",
     "split",
+    "standardised",
 ]
