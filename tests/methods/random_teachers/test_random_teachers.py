@@ -20,6 +20,7 @@ from latebloom.data import Dataset
 from latebloom.methods.compression.lottery import MaskedTraining
 from latebloom.methods.compression.student_tickets import Classifier, StudentTicket
 from latebloom.methods.random_teachers import (
+    Architecture,
     BottleneckHead,
     ConvEncoder,
     Distillation,
@@ -85,6 +86,19 @@ def test_a_convolution_halves_the_image_until_nothing_is_left():
     h, found = eqx.filter_jit(lambda one, x: (jax.nn.relu(one.layers[0](x)), one(x)))(one, x)
     blocks = np.asarray(h)[:, :8, :8].reshape(2, 4, 2, 4, 2, 5).max((2, 4)).mean((1, 2))
     np.testing.assert_allclose(found, blocks, rtol=1e-5)
+
+
+def test_an_architecture_is_its_encoder_and_its_head():
+    head = {"hidden": 24, "bottleneck": 6, "classes": 40, "unit_features": True, "unit_rows": True}
+    made = Architecture("conv", 1, (4, 8), False, used=6, **head)
+    np.testing.assert_array_equal(
+        weights(eqx.filter_jit(made)(jax.random.key(0))), weights(build(jax.random.key(0)))
+    )
+    x = jax.ShapeDtypeStruct((3, 8, 8, 1), jnp.float32)
+    for kind in ("resnet", "vit"):
+        other = Architecture(kind, 1, (4, 8), False, used=2, **head)
+        features = eqx.filter_eval_shape(lambda key, x: other.encoder(key)(x), jax.random.key(0), x)
+        assert features.shape == (3, 8)
 
 
 @given(st.floats(0, 1))
