@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from latebloom.core.checkpoint import is_key
 from latebloom.core.dataset import Dataset
 from latebloom.core.training import per_example
+from latebloom.methods.compression.initialisation import as_published
 from latebloom.methods.compression.lottery import (
     LotteryTicket,
     MaskedTraining,
@@ -29,7 +30,7 @@ from latebloom.methods.compression.tickets import (
     save_sparse,
     sparse_layers,
 )
-from latebloom.nn import MLP, BatchNorm, Linear
+from latebloom.nn import MLP, BatchNorm, Conv, Linear
 from latebloom.nn.masks import dense_masks, density, layer_densities, masked
 
 T, K, RATE, MOMENTUM, DECAY, BATCH = 24, 6, 0.2, 0.9, 1e-3, 8
@@ -442,3 +443,18 @@ def test_a_clipped_step_counts_the_gradients_of_the_subnetwork_alone():
     moved = [weight[3:] - np.asarray(before.weight[3:]), bias - np.asarray(before.bias)]
     norm = np.sqrt(sum(np.square(change).sum() for change in moved))
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_networks_start_as_the_authors_do():
+    key = jax.random.key(0)
+    like = eqx.filter_eval_shape(lambda key: (Conv(8, 64, 3, key=key), BatchNorm(500)), key)
+    like = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), like)
+    conv, norm = eqx.filter_jit(as_published)(like, key)
+    assert np.asarray(conv.weight).std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.05)
+    assert (np.asarray(conv.bias) == 0.5).all()  # left alone
+    scales = np.asarray(norm.scale)
+    assert (
+        0 <= scales.min() < 0.02
+        and 0.98 < scales.max() <= 1
+        and (np.asarray(norm.shift) == 0.5).all()
+    )

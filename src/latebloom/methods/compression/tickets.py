@@ -41,6 +41,7 @@ from latebloom.nn.masks import (
     masked,
     named_masks,
 )
+from latebloom.optim import sgd
 
 FEWEST = 20
 
@@ -131,7 +132,7 @@ def find_ticket(
     _check(example, data, epochs, batch_size, rewind, rounds, seeds)
     steps = epochs * (len(data.x_train) // batch_size)
     training = MaskedTraining(
-        model=build, data=data, optimiser=_sgd if optimiser is None else _OfRate(optimiser),
+        model=build, data=data, optimiser=sgd if optimiser is None else _OfRate(optimiser),
         hyper={"rate": rate, "decay": decay} if optimiser is None else {"rate": rate},
         loss=optax.softmax_cross_entropy_with_integer_labels, batch_size=batch_size,
         schedule=StepSchedule((steps // 2, steps * 3 // 4), warmup=round(warmup * steps)),
@@ -221,10 +222,6 @@ def _table(seen: dict[str, np.ndarray], tolerance: float, fresh: bool) -> pd.Dat
         if fresh:
             table["reinit_accuracy"] = seen["reinit_accuracy"].mean(1)
     return pd.DataFrame(table)
-
-
-def _sgd(rate: Array, decay: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
 
 
 def _dataset(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset:

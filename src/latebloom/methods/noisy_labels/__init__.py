@@ -33,10 +33,11 @@ from latebloom.methods.noisy_labels.noise import (
     LabelNoise,
     NoisyData,
     NoisyLabels,
+    held_out,
     superclass_pairs,
 )
 from latebloom.methods.noisy_labels.suspects import suspects
-from latebloom.methods.noisy_labels.two_gaussians import TwoGaussians
+from latebloom.methods.noisy_labels.two_gaussians import TwoGaussians, side_by_side
 
 __all__ = [
     "CIFAR10_PAIRS",
@@ -62,9 +63,11 @@ __all__ = [
     "forward_loss",
     "generalised_cross_entropy",
     "hard_bootstrap",
+    "held_out",
     "memorisation",
     "mixed",
     "ramp",
+    "side_by_side",
     "small_loss",
     "soft_bootstrap",
     "superclass_pairs",
