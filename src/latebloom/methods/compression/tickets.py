@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Array, PRNGKeyArray
 from scipy import sparse
 
-from latebloom.core.calling import call
+from latebloom.core.calling import Given, builder, call
 from latebloom.core.checkpoint import write_atomically
 from latebloom.core.dataset import Dataset
 from latebloom.core.progress import Tick, progress_bar
@@ -77,15 +77,6 @@ class Ticket:
         return float(self.table["density"].iloc[self.level])
 
 
-class _Given(eqx.Module):
-    """A network at hand, as something that builds one."""
-
-    model: Any
-
-    def __call__(self, key: PRNGKeyArray) -> Any:
-        return self.model
-
-
 class _OfRate(eqx.Module):
     """Hands the rate over by place, whatever the optimiser calls it."""
 
@@ -126,7 +117,7 @@ def find_ticket(
     and settings that make no sense, batch norms that keep their state outside the model, and a
     training that diverges.
     """
-    build = _Given(model) if isinstance(model, eqx.Module) else model
+    build = builder(model)
     example = eqx.filter_eval_shape(build, jax.random.key(0))
     data = _dataset(x, y, x_test, y_test)
     _check(example, data, epochs, batch_size, rewind, rounds, seeds)
@@ -144,7 +135,7 @@ def find_ticket(
     )  # fmt: skip
     _check_output(training, example, data)
     seen, states = _play(process, rounds, seeds, progress)
-    table = _table(seen, tolerance, fresh=not isinstance(build, _Given))
+    table = _table(seen, tolerance, fresh=not isinstance(build, Given))
     lost = [empty_layers(state.masks) for state in states]
     if any(lost):
         level = next(level for level, names in enumerate(lost) if names)

@@ -12,7 +12,11 @@ from latebloom.methods.noisy_labels.early_learning import (
     RobustLoss,
 )
 from latebloom.methods.noisy_labels.early_learning_plus import EarlyLearningPlus, mixed, ramp
-from latebloom.methods.noisy_labels.label_errors import LabelErrors, find_label_errors
+from latebloom.methods.noisy_labels.label_errors import (
+    LabelErrors,
+    NotLearned,
+    find_label_errors,
+)
 from latebloom.methods.noisy_labels.losses import (
     elr_gradient,
     elr_loss,
@@ -51,6 +55,7 @@ __all__ = [
     "Method",
     "NoisyData",
     "NoisyLabels",
+    "NotLearned",
     "RobustLoss",
     "SmallCNN",
     "TwoGaussians",
