@@ -157,6 +157,29 @@ def test_small_divergences_keep_their_digits(scale):
     np.testing.assert_allclose(jax.jit(divergence)(teacher, student), exact, rtol=2e-3)
 
 
+@pytest.mark.parametrize("apart", [0.5, 1.5, 30.0, 100.0, 1e4])
+def test_divergences_of_any_size_are_scipy_s(apart):
+    rng = np.random.default_rng(0)
+    teacher, student = (np.asarray(rng.normal(size=(20, 6)) * apart, np.float32) for _ in range(2))
+    t, s = (log_softmax(z.astype(float), axis=-1) for z in (teacher, student))
+    exact = (np.exp(t) * (t - s)).sum(-1)
+    np.testing.assert_allclose(jax.jit(divergence)(teacher, student), exact, rtol=1e-4, atol=1e-6)
+    slopes = jax.grad(lambda z: divergence(jnp.asarray(teacher), z).sum())(jnp.asarray(student))
+    np.testing.assert_allclose(slopes, np.exp(s) - np.exp(t), atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e4])
+def test_neighbours_do_not_depend_on_where_the_origin_is(offset):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = np.eye(3)[y] * 2 + rng.normal(size=(90, 3))
+    x = np.round(x * 64) / 64  # exact in single precision after the shift, too
+    given = jnp.asarray(x + offset, jnp.float32), jnp.asarray(y)
+    found = nearest_neighbours(given[0][:60], given[1][:60], given[0][60:], given[1][60:], classes=3, neighbours=5)  # fmt: skip
+    expected = KNeighborsClassifier(5).fit(x[:60], y[:60]).score(x[60:], y[60:])
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_linear_probe_is_as_good_as_logistic_regression_and_repeats(digits):
     x, test = (np.asarray(v.reshape(len(v), -1)) for v in (digits.x_train, digits.x_test))
     rival = LogisticRegression(max_iter=2000).fit(x, digits.y_train).score(test, digits.y_test)
