@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
+from latebloom.core.dataset import check_targets
 from latebloom.core.process import Quantity
 from latebloom.core.training import shuffled
 from latebloom.losses import cross_entropy
@@ -59,6 +61,8 @@ class Classification(eqx.Module):
     - `split(key)`: which examples each client has (`latebloom.methods.federated.split.DirichletSplit`).
     - `batch_size`: examples of each local step, drawn afresh without replacement; all of a client's
       if it has fewer.
+
+    Raises `ValueError` for labels that are not indices of the network's outputs.
     """
 
     network: Callable[[PRNGKeyArray], Any]
@@ -68,6 +72,16 @@ class Classification(eqx.Module):
     x_test: Float[Array, "test ..."] = eqx.field(converter=jnp.asarray)
     y_test: Int[Array, " test"] = eqx.field(converter=jnp.asarray)
     batch_size: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        def outputs(key: PRNGKeyArray, x: Array) -> Array:
+            return call(self.network(key), x)
+
+        for part in ("train", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if not isinstance(y, jax.core.Tracer):
+                shape = eqx.filter_eval_shape(outputs, jax.random.key(0), x)
+                check_targets(y, shape, f"the {part} labels")
 
     def draw(self, key: PRNGKeyArray) -> Split:
         return self.split(key)
