@@ -57,7 +57,8 @@ class Quadratics(eqx.Module):
 class Classification(eqx.Module):
     """Cross-entropy of a network on clients with labelled examples, split anew for each seed.
 
-    - `network(key)`: a batch-first model, all of whose arrays are trained.
+    - `network(key)`: any model that makes outputs of inputs (`latebloom.core.calling.call`); its
+      floating-point arrays are trained.
     - `split(key)`: which examples each client has (`latebloom.methods.federated.split.DirichletSplit`).
     - `batch_size`: examples of each local step, drawn afresh without replacement; all of a client's
       if it has fewer.
@@ -94,10 +95,10 @@ class Classification(eqx.Module):
         places = shuffled(key, jnp.arange(min(self.batch_size, size)), size)
         rows = data.train[client, places]
         x, y = self.x_train[rows], self.y_train[rows]
-        return jax.grad(lambda network: cross_entropy(network(x), y).mean())(params)
+        return eqx.filter_grad(lambda network: cross_entropy(call(network, x), y).mean())(params)
 
     def observe(self, data: Split, params: Any, by: Weighing) -> dict[str, Array]:
-        train, test = params(self.x_train), params(self.x_test)
+        train, test = call(params, self.x_train), call(params, self.x_test)
         right = (test.argmax(axis=1) == self.y_test).astype(jnp.float32)
         each = {
             "train_loss": cross_entropy(train, self.y_train)[data.train],
