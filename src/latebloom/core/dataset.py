@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
 
@@ -55,7 +55,7 @@ def check_targets(targets: Any, outputs: Any, name: str = "labels") -> None:
     Other targets pass: rows, those of a single output, and those whose values are not known yet, as
     while JAX traces.
     """
-    if isinstance(targets, jax.core.Tracer) or np.ndim(targets) != 1 or len(outputs.shape) != 2:
+    if isinstance(targets, Tracer) or np.ndim(targets) != 1 or len(outputs.shape) != 2:
         return
     if np.asarray(targets).dtype.kind in "iu" and outputs.shape[1] > 1:
         check_labels(targets, outputs.shape[1], name)

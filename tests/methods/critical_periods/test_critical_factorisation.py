@@ -184,12 +184,16 @@ def test_matrices_of_ones_own():
     # Gaps are NaN: the same matrices, and the same descent.
     gaps = np.where(seen > 0, target, np.nan)
     own = GivenTasks(gaps, seen, target, seen, judged=1 - seen)
-    for a, b in zip(jax.tree.leaves(own.curriculum), jax.tree.leaves(given.curriculum), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(own.curriculum), jax.tree.leaves(given.curriculum), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     judged = np.zeros_like(seen)
     judged[1, 2] = 1
     partly = np.where(np.maximum(seen, judged) > 0, target, np.nan)
-    process = DeficitSweep(GivenTasks(gaps, seen, partly, seen, judged), (0,), 4000, depth=2, rate=0.5)
+    process = DeficitSweep(
+        GivenTasks(gaps, seen, partly, seen, judged), (0,), 4000, depth=2, rate=0.5
+    )
     trace = unfold(process, steps=process.total_steps, progress=False)
     assert trace.final_error.values[0, -1, 0] < 0.01
     with pytest.raises(ValueError, match="second is nan at row 1, column 2"):
