@@ -10,6 +10,7 @@ import pytest
 from latebloom.apply.async_federated import Options, application, run
 from latebloom.core.checkpoint import write_atomically
 from latebloom.lab import style
+from latebloom.methods.federated import planning
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "client-times.csv"
 
@@ -73,3 +74,22 @@ def test_bad_files_are_refused_with_file_and_row(tmp_path, text, message):
 def test_one_file_is_wanted():
     with pytest.raises(ValueError, match="one file"):
         run([EXAMPLE, EXAMPLE], Options(), nothing)
+
+
+def test_what_was_not_simulated_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "LONGEST", 20_000)
+    path = tmp_path / "log.csv"
+    rows = [
+        f"{name},{seconds}"
+        for name, seconds in (("a", 1), ("b", 2), ("c", 86_400))
+        for _ in range(6)
+    ]
+    path.write_text("\n".join(["client,seconds", *rows]))
+    found = run([path], Options(), nothing)
+    said = " ".join(found.found)
+    assert "async was not simulated" in said and "nan" not in said
+    assert "the clock of async, fedbuff-1 was cut short at 20,000 aggregations" in said
+    assert "simulated over 20 of the slowest client's times, not 100" in said
+    json.dumps(found.summary, allow_nan=False)
+    for figure in found.figures.values():
+        assert len(style.png(figure)) > 10_000

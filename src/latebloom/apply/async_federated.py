@@ -14,10 +14,12 @@ from latebloom.data.files import read_table
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.lab.pictures import gantt
+from latebloom.methods.federated import planning
 from latebloom.methods.federated.planning import COLUMNS, Plan, client_log, plan
 from latebloom.methods.federated.weights import Scheme
 
 SHOWN_CLIENTS = 12
+SHOWN = 400  # aggregations in the chart of rounds
 NAMES = {"sync": "synchronous", "async": "asynchronous", "fedbuff": "FedBuff", "fedfix": "FedFix"}
 
 
@@ -46,14 +48,20 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     log = client_log(table, where=str(paths[0]), first_row=first)
     found = plan(log, **vars(options), say=say)
     return Applied(
-        sentences(found), summary(found),
+        sentences(found, options.horizon), summary(found),
         {"clients": found.clients, "schemes": found.schemes, "curves": found.curves},
         {"weights": draw_weights(found), "rounds": draw_rounds(found),
          "staleness": draw_staleness(found), "schemes": draw_schemes(found)},
     )  # fmt: skip
 
 
-def sentences(found: Plan) -> tuple[str, ...]:
+def _left(name: str, row: Any) -> str:
+    if np.isnan(row["simulated_loss"]):
+        return f"{name} was not simulated"
+    return f"{name} {row['simulated_loss']:.3g}, with identical weights {row['simulated_loss_identical']:.3g}"
+
+
+def sentences(found: Plan, asked: float) -> tuple[str, ...]:
     table: Any = found.clients
     excess = table["share_identical"] / table["importance"]
     most, least = excess.idxmax(), excess.idxmin()
@@ -68,11 +76,21 @@ def sentences(found: Plan) -> tuple[str, ...]:
         f"{table['client'][most]} counts {excess[most]:.3g} times what it should, "
         f"{table['client'][least]} {excess[least]:.3g} times; the weights in clients.csv undo this",
         f"an update is {used['mean_staleness']:.3g} aggregations late on average, at most "
-        f"{used['largest_staleness']:g}",
+        f"{used['largest_staleness']:,}",
         f"recommended FedFix window: {found.window:.4g} s (simulated loss left "
-        f"{chosen['simulated_loss']:.3g}; {found.used} {used['simulated_loss']:.3g}, with identical "
-        f"weights {used['simulated_loss_identical']:.3g})",
+        f"{chosen['simulated_loss']:.3g}; {_left(found.used, used)})",
     ]
+    if found.cut:
+        said.append(
+            f"the clock of {', '.join(found.cut)} was cut short at {planning.LONGEST:,} aggregations, because the "
+            "clients' times differ so much: what is said of clients that it hardly saw follows from their "
+            "mean times, and no loss is simulated"
+        )
+    if found.horizon < asked:
+        said.append(
+            f"simulated over {found.horizon:.3g} of the slowest client's times, not {asked:g}, because "
+            f"asynchronous clients would send more than {planning.LONGEST:,} updates"
+        )
     few = int((table["rounds_logged"] < 5).sum())
     if few:
         said.append(f"{few} clients have fewer than 5 round trips: their weights are rough")
@@ -123,8 +141,9 @@ def draw_rounds(found: Plan) -> MatplotlibFigure:
     order = np.argsort(found.log.means)
     picked = order[np.unique(np.linspace(0, len(order) - 1, SHOWN_CLIENTS).round().astype(int))]
     for ax, name in zip(axes[:, 0], names, strict=True):
-        until = 4 * found.log.means.max()
-        gantt(ax, *found.schedules[name].rounds(picked), until)
+        clock = found.schedules[name]
+        until = min(4 * found.log.means.max(), clock.times[min(SHOWN, len(clock.times)) - 1])
+        gantt(ax, *clock.rounds(picked), until)
         ax.set_yticks(np.arange(len(picked)), [found.log.names[i] for i in picked])
         ax.set(xlabel="seconds", title=_name(name))
     return figure

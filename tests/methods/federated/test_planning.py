@@ -6,7 +6,15 @@ import pytest
 
 from latebloom.data.files import FileError
 from latebloom.methods import federated
-from latebloom.methods.federated.clock import everyone, first, fixed, scenario, schedule
+from latebloom.methods.federated import planning
+from latebloom.methods.federated.clock import (
+    buffer,
+    everyone,
+    first,
+    fixed,
+    scenario,
+    schedule,
+)
 from latebloom.methods.federated.planning import simulate
 from latebloom.methods.federated.weights import asynchronous_weights, theory, uniform
 
@@ -119,8 +127,74 @@ def test_bad_tables_are_refused(table, message):
         ({"window": -1.0}, "longer than 0"),
         ({"buffer_size": 9}, "does not suit"),
         ({"horizon": 1.0}, "at least 10"),
+        ({"horizon": np.inf}, "at least 10 of the slowest rounds, not inf"),
+        ({"buffer_size": 0}, "does not suit"),
+        ({"noise": -1.0}, "noise must be finite and not below 0"),
+        ({"heterogeneity": np.nan}, "heterogeneity must be finite"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         federated.plan(log(), **options)
+
+
+def test_a_client_86_400_times_as_slow_costs_no_more(monkeypatch):
+    monkeypatch.setattr(planning, "LONGEST", 20_000)
+    times, said = np.array([1.0, 2.0, 4.0, 86_400.0]), []
+    found = federated.plan(
+        log(times), buffer_size=2, say=lambda what, share: said.append((what, share))
+    )
+    assert found.cut == ("async", "fedbuff-2") and found.horizon == 20
+    assert max(len(clock.times) for clock in found.schedules.values()) <= planning.LONGEST
+    clients, rows = found.clients.set_index("client"), found.schemes.set_index("scheme")
+    rate = 1 / times
+    # By renewal: client i takes part in a share (1 / tau_i) / sum(1 / tau_j) of the aggregations.
+    np.testing.assert_allclose(clients.participation, rate / rate.sum(), rtol=1e-4)
+    np.testing.assert_allclose(clients.mean_staleness, rate.sum() / rate - 1, rtol=1e-3)
+    assert rows.mean_staleness["async"] == pytest.approx(3, rel=1e-3)
+    assert rows.largest_staleness["async"] == pytest.approx(86_400 * 1.75, rel=1e-3)
+    assert rows.aggregations_per_hour["async"] == pytest.approx(3600 * rate.sum(), rel=1e-3)
+    # FedBuff's weights: twice as many visits as aggregations, whatever waits for whom.
+    assert (1 / 4 / clients.weight_fedbuff).sum() == pytest.approx(2, rel=1e-3)
+    # Waiting for less than a second more or less does not change how rare the slow client is.
+    per_second = rows.aggregations_per_hour["fedbuff-2"] / 3600
+    assert 0.25 / clients.weight_fedbuff["c3"] == pytest.approx(1 / (86_400 * per_second), rel=1e-3)
+    assert rows.simulated_loss.isna().tolist() == [
+        True if n in found.cut else False for n in rows.index
+    ]
+    assert np.isfinite(rows.simulated_loss[found.chosen])
+    # Progress goes on through the clock.
+    shares = [share for _, share in said]
+    assert shares == sorted(shares) and shares[-1] < 1
+    assert max(np.diff(shares)) < 0.06 and sum("the clock of async" in what for what, _ in said) > 5
+
+
+def test_renewal_agrees_with_a_clock_that_is_played_out():
+    times = np.array([1.0, 1.5, 400.0])
+    whole = schedule(buffer(2), fixed(times), 3, 100_000.0)
+    cut = schedule(buffer(2), fixed(times), 3, 100_000.0, most=5000)
+    assert cut.horizon == cut.times[-1] and len(cut.times) == 5000
+    found = planning.participation(cut, times)
+    np.testing.assert_allclose(found, whole.participation, rtol=0.02)
+    assert np.bincount(cut.client)[2] < planning.SELDOM
+
+
+def test_a_long_horizon_is_shortened_for_all_schemes_alike(monkeypatch):
+    monkeypatch.setattr(planning, "LONGEST", 2000)
+    found = federated.plan(log(np.array([1.0, 1.0, 4.0])), horizon=1e6)
+    assert found.horizon == pytest.approx(2000 / 9) and found.cut == ()
+    assert found.curves.groupby("scheme").seconds.max().max() == pytest.approx(4 * found.horizon)
+
+
+def test_rates_that_diverge_warn_of_nothing(recwarn):
+    federated.plan(log(np.array([1.0, 3.0, 100.0])), horizon=60)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_kept_models_are_those_of_all():
+    optima = np.random.default_rng(1).normal(size=(3, 2))
+    plan = schedule(first, fixed(TAU), 3, 40)
+    every = simulate(plan, uniform(3), optima, contractions=np.array([0.1]), noise=0.3)
+    some = np.array([0, 3, 4, 20])
+    kept = simulate(plan, uniform(3), optima, contractions=np.array([0.1]), noise=0.3, keep=some)
+    np.testing.assert_array_equal(kept, every[some])

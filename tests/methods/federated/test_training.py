@@ -237,6 +237,12 @@ def test_a_classification_run_learns_and_reports_its_clients():
     assert found.client_train_loss.dims == ("seed", "step", "client")
 
 
+def weighed(plan, learning_rate=0.1, **more):
+    return Federated(
+        Quadratics(4, 2), replay(plan, np.ones(4), np.array([0, 1.0])), learning_rate=learning_rate, **more
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -249,8 +255,23 @@ def test_a_classification_run_learns_and_reports_its_clients():
         ),
         (lambda plan: run(plan, np.ones(4), np.array([0, 1.0]), local_steps=0), "at least 1"),
         (lambda plan: run(plan, np.ones(4), np.array([0, 1.0]), update="add"), "difference"),
+        (lambda plan: replay(plan, -np.ones(4), np.array([0, 1.0])), "weights must be finite and none below 0"),
+        (lambda plan: replay(plan, np.full(4, np.nan), np.array([0, 1.0])), "weights must be finite"),
+        (
+            lambda plan: replay(plan, np.ones(4), np.array([0, 1.0]), discount=-np.ones(len(plan.client))),
+            "discount must be finite and none below 0",
+        ),
+        (lambda plan: replay(plan, np.ones(4), np.array([0, 1.0, 7.0])), "7, is beyond the schedule's horizon 6"),
+        (lambda plan: weighed(plan, importance=np.ones(4)), "importance must be one share .*divide by the sum"),
+        (lambda plan: weighed(plan, importance=np.ones(5) / 5), "one share for each of the 4 clients"),
+        (lambda plan: weighed(plan, surrogate=np.array([2, -1, 0, 0.0])), "surrogate must be one share"),
+        (lambda plan: weighed(plan, importance=np.full(4, np.nan)), "importance must be one share"),
+        (lambda plan: weighed(plan, learning_rate=np.array([1, 1, -1, 1.0])), "learning_rate must be finite and not below 0"),
+        (lambda plan: weighed(plan, server_rate=np.nan), "server_rate must be finite"),
+        (lambda plan: weighed(plan, momentum=1.0), "momentum must be at least 0 and below 1, not 1"),
+        (lambda plan: weighed(plan, clip=0.0), "clip must be positive"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(schedule(first, fixed(scenario(4, 70)), 4, 6))

@@ -174,3 +174,22 @@ def test_discount_falls_with_staleness():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: surrogate(np.array([1, -1.0]), np.ones(2)), "weights must be finite and none below 0"),
+        (lambda: surrogate(np.ones(2), np.array([np.nan, 1])), "shares of aggregations must be finite"),
+        (lambda: surrogate(np.zeros(2), np.ones(2)), "no client counts"),
+        (lambda: surrogate(np.ones(2), np.ones(3)), r"weights \(2,\) and shares of aggregations \(3,\)"),
+        (lambda: polynomial_discount(np.arange(3), -0.5), "power of a discount must be 0 or more, not -0.5"),
+        (lambda: polynomial_discount(np.arange(3), np.nan), "must be 0 or more"),
+        (lambda: asynchronous_weights([1.0, 2.0], np.array([np.nan, 1.0])), "non-negative and sum to 1"),
+        (lambda: fednova_weights(np.ones(2) / 2, np.array([0, 1])), "at least one step"),
+        (lambda: theory("async", [1.0, 2.0], weights=np.array([1.0, -1.0])), "none below 0"),
+    ],
+)  # fmt: skip
+def test_numbers_that_weigh_nothing_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -51,8 +51,8 @@ def test_tables_of_trained_models(trained):
     found = information_profiles(trained, hidden, logits, least_accuracy=0.0)
     assert len(found.layers) == 6 and len(found.models) == 6
     row = found.layers.loc[0]
-    assert row["combined"] == pytest.approx(row["I(X;Z|Y)"] + row["I(S;θ)"])
-    assert 0 <= row["I(X;Z|Y)"] <= row["I(X;Z)"] <= np.log2(40)
+    assert row["combined, mc"] == pytest.approx(row["I(X;Z|Y), mc"] + row["I(S;θ)"])
+    assert 0 <= row["I(X;Z|Y), mc"] <= row["I(X;Z), mc"] <= np.log2(40)
     pair = stack([trained[0].posterior, trained[3].posterior])
     log_q = np.asarray(cumulative_log_densities(pair, jax.random.key(0)))[0]
     own = np.einsum("itj,ij->it", log_q, np.eye(2))
@@ -65,7 +65,9 @@ def test_tables_of_trained_models(trained):
     assert one.test_loss == pytest.approx(loss, rel=1e-5)
     assert one.gap == pytest.approx(one.test_loss - one.train_loss)
     assert one.parameters == 16 and one["m log m"] == 64
-    assert {"min combined", "last I(X;Z|Y)", "sum of norms"} <= set(found.correlations.index)
+    assert {"min combined, mc", "last I(X;Z|Y), mc", "sum of norms"} <= set(
+        found.correlations.index
+    )
     assert {"kendall", "low", "high", "within", "partial"} <= set(found.correlations.columns)
 
 
@@ -77,11 +79,44 @@ def test_stochastic_layers_and_models_without_posteriors(trained):
         return [(mean, 0 * mean + 0.5)]
 
     found = information_profiles(plain, code, logits)
-    assert np.isnan(found.layers.combined).all() and (found.layers.sigma == 0.5).all()
-    assert "min combined" not in found.correlations.index
+    assert np.isnan(found.layers["combined, mc"]).all() and (found.layers.sigma == 0.5).all()
+    assert "min combined, mc" not in found.correlations.index
+
+
+def test_the_two_estimates_have_names_of_their_own(trained):
+    plain = [one._replace(posterior=None) for one in trained]
+
+    def code(model, x):
+        mean = hidden(model, x)[0]
+        return [(mean, 0 * mean + 0.5)]
+
+    rows = {
+        how: information_profiles(plain, code, logits, how=how).layers for how in ("mc", "jensen")
+    }
+    # By NumPy, from the same draws of z.
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    chosen = jax.random.permutation(jax.random.fold_in(key, 1), 40)[:400]
+    mean = np.asarray(hidden(trained[0].model, trained[0].data.x_train[chosen])[0], float)
+    z = mean + 0.5 * np.asarray(jax.random.normal(jax.random.fold_in(key, 0), mean.shape), float)
+    log_p = -0.5 * ((z[:, None] - mean) ** 2).sum(-1) / 0.25
+    marginal = {"mc": np.log(np.exp(log_p).mean(1)), "jensen": log_p.mean(1)}
+    for how, table in rows.items():
+        want = (np.diag(log_p) - marginal[how]).mean() / NATS_PER_BIT
+        assert table[f"I(X;Z), {how}"][0] == pytest.approx(want, rel=1e-4)
+        assert "I(X;Z)" not in table and "combined" not in table
+    assert rows["jensen"]["I(X;Z), jensen"][0] > rows["mc"]["I(X;Z), mc"][0]
 
 
 def test_what_cannot_be_compared(trained):
+    with pytest.raises(ValueError, match="how must be 'mc' or 'jensen', not 'bins'"):
+        information_profiles(trained, hidden, logits, how="bins")
+    one = trained[0]._replace(
+        data=eqx.tree_at(lambda d: d.y_test, trained[0].data, jnp.full(20, 5))
+    )
+    with pytest.raises(
+        ValueError, match="the test labels of setting 'scale 0.5' must be from 0 to 1"
+    ):
+        information_profiles([one._replace(posterior=None)] * 3, hidden, logits)
     with pytest.raises(ValueError, match="at least 3 models, not 2"):
         information_profiles(trained[:2], hidden, logits)
     with pytest.raises(ValueError, match="setting 'scale 2.0', seed 0: .* 1 models on 1"):

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Scheme = Literal["sync", "async", "fedbuff", "fedfix"]
+TOLD = 2000  # aggregations after which is said how far the clock is
 TOLERANCE = 1e-9  # relative to a window: rounding must not push an arrival out of it
 
 Times = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -169,13 +170,21 @@ def scenario(clients: int, percent: float) -> Float[np.ndarray, " clients"]:
     return 1 - np.arange(clients) * (percent / 100) / max(clients - 1, 1)
 
 
-def schedule(rule: Rule, times: Times, clients: int, horizon: float, *, seed: int = 0) -> Schedule:
+def schedule(
+    rule: Rule, times: Times, clients: int, horizon: float, *, seed: int = 0, most: int | None = None,
+    say: Callable[[float], None] = lambda share: None,
+) -> Schedule:  # fmt: skip
     """Play the clock until `horizon`: every aggregation at a time up to it.
+
+    - `most`: aggregations after which it is cut short; the horizon is that of the last one then.
+    - `say`: told now and then which share has been played.
 
     Raises `ValueError` if nothing is aggregated by then.
     """
     if clients < 1:
         raise ValueError(f"there must be at least one client, not {clients}")
+    if most is not None and most < 1:
+        raise ValueError(f"most must be at least one aggregation, not {most}")
     rng = np.random.default_rng(seed)
     began = np.zeros(clients)
     arrivals = np.array(times(np.arange(clients), rng), float)
@@ -187,6 +196,11 @@ def schedule(rule: Rule, times: Times, clients: int, horizon: float, *, seed: in
         now = max(now, moment)  # ties may differ by rounding
         if now > limit:
             break
+        if len(moments) == most:
+            horizon = moments[-1]
+            break
+        if len(moments) % TOLD == TOLD - 1:
+            say(max(now / limit, len(moments) / (most or np.inf)))
         moments.append(now)
         chosen.append(some)
         visits.append((model[some], began[some], arrivals[some]))

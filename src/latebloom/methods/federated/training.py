@@ -48,7 +48,7 @@ def replay(
     - `weights`: d_i of each client; `discount` multiplies it at each visit (staleness).
     - `moments`: the simulated time at step 0, 1, ...; the first is 0 and they increase.
 
-    Raises `ValueError` for weights of another length, and moments that do not increase from 0 or go
+    Raises `ValueError` for weights of another length, below 0 or not finite, and moments that do not increase from 0 or go
     beyond the schedule's horizon, where nobody would train any more.
     """
     weights, moments = np.asarray(weights, float), np.asarray(moments, float)
@@ -58,10 +58,12 @@ def replay(
             f"give one weight for each of the {schedule.clients} clients, not an array of shape "
             f"{weights.shape}"
         )
+    _check_numbers("weights", weights, weights >= 0, "finite and none below 0")
     each = weights[schedule.client]
     if discount is not None:
         if np.shape(discount) != (visits,):
             raise ValueError(f"discount must have one factor for each of the {visits} visits")
+        _check_numbers("discount", discount, np.asarray(discount) >= 0, "finite and none below 0")
         each = each * discount
     if moments.ndim != 1 or len(moments) < 2 or moments[0] != 0 or (np.diff(moments) <= 0).any():
         raise ValueError("the moments must increase from 0")
@@ -165,8 +167,9 @@ class Federated(Process):
     - `update`: "difference" to the stale model, or "mix" as in FedAsync (Xie et al. 2019):
       theta_{n+1} = theta_n + sum_i d_i (local model_i - theta_n).
 
-    Raises `ValueError` for local steps below 1, an unknown update, and importance or surrogate weights
-    that are not one number a client, none below 0, that sum to 1.
+    Raises `ValueError` for local steps below 1, rates below 0, a momentum outside [0, 1), a clip that is
+    not positive, an unknown update, and importance or surrogate weights that are not one number a
+    client, none below 0, that sum to 1.
     """
 
     seeds_by = "map"
@@ -194,6 +197,19 @@ class Federated(Process):
             raise ValueError(f"local_steps must be at least 1, not {local_steps}")
         if update not in ("difference", "mix"):
             raise ValueError(f"update must be 'difference' or 'mix', not {update!r}")
+        for name, value, fits, what in (
+            (
+                "learning_rate",
+                learning_rate,
+                np.asarray(learning_rate) >= 0,
+                "finite and not below 0",
+            ),
+            ("server_rate", server_rate, server_rate >= 0, "finite and not below 0"),
+            ("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1"),
+        ):
+            _check_numbers(name, value, fits, what)
+        if not clip > 0:
+            raise ValueError(f"clip must be positive (infinity for none), not {clip}")
         kind = np.float64 if x64 else np.float32
         p = np.full(clients, 1 / clients) if importance is None else importance
         for name, weights in (
@@ -279,6 +295,11 @@ class Federated(Process):
 
     def quantities(self) -> dict[str, Quantity]:
         return self.problem.quantities()
+
+
+def _check_numbers(name: str, values: Any, fits: Any, what: str) -> None:
+    if not (np.isfinite(values) & fits).all():
+        raise ValueError(f"{name} must be {what}, not {values}")
 
 
 def _check_shares(name: str, weights: np.ndarray, clients: int) -> None:

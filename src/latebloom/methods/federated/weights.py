@@ -86,8 +86,19 @@ def weights_from_participation(
 def surrogate(
     weights: Float[np.ndarray, " clients"], participation: Float[np.ndarray, " clients"]
 ) -> Float[np.ndarray, " clients"]:
-    """q~_i: the importance that a scheme in effect gives to each client, normalised (eq. 6)."""
-    q = np.asarray(weights, float) * np.asarray(participation, float)
+    """q~_i: the importance that a scheme in effect gives to each client, normalised (eq. 6).
+
+    Raises `ValueError` for weights or shares below 0 or not finite, of other lengths, or all 0.
+    """
+    d, share = np.asarray(weights, float), np.asarray(participation, float)
+    if d.shape != share.shape:
+        raise ValueError(f"there are weights {d.shape} and shares of aggregations {share.shape}")
+    for name, values in (("weights", d), ("shares of aggregations", share)):
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(f"{name} must be finite and none below 0, not {values}")
+    q = d * share
+    if not q.sum() > 0:
+        raise ValueError("no client counts: all weights or shares of aggregations are 0")
     return q / q.sum()
 
 
@@ -109,7 +120,12 @@ def chi_square(
 def polynomial_discount(
     staleness: Int[np.ndarray, " visits"], power: float
 ) -> Float[np.ndarray, " visits"]:
-    """(1 + staleness)^-power: FedAsync's discount (Xie, Koyejo, Gupta 2019, arXiv:1903.03934)."""
+    """(1 + staleness)^-power: FedAsync's discount (Xie, Koyejo, Gupta 2019, arXiv:1903.03934).
+
+    Raises `ValueError` for a power below 0, which would favour what is stale.
+    """
+    if not power >= 0:
+        raise ValueError(f"the power of a discount must be 0 or more, not {power}")
     return (1.0 + np.asarray(staleness)) ** -power
 
 
@@ -125,7 +141,7 @@ def fednova_weights(
     """
     k = np.asarray(steps, float)
     p = _importance(importance, len(k))
-    if not 0 <= momentum < 1 or (k < 1).any():
+    if not 0 <= momentum < 1 or not (k >= 1).all():
         raise ValueError("FedNova needs at least one step a client and a momentum in [0, 1)")
     a = (k - momentum * (1 - momentum**k) / (1 - momentum)) / (1 - momentum)
     return p * (p @ a) / a
@@ -293,6 +309,6 @@ def _importance(importance: np.ndarray, clients: int) -> Float[np.ndarray, " cli
     p = np.asarray(importance, float)
     if p.shape != (clients,):
         raise ValueError(f"there are {clients} clients, but importance has shape {p.shape}")
-    if (p < 0).any() or abs(p.sum() - 1) > 1e-6:
+    if not (p >= 0).all() or not abs(p.sum() - 1) <= 1e-6:
         raise ValueError("importance must be non-negative and sum to 1")
     return p

@@ -25,7 +25,7 @@ CODES = {
     "I(X;Z), mc": "information_mc", "I(X;Z), jensen": "information_jensen",
     "I(X;Z|Y), mc": "given_class_mc", "I(X;Z|Y), jensen": "given_class_jensen",
 }  # fmt: skip
-COMBINED = "I(S;θ) + I(X;Z|Y)"
+COMBINED = "I(S;θ) + I(X;Z|Y), jensen"
 RESCALED = "the sum, parts rescaled"
 Told = Callable[[pd.DataFrame, str], float]  # how a measure goes with the gap, in a table
 
@@ -36,7 +36,7 @@ def model_table(
     """The models of one seed (by position) that learned their training set, all measures in bits.
 
     `traces`: by setting, at their last observation. Columns: the four informations of the code (`CODES`),
-    those of the weights up to it and of all layers, their sum, sizes and norms, the gap, training loss and
+    those of the weights up to it and of all layers, the sum of both by "jensen", sizes and norms, the gap, training loss and
     accuracy, `setting` and `instance`. In `RESCALED` both parts of the sum have the same mean.
     """
     every = [_models(trace.isel(step=-1, seed=seed), setting, seed) for setting, trace in traces.items()]  # fmt: skip

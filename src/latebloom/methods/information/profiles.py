@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -12,11 +12,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
-from latebloom.core.dataset import Dataset
+from latebloom.core.dataset import Dataset, check_targets
 from latebloom.losses import cross_entropy
 from latebloom.methods.information.bound import combined, summarise_layers
 from latebloom.methods.information.correlations import correlation_table
-from latebloom.methods.information.representation import NATS_PER_BIT, information, probe_with_noise
+from latebloom.methods.information.representation import (
+    NATS_PER_BIT,
+    Marginal,
+    information,
+    probe_with_noise,
+)
 from latebloom.methods.information.weights import (
     Swag,
     cumulative_log_densities,
@@ -52,8 +57,8 @@ class Profiles(NamedTuple):
 def information_profiles(
     trained: Sequence[Trained], layers: Callable[[Any, Array], Sequence[Any]],
     logits: Callable[[Any, Array], Array] = lambda model, x: jax.vmap(model)(x), *,
-    layer_of: Callable[[str], int] = layer_index, least_accuracy: float = 0.85, rows: int = 400,
-    samples: int = 10, seed: int = 0,
+    layer_of: Callable[[str], int] = layer_index, how: Marginal = "mc", least_accuracy: float = 0.85,
+    rows: int = 400, samples: int = 10, seed: int = 0,
 ) -> Profiles:  # fmt: skip
     """I(X; Z), I(X; Z | Y), I(S; theta) and their sum for every layer, and rank correlations with the gap.
 
@@ -62,22 +67,27 @@ def information_profiles(
     - `logits(model, x)` [n, classes]; labels are whole numbers from 0.
     - `layer_of`: the layer of an array by its path, counted from 0 like `layers`; deeper arrays (the
       classifier) are left out of I(S; theta_l).
+    - `how`: estimate of I(X; Z) and I(X; Z | Y), "mc" or "jensen" (`information`); the columns bear its
+      name, as in "I(X;Z), mc" and "combined, mc", since the two differ widely. The paper's sum, and the
+      study's, is "combined, jensen". I(S; theta) is that of `single_seed_information` by "jensen".
     - `least_accuracy`: models at or below it on their training set are left out of the correlations.
     - `rows`: at most so many training inputs serve for I(X; Z).
 
     Without posteriors I(S; theta) and the sum are NaN. Per model, `min`, `mean`, ... run over layers.
 
-    Raises `ValueError` for fewer than three models, posteriors of only one instance in a setting, or
-    numbers of layers that do not match.
+    Raises `ValueError` for fewer than three models, an unknown estimate, posteriors of only one instance
+    in a setting, numbers of layers that do not match, or labels that are not indices of the logits.
     """
     if len(trained) < 3:
         raise ValueError(f"correlations need at least 3 models, not {len(trained)}")
+    if how not in get_args(Marginal):
+        raise ValueError(f"how must be 'mc' or 'jensen', not {how!r}")
     weights = _weights(trained, layer_of, samples, seed)
     by_layer, by_model = [], []
     for place, one in enumerate(trained):
         data, key = one.data, jax.random.fold_in(jax.random.key(seed), place)
         chosen = jax.random.permutation(jax.random.fold_in(key, 1), len(data.x_train))[:rows]
-        told = _told(layers(one.model, data.x_train[chosen]), data.y_train[chosen], key)
+        told = _told(layers(one.model, data.x_train[chosen]), data.y_train[chosen], key, how)
         keeps = weights.get(place, np.full(len(told), np.nan))[: len(told)]
         if len(keeps) != len(told):
             raise ValueError(
@@ -86,7 +96,10 @@ def information_profiles(
             )
         here = {"model": place, "setting": one.setting, "instance": one.instance, "seed": one.seed}
         total = combined(told[:, 1], keeps)
-        columns = {"I(X;Z)": told[:, 0], "I(X;Z|Y)": told[:, 1], "I(S;θ)": keeps, "combined": total}
+        columns = {
+            f"I(X;Z), {how}": told[:, 0], f"I(X;Z|Y), {how}": told[:, 1], "I(S;θ)": keeps,
+            f"combined, {how}": total,
+        }  # fmt: skip
         by_layer += [
             here | {"layer": i, "sigma": told[i, 2], **{n: v[i] for n, v in columns.items()}}
             for i in range(len(told))
@@ -111,11 +124,11 @@ _NOT_MEASURES = (
 )  # fmt: skip
 
 
-def _told(layers: Sequence[Any], y: Array, key: Array) -> np.ndarray:
+def _told(layers: Sequence[Any], y: Array, key: Array, how: Marginal) -> np.ndarray:
     """I(X; Z), I(X; Z | Y) in bits and the noise of every layer."""
     if not any(isinstance(layer, tuple) for layer in layers):
         flat = [jnp.reshape(z, (len(z), -1)) for z in layers]
-        probe = probe_with_noise(flat, y, key)
+        probe = probe_with_noise(flat, y, key, how=how)
         nats = jnp.stack([probe.information, probe.given_class], 1) / NATS_PER_BIT
         return np.concatenate([nats, np.asarray(probe.sigma)[:, None]], axis=1)
     found = []
@@ -124,7 +137,7 @@ def _told(layers: Sequence[Any], y: Array, key: Array) -> np.ndarray:
             raise ValueError("layers mixes stochastic layers, as (mean, sigma), with plain ones")
         mean, sigma = layer
         z = mean + sigma * jax.random.normal(jax.random.fold_in(key, place), mean.shape)
-        both = (information(z, mean, sigma, labels=labels) / NATS_PER_BIT for labels in (None, y))
+        both = (information(z, mean, sigma, how, labels) / NATS_PER_BIT for labels in (None, y))
         found.append([*map(float, both), float(sigma.mean())])
     return np.array(found)
 
@@ -159,6 +172,7 @@ def _performance(one: Trained, logits: Callable[[Any, Array], Array]) -> dict[st
     for part in ("train", "test"):
         x, y = getattr(one.data, f"x_{part}"), getattr(one.data, f"y_{part}")
         outputs = logits(one.model, x)
+        check_targets(y, outputs, f"the {part} labels of setting {one.setting!r}")
         found[f"{part}_loss"] = float(cross_entropy(outputs, y).mean())
         found[f"{part}_accuracy"] = float((outputs.argmax(-1) == y).mean())
     return found | {"gap": found["test_loss"] - found["train_loss"]}
