@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.data.files import Column, FileError, check_table, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, Unit, read_table
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.bandits.dynamical_linear import Recommendation, recommend
@@ -29,7 +30,8 @@ class Options:
     - `lags`, `order`: None chooses. `season`: periods of a season, 1 for none. `ridge`: shrinkage.
     - `budget`: to be shared out (the mean of the past unless given) in `parts`; `caps`: most a
       channel (its largest spend of the past unless given).
-    - `time`: a column of times, whose rows must be evenly spaced.
+    - `time`: a column of times, whose rows must be evenly spaced; `time_unit`: of times that are
+      numbers ("s", "ms", "us", "ns", "D" since 1970), unless their digits tell it.
     - `draws`: of the bootstrap behind the intervals; `seed`: of its random numbers.
     """
 
@@ -47,6 +49,7 @@ class Options:
     caps: tuple[float, ...] = ()
     draws: int = 300
     seed: int = 0
+    time_unit: Unit = "auto"
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
@@ -94,34 +97,42 @@ def _check_options(options: Options) -> None:
 
 def read_record(path: Path, options: Options) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The table, its spend columns and its outcome columns; raises `FileError`."""
-    raw = read_table(path, {})
-    spend = list(options.spend) or [c for c in raw.columns if str(c).lower().startswith("spend")]
-    outcomes = list(options.outcome) or [
-        c for c in raw.columns if str(c).lower().startswith("outcome")
-    ]
+    found: tuple[list[str], list[str]] = [], []
+
+    def wanted(names: list[str]) -> dict[str, Column]:
+        for kept, own in zip(found, _roles(names, path, options), strict=True):
+            kept[:] = own
+        columns = {name: Column(low=0, setting="spend") for name in found[0]}
+        columns |= {name: Column(setting="outcome") for name in found[1]}
+        if options.time:
+            columns[options.time] = Column("time", unit=options.time_unit, setting="time")
+        return columns
+
+    table = read_table(path, wanted, min_rows=20)
+    if options.time:
+        table = _in_order(table, options.time, path)
+    return table, *found
+
+
+def _roles(names: list[str], path: Path, options: Options) -> tuple[list[str], list[str]]:
+    """The spend columns and the outcome columns of a file that has columns `names`."""
+    spend = list(options.spend) or [c for c in names if c.lower().startswith("spend")]
+    outcomes = list(options.outcome) or [c for c in names if c.lower().startswith("outcome")]
     for name, chosen, example in (("spend", spend, "tv,search"), ("outcome", outcomes, "orders")):
         if not chosen:
             raise FileError(
                 f"{path} has no column whose name begins with {name!r}: name them with --set"
-                f" {name}={example}; it has: {', '.join(map(str, raw.columns))}"
+                f" {name}={example}; it has: {listed(names)}"
             )
     if both := set(spend) & set(outcomes):
         raise FileError(f"{path}: column {min(both)!r} is both a spend and an outcome")
-    for setting, names in (("caps", spend), ("weights", outcomes)):
+    for setting, of in (("caps", spend), ("weights", outcomes)):
         values = getattr(options, setting)
-        if values and len(values) != len(names):
+        if values and len(values) != len(of):
             raise FileError(
-                f"setting {setting} has {len(values)} values for {len(names)} columns:"
-                f" {', '.join(names)}"
+                f"setting {setting} has {len(values)} values for {len(of)} columns: {listed(of)}"
             )
-    columns = {name: Column(low=0) for name in spend} | {name: Column() for name in outcomes}
-    first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
-    if options.time:
-        columns[options.time] = Column("time")
-    table = check_table(raw, columns, where=str(path), min_rows=20, first_row=first)
-    if options.time:
-        table = _in_order(table, options.time, path)
-    return table, spend, outcomes
+    return spend, outcomes
 
 
 def _in_order(table: pd.DataFrame, time: str, path: Path) -> pd.DataFrame:

@@ -11,10 +11,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.learning_curves import LearningCurve
+
+COLUMNS = {
+    "size": Column(
+        low=0,
+        above=True,
+        aliases=("train_size", "train_sizes", "training_size", "n_train", "examples"),
+    ),
+    "score": Column(low=0, aliases=("test_score", "test_accuracy", "accuracy")),
+    "seed": Column("label", required=False),
+    "learner": Column("label", required=False),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,7 @@ class Options:
       (0: ten times the largest).
     - `tau`: stop where no more than this is to be gained (0: one hundredth of the best score).
     - `upper`: the best score there is (0: 1 or 100, by the scores). `confidence` of the intervals.
+    - `columns`: what the file calls them, where it calls them otherwise ("size=n,score=val_f1").
     """
 
     target: float = 0.0
@@ -30,16 +42,17 @@ class Options:
     tau: float = 0.0
     upper: float = 0.0
     confidence: float = 0.9
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"one table of scores is needed, not {len(paths)} files")
     say("reading the scores", 0.0)
-    table = read_scores(paths[0])
+    table = read_scores(paths[0], options.columns)
     sizes, scores = (table[name].to_numpy(float) for name in ("size", "score"))
     upper = options.upper or (1.0 if scores.max() <= 1 else 100.0)
-    _check(options, scores, upper, paths[0])
+    _check(options, table, upper, paths[0])
     curves = {}
     names = list(dict.fromkeys(table["learner"]))
     for done, name in enumerate(names):
@@ -57,24 +70,17 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     )  # fmt: skip
 
 
-def read_scores(path: Path) -> pd.DataFrame:
+def read_scores(path: Path, chosen: Sequence[str] = ()) -> pd.DataFrame:
     """Columns `size` > 0, `score` >= 0, `seed` and `learner` (text, "" where the file has none)."""
-    columns = {
-        "size": Column(low=0, above=True),
-        "score": Column(low=0),
-        "seed": Column("text", required=False),
-        "learner": Column("text", required=False),
-    }
-    table = read_table(path, columns, min_rows=5)
+    table = read_table(path, COLUMNS, min_rows=5, chosen=chosen)
     for name in ("seed", "learner"):
         if name not in table:
             table[name] = ""
     twice = table.duplicated(["learner", "seed", "size"]).to_numpy()
     if twice.any() and _seeded(table):
         row = int(np.flatnonzero(twice)[0])
-        first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
         raise FileError(
-            f"{path}, column 'size', row {row + first}: size {table['size'][row]:g} has a score of seed "
+            f"{path}, column 'size', row {row_number(table, row)}: size {table['size'][row]:g} has a score of seed "
             f"{table['seed'][row]!r} already; keep one of them or name the seeds apart"
         )
     return table
@@ -84,13 +90,13 @@ def _seeded(table: pd.DataFrame) -> bool:
     return bool(np.any(table["seed"].to_numpy() != ""))
 
 
-def _check(options: Options, scores: np.ndarray, upper: float, path: Path) -> None:
+def _check(options: Options, table: pd.DataFrame, upper: float, path: Path) -> None:
+    scores = table["score"].to_numpy(float)
     over = scores > upper
     if over.any():
         row = int(np.flatnonzero(over)[0])
-        first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
         raise FileError(
-            f"{path}, column 'score', row {row + first}: {scores[row]:g} is above the best score "
+            f"{path}, column 'score', row {row_number(table, row)}: {scores[row]:g} is above the best score "
             f"{upper:g}; set upper, or give all scores as fractions or all in percent"
         )
     if options.upper < 0 or options.tau < 0 or options.at < 0:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, check_table, read_table
 from latebloom.lab import style
 from latebloom.lab.application import Application, Applied, Say
 from latebloom.methods.bandits.neural.next_policy import (
@@ -67,26 +68,37 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         raise FileError(f"give one file, not {len(paths)}")
     path, settings = paths[0], options.settings()
     say(f"reading {path.name}", 0.0)
-    raw = read_table(path, {}, min_rows=LEAST_ROWS)
-    if options.label in raw.columns:
-        return _labelled(path, raw, options, settings, say)
-    if {options.action, options.reward} <= set(raw.columns):
-        return _logged(path, options, settings, say)
-    raise FileError(
-        f"{path} has neither a column {options.label!r} (labels, to simulate) nor "
-        f"{options.action!r} with {options.reward!r} and {options.propensity!r} (a log); it has: "
-        f"{', '.join(map(str, raw.columns))}"
-    )
+    frame = read(path, options)
+    if options.label in frame.columns:
+        return _labelled(path, frame, options, settings, say)
+    return _logged(path, frame, options, settings, say)
 
 
-def _logged(path: Path, options: Options, settings: Settings, say: Say) -> Applied:
-    columns = {
-        options.action: Column("text"),
-        options.reward: Column("number", 0.0, 1.0),
-        options.propensity: Column("number", 0.0, 1.0, above=True),
-    }
-    frame = read_table(path, columns, min_rows=LEAST_ROWS)
-    x, said = _context(path, frame, options, tuple(columns))
+def read(path: Path, options: Options) -> pd.DataFrame:
+    """The table, its labels or its log checked; the context is as it comes."""
+
+    def wanted(names: list[str]) -> dict[str, Column]:
+        if options.label in names:
+            return {options.label: Column("label")}
+        if {options.action, options.reward} <= set(names):
+            return {
+                options.action: Column("label"),
+                options.reward: Column("number", 0.0, 1.0),
+                options.propensity: Column("number", 0.0, 1.0, above=True, setting="propensity"),
+            }
+        raise FileError(
+            f"{path} has neither a column {options.label!r} (labels, to simulate) nor "
+            f"{options.action!r} with {options.reward!r} and {options.propensity!r} (a log); it has: "
+            f"{listed(names)}: choose with --set label=COLUMN, or action=, reward= and propensity="
+        )
+
+    return read_table(path, wanted, min_rows=LEAST_ROWS)
+
+
+def _logged(
+    path: Path, frame: pd.DataFrame, options: Options, settings: Settings, say: Say
+) -> Applied:
+    x, said = _context(path, frame, options, (options.action, options.reward, options.propensity))
     actions, positions = _named(path, pd.Series(frame[options.action]), options.action)
     say("learning from the log", 0.2)
     reward = frame[options.reward].to_numpy(float)
@@ -128,9 +140,8 @@ def _logged(path: Path, options: Options, settings: Settings, say: Say) -> Appli
 
 
 def _labelled(
-    path: Path, raw: pd.DataFrame, options: Options, settings: Settings, say: Say
+    path: Path, frame: pd.DataFrame, options: Options, settings: Settings, say: Say
 ) -> Applied:
-    frame = read_table(path, {options.label: Column("text")}, min_rows=LEAST_ROWS)
     x, said = _context(path, frame, options, (options.label,))
     actions, labels = _named(path, pd.Series(frame[options.label]), options.label)
 
@@ -187,9 +198,7 @@ def _context(
     names = wanted or [name for name in frame.columns if name not in taken]
     for name in names:
         if name not in frame.columns:
-            raise FileError(
-                f"{path} has no column {name!r}; it has: {', '.join(map(str, frame.columns))}"
-            )
+            raise FileError(f"{path} has no column {name!r}; it has: {listed(frame.columns)}")
     parts, numbers, categories, left = [], [], [], []
     for name in names:
         column = pd.Series(frame[name])
@@ -202,7 +211,7 @@ def _context(
         else:
             left.append(name)
     if numbers:
-        checked = read_table(path, {name: Column("number") for name in numbers})
+        checked = check_table(frame, {name: Column() for name in numbers}, where=str(path))
         parts.append(checked[numbers].to_numpy(float))
     if not parts:
         raise FileError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, Unit, read_table, row_number
 from latebloom.lab import style
 from latebloom.lab.application import Application, Applied, Say
 from latebloom.methods.bandits.payments.logs import (
@@ -27,8 +28,10 @@ LEAST_ROWS = 100
 COLUMNS = {
     "timestamp": Column("time"),
     "allowed_actions": Column("list"),
-    "action": Column("text"),
-    "propensity": Column("number", low=0, high=1, above=True),
+    "action": Column("label"),
+    "propensity": Column(
+        "number", low=0, high=1, above=True, aliases=("propensity_score", "pscore")
+    ),
     "reward": Column("number", low=0, high=1, gaps=True),
     "reward_timestamp": Column("time", required=False, gaps=True),
     "generation": Column("integer", required=False),
@@ -44,6 +47,9 @@ class Options:
     - `floor`: share of the traffic that is served uniformly on top.
     - `ridge`: 0 chooses it by held-out log-loss.
     - `window`: only the last so many generations are trained on (0: all; needs `generation`).
+    - `time_unit`: of times that are numbers ("s", "ms", "us", "ns", "D" since 1970), unless their
+      digits tell it; `columns`: what the log calls them, where it calls them otherwise
+      ("propensity=p,reward=approved").
     """
 
     cost_share: float = 0.25
@@ -54,13 +60,15 @@ class Options:
     folds: int = 5
     resamples: int = 1000
     seed: int = 0
+    time_unit: Unit = "auto"
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"give one log, not {len(paths)} files: join them first")
     say(f"reading {paths[0].name}", 0.0)
-    log = read_log(paths[0])
+    log = read_log(paths[0], options.time_unit, options.columns)
     recent = _recent(log, options.window, paths[0])
     policy = learn_next_policy(
         recent, cost_share=options.cost_share, gamma=options.gamma or None, floor=options.floor,
@@ -92,16 +100,18 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     )
 
 
-def read_log(path: Path) -> pd.DataFrame:
+def read_log(path: Path, unit: Unit = "auto", chosen: Sequence[str] = ()) -> pd.DataFrame:
     """The table, with its rows checked one by one."""
-    log = read_table(path, COLUMNS, min_rows=LEAST_ROWS)
-    first = 2 if path.suffix.lower() not in (".parquet", ".pq") else 1
-    allowed = [set(map(str, names)) for names in log["allowed_actions"]]
-    for row, (names, action) in enumerate(zip(allowed, log["action"], strict=True)):
-        if str(action) not in names:
+    columns = {
+        name: replace(column, unit=unit) if column.kind == "time" else column
+        for name, column in COLUMNS.items()
+    }
+    log = read_table(path, columns, min_rows=LEAST_ROWS, chosen=chosen)
+    for row, (names, action) in enumerate(zip(log["allowed_actions"], log["action"], strict=True)):
+        if action not in names:
             raise FileError(
-                f"{path}, column 'action', row {row + first}: {action} is not among the row's "
-                "allowed_actions: add it there, or drop the row"
+                f"{path}, column 'action', row {row_number(log, row)}: {action} is not among the "
+                f"row's allowed_actions ({listed(names)}): add it there, or drop the row"
             )
     rewards = log["reward"].dropna().to_numpy(float)
     if len(rewards) == 0 or np.ptp(rewards) == 0:
@@ -113,7 +123,7 @@ def read_log(path: Path) -> pd.DataFrame:
         early = (log["reward_timestamp"] < log["timestamp"]).to_numpy()
         if early.any():
             raise FileError(
-                f"{path}, column 'reward_timestamp', row {int(early.argmax()) + first}: the reward "
+                f"{path}, column 'reward_timestamp', row {row_number(log, int(early.argmax()))}: the reward "
                 "comes before the decision: check the time zones"
             )
     return log

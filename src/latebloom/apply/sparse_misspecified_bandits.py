@@ -30,12 +30,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     path = paths[0]
     if len(paths) > 1:
         raise FileError(f"{paths[1]}: one table of candidates is read, not {len(paths)}")
-    wanted = {options.result: Column(gaps=True), options.name: Column("text", required=False)}
-    table = read_table(path, wanted, min_rows=3)
-    columns = [c for c in table if c not in (options.result, options.name)]
-    if len(columns) < options.sparsity:
-        raise FileError(f"{path} has {len(columns)} feature columns; {options.sparsity} are needed")
-    table = read_table(path, wanted | dict.fromkeys(columns, Column()), min_rows=3)
+    table, columns = read_candidates(path, options)
     features, results = table[columns].to_numpy(float), table[options.result].to_numpy(float)
     say("eliminating models", None)
     try:
@@ -44,6 +39,24 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         raise FileError(f"{path}: {error}") from None
     names = table[options.name] if options.name in table else pd.Series(range(1, len(table) + 1))
     return _applied(found, names.astype(str).tolist(), columns, results)
+
+
+def read_candidates(path: Path, options: Options) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and its feature columns: all that hold neither results nor names."""
+    columns: list[str] = []
+
+    def wanted(names: list[str]) -> dict[str, Column]:
+        roles = {
+            options.result: Column(gaps=True, setting="result"),
+            options.name: Column("label", required=False, setting="name"),
+        }
+        columns[:] = [name for name in names if name not in roles]
+        return roles | dict.fromkeys(columns, Column())
+
+    table = read_table(path, wanted, min_rows=3)
+    if len(columns) < options.sparsity:
+        raise FileError(f"{path} has {len(columns)} feature columns; {options.sparsity} are needed")
+    return table, columns
 
 
 def _applied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import types
 import typing
@@ -21,7 +22,7 @@ def override(config: Any, name: str, text: str) -> Any:
         raise ValueError(f"there is no setting {name!r}{nearest(name, hints)}")
     try:
         value = _parse(text, hints[name])
-    except ValueError:
+    except (ValueError, csv.Error):
         wanted = getattr(hints[name], "__name__", str(hints[name]))
         raise ValueError(f"setting {name} takes a value of type {wanted}, not {text!r}") from None
     return dataclasses.replace(config, **{name: value})
@@ -34,7 +35,9 @@ def _parse(text: str, kind: Any) -> Any:
             return None
         return _parse(text, next(k for k in inner if k is not type(None)))
     if origin is tuple:
-        return tuple(_parse(part, inner[0]) for part in text.strip("()").split(",") if part.strip())
+        bare = text[1:-1] if text.startswith("(") and text.endswith(")") else text
+        parts = next(csv.reader([bare], skipinitialspace=True, strict=True), [])
+        return tuple(_parse(part, inner[0]) for part in parts if part.strip())
     if origin is typing.Literal:
         match = [value for value in inner if str(value) == text]
         if not match:
