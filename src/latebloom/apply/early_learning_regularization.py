@@ -143,6 +143,7 @@ def _labels(y: np.ndarray, path: Path) -> np.ndarray:
     if y.dtype.kind in "iub":
         return y
     if y.dtype.kind == "f":
+        y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise FileError(
                 f"{path}, array 'y': a label is not finite: drop examples without a label"

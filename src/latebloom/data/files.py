@@ -20,7 +20,7 @@ from latebloom.data.values import integer, is_gap, label, labels_of, number, why
 __all__ = ["Column", "FileError", "Unit", "check_table", "read_json", "read_table", "row_number"]
 
 Columns = Mapping[str, Column] | Callable[[list[str]], Mapping[str, Column]]
-ROWS = "latebloom_rows"  # in `attrs`: the first row's number, and the numbers passed over
+ROWS = "latebloom_rows"  # in `attrs`, as JSON: the first row's number, and those passed over
 
 
 def read_table(
@@ -97,7 +97,7 @@ def row_number(table: pd.DataFrame, position: int) -> int:
 
     For a table that comes from no file, the position.
     """
-    first, passed = table.attrs.get(ROWS, (0, ()))
+    first, passed = json.loads(table.attrs.get(ROWS, "[0, []]"))
     found = first + int(position)
     for blank in passed:
         if blank <= found:
@@ -110,12 +110,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return _parsed(read_text(Path(path)), str(path))
 
 
-def _packed(rows: np.ndarray) -> tuple[int, tuple[int, ...]]:
-    if not len(rows):
-        return 1, ()
-    first = int(rows[0])
-    passed = np.setdiff1d(np.arange(first, int(rows[-1]) + 1), rows)
-    return first, tuple(passed.tolist())
+def _packed(rows: np.ndarray) -> str:
+    """As text, which pandas copies with every table at no cost."""
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (1, 0)
+    return json.dumps([first, np.setdiff1d(np.arange(first, last + 1), rows).tolist()])
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -184,52 +182,46 @@ def _tidied(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame
 
 
-def _checked(frame: pd.DataFrame, name: str, column: Column, where: str) -> pd.Series:
-    values = pd.Series(frame[name])
+def _checked(frame: pd.DataFrame, name: str, column: Column, where: str) -> Any:
+    """A column's values in its type."""
+    values: Any = frame[name]
     where = f"{where}, column {name!r}, row"
-    empty = values.isna() | values.map(lambda v: isinstance(v, str) and not v.strip()).astype(bool)
-    if column.gaps and column.kind in ("number", "integer", "time"):
-        empty |= values.map(lambda v: isinstance(v, str) and is_gap(v)).astype(bool)
-    if empty.any() and not column.gaps:
-        first = row_number(frame, int(empty.to_numpy().argmax()))
-        raise FileError(f"{where} {first} is empty: fill it or drop the row")
-    there = values.where(~empty)
-    if column.kind == "time":
-        found, place, why = times(there, column.unit)
+    if column.kind == "time" and pd.api.types.is_datetime64_any_dtype(values):
+        cells, gaps = values, values.isna().to_numpy(bool)
     else:
-        found, place, why = _converted(there, empty.to_numpy(bool), column.kind)
+        cells = values.tolist()
+        marked = column.gaps and column.kind in ("number", "integer", "time")
+        gaps = values.isna().to_numpy(bool) | [
+            isinstance(v, str) and (not v.strip() or (marked and is_gap(v))) for v in cells
+        ]
+    if gaps.any() and not column.gaps:
+        first = row_number(frame, int(gaps.argmax()))
+        raise FileError(f"{where} {first} is empty: fill it or drop the row")
+    if column.kind == "time":
+        found, place, why = times(cells, gaps, column.unit)
+    else:
+        found, place, why = _converted(cells, gaps, column.kind)
     if place is not None:
-        raise FileError(f"{where} {row_number(frame, place)}: {shown(values[place])} {why}")
-    if column.kind not in ("number", "integer"):
-        return found
-    numbers = found.to_numpy(float, na_value=np.nan)
-    outside = _outside(numbers, column)
-    if outside.any():
+        raise FileError(f"{where} {row_number(frame, place)}: {shown(cells[place])} {why}")
+    if column.kind in ("number", "integer") and (outside := _outside(found, column)).any():
         place = int(outside.argmax())
         raise FileError(
-            f"{where} {row_number(frame, place)}: {numbers[place]:.15g} is outside "
-            + _interval(column)
+            f"{where} {row_number(frame, place)}: {found[place]:.15g} is outside {_interval(column)}"
         )
     return found
 
 
-def _converted(
-    values: pd.Series, empty: np.ndarray, kind: str
-) -> tuple[pd.Series, int | None, str]:
+def _converted(cells: list[Any], gaps: np.ndarray, kind: str) -> tuple[Any, int | None, str]:
     """The values in their type, and the first that has none, with the reason."""
-    if kind == "number" and pd.api.types.is_numeric_dtype(values):
-        return pd.Series(values.to_numpy(float, na_value=np.nan), values.index), None, ""
     convert, what = _CONVERTERS[kind]
-    found = [None if gap else convert(value) for value, gap in zip(values, empty, strict=True)]
-    for place, (one, gap) in enumerate(zip(found, empty, strict=True)):
-        if one is None and not gap:
-            why = why_no_number(values[place]) if kind in ("number", "integer") else ""
-            return values, place, f"is not {what}{why}"
-    if kind == "integer" and not empty.any():
-        return pd.Series(np.array(found, np.int64), values.index), None, ""
+    found = [None if gap else convert(cell) for cell, gap in zip(cells, gaps, strict=True)]
+    lacking = [place for place, one in enumerate(found) if one is None and not gaps[place]]
+    if lacking:
+        why = why_no_number(cells[lacking[0]]) if kind in ("number", "integer") else ""
+        return found, lacking[0], f"is not {what}{why}"
     if kind in ("number", "integer"):
-        return pd.Series(np.array(found, float), values.index), None, ""
-    return pd.Series(found, values.index, dtype=object), None, ""
+        return np.array(found, float if kind == "number" or gaps.any() else np.int64), None, ""
+    return pd.Series(found, dtype=object), None, ""
 
 
 def _outside(values: np.ndarray, column: Column) -> np.ndarray:

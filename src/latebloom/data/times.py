@@ -6,6 +6,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,37 +35,34 @@ _PACKED = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?")
 
 
-def times(values: pd.Series, unit: Unit = "auto") -> tuple[pd.Series, int | None, str]:
+def times(
+    cells: Sequence[object] | pd.Series, gaps: np.ndarray, unit: Unit = "auto"
+) -> tuple[Any, int | None, str]:
     """Times in UTC (one without a zone is in UTC), and the first value that is none, with the reason.
 
     Numbers count from 1970 in `unit`; "auto" takes 10 digits before the point for seconds, 13, 16
     and 19 for milli-, micro- and nanoseconds, eight for a date (20250131) and 14 for a date with
-    its time, and no others. All values of a column have one form. Gaps stay gaps.
+    its time, and no others. All values of a column have one form. `gaps` [n] stay gaps.
     """
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return pd.Series(pd.to_datetime(values, utc=True), values.index), None, ""
-    gaps = values.isna().to_numpy(bool)
-    texts = ["" if gap else _text(value) for value, gap in zip(values, gaps, strict=True)]
-    forms = [None if gap else _form(text, unit) for text, gap in zip(texts, gaps, strict=True)]
-    first = next((form for form in forms if form), None)
+    if isinstance(cells, pd.Series):  # of times already
+        return pd.to_datetime(cells, utc=True), None, ""
+    texts = ["" if gap else _text(cell) for cell, gap in zip(cells, gaps, strict=True)]
+    forms = [_form(text, unit) if text else None for text in texts]
+    first = next((form for form in forms if form), "iso")
     for place, form in enumerate(forms):
         if form is None and not gaps[place]:
-            return values, place, f"is not a time that can be told: {_mend(unit)}"
-        if form != first and form is not None and first is not None:
-            return (
-                values,
-                place,
-                f"is {FORMS[form]}, where rows before have {FORMS[first]}: use one",
-            )
-    if first is None or first == "iso":
-        dates = [_iso(text) if text else None for text in texts]
-        found = pd.to_datetime(pd.Series(dates, dtype=object), utc=True, errors="coerce", format="ISO8601")  # fmt: skip
+            return None, place, f"is not a time that can be told: {_mend(unit)}"
+        if form not in (None, first):
+            why = f"is {FORMS[form]}, where rows before have {FORMS[first]}: use one"
+            return None, place, why
+    if first == "iso":
+        dates = pd.Series([_iso(text) if text else None for text in texts], dtype=object)
+        found = pd.to_datetime(dates, utc=True, errors="coerce", format="ISO8601")
     else:
         found = _since_1970(texts, NANOSECONDS[first])
-    found = pd.Series(found.array, values.index)
     wrong = found.isna().to_numpy(bool) & ~gaps
     if wrong.any():
-        return values, int(wrong.argmax()), "is no time of the calendar: correct it"
+        return None, int(wrong.argmax()), "is no time of the calendar: correct it"
     return found, None, ""
 
 

@@ -128,7 +128,8 @@ def _written_list(text: str) -> list[str] | None:
     inner = text[1:-1].strip()
     if not text.endswith(closing) or len(text) < 2 or set(inner) & set("[](){}\"'"):
         return None
-    return _all_labels(_split(inner)) if inner else []
+    parts = _split(inner) if inner else []
+    return _all_labels([None if is_gap(part) else part for part in parts])
 
 
 def _split(text: str) -> list[str]:
