@@ -376,3 +376,41 @@ def test_arms_are_the_union_in_order(names):
     assert total.arms == tuple(dict.fromkeys(names))
     difference = total - final("x")["e"] / final("x")["a"]
     assert difference.arms == tuple(dict.fromkeys([*names, "e", "a"]))
+
+
+def test_a_function_of_each_seed_for_itself():
+    @m.seedwise("step at which x passes y", "x", curve("y") + 1)
+    def passes(steps, x, y):
+        return steps[(x > y).argmax()]
+
+    two = trace(x=[[0, 1, 2, 3], [0, 9, 9, 9]], y=[[1, 1, 0, 0], [1, 1, 1, 1]])
+    same(passes(two), [10, 1])
+    assert passes.text == "step at which x passes y"
+    died = trace(x=[[0, 1, 2, 3], [0, 9, NAN, 9]], y=[[1, 1, 0, 0]] * 2)
+    same(passes(died), [10, NAN])
+    same(passes["a"]({"a": died}), [10, NAN])
+
+
+def test_the_best_setting_on_the_other_seeds():
+    values = np.array([[0.0, 9.0], [5.0, 4.0], [5.0, 4.0]])
+    same(m.best_on_others(values, lowest=True), [1, 0, 0])  # what seed 0 has counts for the others
+    same(m.best_on_others(-values), [1, 0, 0])
+    same(m.best_on_others(values[:1]), [0])
+
+
+def test_the_steepest_rise_is_between_two_observations():
+    late = trace(x=[[9, 0, 1, 2], [0, 0, 2, 3]], steps=(0, 1, 10, 1000))
+    same(m.steepest_rise("x")(late), np.sqrt([10, 10]))  # what comes before step 1 does not count
+    same(m.steepest_rise("x")(trace(x=[[0, 0, 0.1, 1]], steps=(0, 1, 10, 100))), np.sqrt([1000]))
+    assert m.steepest_rise("x").text == "step of the steepest rise of x"
+
+
+def test_a_part_of_the_observations_for_each_seed():
+    two = trace(x=[[0, 1, 2, 3], [0, 4, 5, NAN]], y=[[0, 0, 1, 1], [0, 1, 1, 1]])
+    reached = first_step("y", 1)
+    same(m.during(np.nanmean, "x", since=reached)(two), [2.5, 4.5])
+    same(m.during(np.nanmean, "x", before=reached)(two), [0.5, 0])
+    same(m.during(np.nanmax, "x", since=1, before=100)(two), [2, 5])
+    same(m.during(np.nanmax, "x", since=100)(two), [3, NAN])
+    same(m.during(np.nanmax, "x", since=first_step("y", 2, never="nan"))(two), [NAN, NAN])
+    assert m.during(np.nanmax, "x", since=1).text == "max of x from 1 to inf"

@@ -183,7 +183,10 @@ def test_find_ticket(name):
         with pytest.raises(ValueError, match="nothing to prune"):
             find_ticket(build, x, LABELS, epochs=2, rounds=1, batch_size=8)
         return
-    ticket = find_ticket(build, x, LABELS, epochs=4, rounds=2, batch_size=8, seeds=1, tolerance=1.0, progress=False)  # fmt: skip
+    ticket = find_ticket(
+        build, x, LABELS, x_test=x, y_test=LABELS, epochs=40, rounds=2, batch_size=8, optimiser=adam, rate=0.03, tolerance=1.0,
+        progress=False,
+    )  # fmt: skip
     assert dtypes(ticket.model) == dtypes(build(jax.random.key(0)))
     assert ticket.density < 0.7
     assert np.isfinite(np.asarray(call(ticket.model, jnp.asarray(x)), float)).all()

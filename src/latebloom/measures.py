@@ -23,6 +23,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 from scipy import stats
 
 Traces = Mapping[str, xr.Dataset]
@@ -527,3 +528,79 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _as_many(xs: Sequence[Any], ys: Sequence[Any]) -> None:
     if len(xs) != len(ys) or len(xs) < 2:
         raise ValueError(f"needs two or more pairs of as many of each, not {len(xs)} and {len(ys)}")
+
+
+# Of the curves of each seed for itself
+
+
+def seedwise(text: str, *names: Observable) -> Callable[[Callable[..., float]], Measure]:
+    """Decorator: a function of the steps and of one seed's values of each of `names`, [step], to a
+    number, as a measure.
+
+    NaN for a seed whose values are not all finite.
+    """
+    lines = [_curve(name, {}) for name in names]
+
+    def made(function: Callable[..., float]) -> Measure:
+        def of(trace: xr.Dataset) -> np.ndarray:
+            steps = trace.step.values
+            seeds = zip(*(line(trace).values for line in lines), strict=True)
+            return np.array([
+                function(steps, *own) if np.isfinite(own).all() else np.nan for own in seeds
+            ], float)  # fmt: skip
+
+        return Measure(text, of)
+
+    return made
+
+
+def best_on_others(
+    values: Float[np.ndarray, "seed setting"], *, lowest: bool = False
+) -> Int[np.ndarray, " seed"]:
+    """For each seed the place of the setting whose mean over the other seeds is highest (or lowest):
+    tuning of which no seed's own luck is a part. A single seed, without others, has the first."""
+    others = (values.sum(axis=0) - values) / max(len(values) - 1, 1)
+    return others.argmin(axis=1) if lowest else others.argmax(axis=1)
+
+
+# Of a part of a trace
+
+
+def steepest_rise(name: Observable, **where: Any) -> Measure:
+    """The step at which it rises fastest per log step, the geometric mean of two observed ones.
+
+    Step 0 is left out.
+    """
+    line = _curve(name, where)
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        seen = line(trace)
+        later = seen.sel(step=seen.step > 0)
+        steps = later.step.values
+        slope = np.diff(later.values, axis=1) / np.diff(np.log(steps))
+        return np.sqrt(steps[1:] * steps[:-1])[slope.argmax(axis=1)]
+
+    return Measure(f"step of the steepest rise of {line.text}", of)
+
+
+def during(
+    function: Callable[..., Any], name: Observable, *, since: float | Measure = 0,
+    before: float | Measure = np.inf, **where: Any,
+) -> Measure:  # fmt: skip
+    """`function`, such as `np.nanmean` or `np.nanmax`, of the observations from a step on, or from each
+    seed's own, and before another; NaN for a seed that has none there."""
+    line = _curve(name, where)
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        values, steps = line(trace).values, trace.step.values
+        first, end = (
+            np.reshape(m(trace) if isinstance(m, Measure) else m, (-1, 1)) for m in (since, before)
+        )
+        kept = np.where((steps >= first) & (steps < end), values, np.nan)
+        found = np.full(len(values), np.nan)
+        some = np.isfinite(kept).any(axis=1)
+        found[some] = function(kept[some], axis=1)
+        return found
+
+    word = function.__name__.removeprefix("nan")
+    return Measure(f"{word} of {line.text} from {_text(since)} to {_text(before)}", of)

@@ -73,7 +73,7 @@ def test_images_of_a_folder(digits, tmp_path):
 def test_what_is_said_of_a_network_that_has_not_learned():
     targets = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
     table = suspects(targets, np.array([1, 0, 0]), names=["cat", "dog"])
-    found = LabelErrors(table, targets, ("cat", "dog"), 0.4)
+    found = LabelErrors(table, targets, ("cat", "dog"), 0.4, (), np.asarray)
     said = " ".join(sentences(found, Options()))
     assert "2 of 3 labels look wrong (66.7%)" in said and "do not trust" in said
     assert "labelled cat, but looks like dog" in said and "two classes" in said

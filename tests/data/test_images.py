@@ -2,7 +2,9 @@
 
 import gzip
 import struct
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -149,3 +151,29 @@ def test_block_means_by_hand():
     for block in (0, 4):
         with pytest.raises(ValueError, match="4 x 6 pixels have no blocks"):
             data.block_means(images, block)
+
+
+def test_pixels_are_scaled_and_averaged_over_square_blocks(folder):
+    images = data.load("mnist", path=folder)  # 3 x 4 pixels
+    plain = data.scaled(images, examples=5, tests=2)
+    np.testing.assert_array_equal(plain.x_train, (PIXELS[:5] / np.float32(255))[..., None])
+    assert plain.x_test.shape == (2, 3, 4, 1) and plain.x_train.dtype == np.float32
+    np.testing.assert_array_equal(plain.y_train, LABELS[:5])
+    assert data.scaled(images, flat=True).x_test.shape == (4, 12)
+    wide = replace(images, x_train=np.repeat(PIXELS[:, :2], 2, 1), x_test=PIXELS[:4, :2])
+    small = data.scaled(wide, side=2)  # 4 x 4, and 2 x 4, which is small enough
+    wanted = PIXELS[:, :2].reshape(7, 2, 2, 2).mean(-1) / 255
+    np.testing.assert_allclose(small.x_train[..., 0], wanted, rtol=1e-6)
+    assert small.x_test.shape == (4, 2, 4, 1)
+    with pytest.raises(ValueError, match="3 x 4 pixels have no square blocks to average to 2"):
+        data.scaled(images, side=2)
+
+
+def test_all_values_of_the_training_part_have_mean_0_and_variance_1():
+    x = np.array([[1.0, 3.0], [5.0, 7.0]])  # mean 4, variance 5
+    found = data.standardised(data.Dataset(*map(jnp.asarray, (x, [0, 1], x[:1] + 4, [2]))))
+    np.testing.assert_allclose(found.x_train * np.sqrt(5), x - 4, rtol=1e-6)
+    np.testing.assert_allclose(found.x_test * np.sqrt(5), [[1, 3]], rtol=1e-6)
+    assert found.y_test.tolist() == [2]
+    with pytest.raises(ValueError, match="are the same"):
+        data.standardised(data.Dataset(*map(jnp.asarray, (x * 0, [0, 1], x, [0, 1]))))

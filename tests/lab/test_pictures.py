@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm, Normalize, to_hex
+from matplotlib.colors import LogNorm, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from latebloom.lab import pictures as p
@@ -306,3 +306,10 @@ def test_a_table_has_a_number_for_each_cell_that_was_run():
     dark, light = (p.table({"": {"": loss["arm-0"]}}, norm=Normalize(*ends))(TRACES).axes[0].texts[0]
                    for ends in ((0, 5), (0, 10)))  # fmt: skip
     assert (dark.get_color(), light.get_color()) == ("white", "#222222")  # the middle is light
+
+
+def test_shades_go_from_dark_to_light_in_order():
+    found = p.shades(["a", "b", "a", "c"])
+    light = [sum(np.array(to_rgb(look["colour"])) * (0.2, 0.7, 0.1)) for look in found.values()]
+    assert list(found) == ["a", "b", "c"] and light == sorted(light) and light[0] < 0.2 < light[-1]
+    assert {look["linestyle"] for look in found.values()} == {"-"} and len(p.shades(["one"])) == 1

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from latebloom.nn import MLP, BatchNorm, ResNet
 from latebloom.nn.masks import (
+    as_ratio,
     dense_masks,
+    dense_matrices,
     density,
     empty_layers,
     kept,
@@ -20,6 +22,7 @@ from latebloom.nn.masks import (
     masked,
     named_masks,
     prune_by_magnitude,
+    pruned_count,
     shuffled_masks,
 )
 
@@ -107,6 +110,34 @@ def test_what_is_pruned_is_zero_and_the_rest_untouched():
     np.testing.assert_array_equal(thinned.norms[0].scale, model.norms[0].scale)
     for tensor, layer in zip(kept(model, masks), thinned.layers, strict=True):
         np.testing.assert_array_equal(tensor, layer.weight)
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction"),
+    [
+        (10_005, 0.2001),
+        (100, 0.2),
+        (35, 0.2),
+        (3, 1 / 3),
+        (30, 0.1),
+        (266_200, 0.2),
+        (999_999, 0.3001),
+    ],
+)
+def test_the_count_is_exact_for_the_fraction_that_is_meant(n, fraction):
+    """0.2 of 35 is 7, whatever 0.2 is in floating point; 0.2001 of 10,005 is a little above 2,002."""
+    exact = -(-n * Fraction(str(fraction) if fraction != 1 / 3 else "1/3") // 1)
+    assert int(pruned_count(n, fraction)) == exact
+    assert int(jax.jit(lambda left: pruned_count(left, fraction))(n)) == exact
+    assert as_ratio(fraction) and as_ratio(np.pi / 4) is None
+
+
+def test_matrices_without_a_mask_are_named():
+    model = eqx.nn.Sequential(
+        [eqx.nn.Linear(3, 4, key=jax.random.key(0)), eqx.nn.Embedding(5, 2, key=jax.random.key(0))]
+    )
+    masks = dense_masks(model)
+    assert dense_matrices(model, masks) == ("layers[1].weight",)
 
 
 def test_ties_and_exact_zeros_go_together():

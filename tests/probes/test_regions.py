@@ -97,6 +97,18 @@ def test_by_hand():
     np.testing.assert_allclose(np.sort(to_data), [0, 0, 1, 1], atol=1e-12)
 
 
+def test_density_counts_regions_per_area_near_something():
+    cross = [(np.eye(2), np.zeros(2)), (np.array([[1.0, 1], [-1, -1]]), np.array([-1.0, 1]))]
+    regions = slice_regions(cross, UNIT, SQUARE)  # four quarters of area 1 in a square of side 2
+    near = regions.distance_to_points(np.array([[0.5, 0.5]]))
+    assert regions.density(near, 0.1) == pytest.approx(1)
+    halves = slice_regions(
+        [(np.eye(2)[:1], np.zeros(1)), (np.ones((2, 1)), np.zeros(2))], UNIT, SQUARE
+    )
+    assert halves.density(np.zeros(2), 0.1) == pytest.approx(0.5)
+    assert np.isnan(halves.density(np.full(2, 0.3), 0.1))
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_decision_boundary_separates_the_classes(classes):
     layers = random_layers(7, [2, 20, 20, classes], gain=2.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from latebloom.methods.grokking.concept_space import terms
 from latebloom.studies.grokking import concept_space as this
 from latebloom.studies.grokking.concept_space import Config, make_process, schedule, study
 
@@ -13,9 +14,9 @@ STEPS = np.arange(100, 2100, 100)
 @pytest.fixture(autouse=True)
 def without_smoothing(monkeypatch):
     """Hand-made curves have a few points, which the filter would smear."""
-    plain_time = this.learning_time
-    monkeypatch.setattr(this, "smooth", lambda values: np.asarray(values, float))
-    monkeypatch.setattr(this, "learning_time", lambda *a, **k: plain_time(*a, **k, smoothing=0))
+    plain_time = terms.learning_time
+    monkeypatch.setattr(terms, "smooth", lambda values: np.asarray(values, float))
+    monkeypatch.setattr(terms, "learning_time", lambda *a, **k: plain_time(*a, **k, smoothing=0))
 
 
 def curve(learned_at, low=0.0):
@@ -127,7 +128,7 @@ def test_schedule_is_quadratic():
 
 
 def test_images_and_vectors_make_processes(monkeypatch):
-    monkeypatch.setattr(this, "classifier", lambda *a: (None, 1.0))
+    monkeypatch.setattr(this, "shared_classifier", lambda *a, **k: (None, 1.0))
     assert make_process(study.arms["images-three"]).world.concepts == this.THREE
     assert make_process(study.arms["images-hidden"]).seeds_by == "map"
     assert make_process(study.arms["vectors-cfg"]).guidance

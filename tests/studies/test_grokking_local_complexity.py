@@ -8,6 +8,7 @@ import xarray as xr
 from latebloom.data import Dataset
 from latebloom.lab.runner import run
 from latebloom.lab.store import Store
+from latebloom.methods.grokking import local_complexity_terms
 from latebloom.studies.grokking import grokking_local_complexity as this
 from latebloom.studies.grokking.grokking_local_complexity import study
 
@@ -20,8 +21,10 @@ NULL = {claim.id: claim.null for claim in study.claims}
 @pytest.fixture(autouse=True)
 def without_smoothing(monkeypatch):
     """Hand-made curves have a few points, which the filter would smear."""
-    plain = this.find_phases
-    monkeypatch.setattr(this, "find_phases", lambda curve: plain(curve, smoothing=0))
+    plain = local_complexity_terms.find_phases
+    monkeypatch.setattr(
+        local_complexity_terms, "find_phases", lambda curve: plain(curve, smoothing=0)
+    )
 
 
 def trace(train=UP_AND_DOWN, test=None, boundary=None, random=None, half_width=0.5, **more):
@@ -124,9 +127,7 @@ def test_budgets():
     assert {c.id for c in study.claims if c.budget == "full"} == {"C4-wider", "C4-data"}
 
 
-def test_subset_and_pooling():
-    images = np.arange(2 * 4 * 4, dtype=float).reshape(2, 4, 4)
-    np.testing.assert_allclose(this.pooled(images, 2)[0], [2.5, 4.5, 10.5, 12.5])
+def test_the_pool_is_drawn_apart():
     process = this.make_process(this.Config(pool=4, points=4, directions=4))
     data = process.data(jax.random.key(0))
     assert data.x_train.shape == (1000, 49) and data.x_test.shape == (2000, 49)
@@ -173,7 +174,7 @@ def test_smoke(smoke):
 def test_recorded_slice_is_the_network(smoke):
     """The anchors are training points: the sliced network must tell their classes apart alike."""
     trace = smoke.traces["relu"].isel(seed=0)
-    regions, anchors = this.slice_at(trace, -1)
+    regions, anchors = this.recorded_slice(trace, -1)
     assert regions.areas.sum() == pytest.approx((1.5 * np.ptp(anchors, axis=0).max()) ** 2)
     distances = np.linalg.norm(anchors[:, None] - anchors[None], axis=-1)
     assert (distances[np.triu_indices(3, 1)] > 0.1).all()

@@ -134,7 +134,8 @@ def test_budgets():
 
 
 def test_digits_train_on_means_over_pixels_and_are_told_apart():
-    config = replace(module.DIGITS["digits-32-batch-32-decay-0-dual-0.001"], more=100, members=1)
+    config = module.DIGITS["digits-32-batch-32-decay-0-dual-0.001"]
+    config = replace(config, more=100, members=1, epochs=8, swa_start=5)
     process = module.make_process(config)
     images = load("mnist-5k")
     corner = images.x_train[7, :2, 4:6].mean() / 255, images.x_train[7, 12:14, 14:16].mean() / 255

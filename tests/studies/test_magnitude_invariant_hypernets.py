@@ -21,20 +21,6 @@ def trace(loss, rates=(0.1, 1.0)):
     )
 
 
-def test_a_seed_uses_the_rate_that_is_best_on_the_others():
-    values = np.array([[0.0, 9.0], [5.0, 4.0], [5.0, 4.0]])
-    assert module.tuned(values).tolist() == [1, 0, 0]  # seed 0's own luck does not count for it
-
-
-def test_a_run_that_broke_down_has_the_worst_loss_of_the_start():
-    loss = [[[2.0, 4.0], [1.0, np.nan], [1.0, np.nan]]] * 2
-    np.testing.assert_allclose(
-        module.area(trace(loss)), [np.log([1 + module.FLOOR, 4 + module.FLOOR])] * 2
-    )
-    assert module.failed(trace(loss), 0.5).tolist() == [[True, True]] * 2
-    assert module.failed(trace(loss), 1.5).tolist() == [[False, True]] * 2
-
-
 def test_steps_needed_and_speed_by_hand():
     old = trace([[[8.0], [4.0], [2.0], [1.0], [1.0]]] * 2, rates=(1.0,))
     new = trace([[[8.0], [1.0], [0.5], [0.5], [0.5]]] * 2, rates=(1.0,))

@@ -83,7 +83,7 @@ def test_tickets_at_a_quarter_and_at_the_end_and_barriers():
 def test_arms_are_what_they_are_called():
     made = {arm: module.make_process(ARMS[arm]) for arm in (
         "digits", "samples-20", "restart", "bottleneck-4", "long-features", "gratings-to-digits",
-        "ticket-random-10", "ticket-student",
+        "ticket-random-10", "ticket-student", "landscape",
     )}  # fmt: skip
     assert int(made["samples-20"].examples) == 20 and int(made["digits"].examples) == 1438
     assert int(made["restart"].generation) == 160 and module.schedule(ARMS["restart"])[1] == 160
@@ -96,6 +96,10 @@ def test_arms_are_what_they_are_called():
     assert int(made["ticket-random-10"].distilled) == 0
     assert int(made["ticket-student"].distilled) == 320
     assert made["ticket-student"].ignore == ("readout",)
+    assert made["landscape"].at[jnp.array([2, 6])].tolist() == [
+        0,
+        1,
+    ]  # teacher and students lie there
 
 
 def test_arms_share_programs():
@@ -114,7 +118,6 @@ def test_images_are_standardised_and_averaged():
     assert module.images("mnist-5k", False, 40).x_train.shape == (40, 14, 14, 1)
     assert module.images("mnist-5k", True, 40).x_test.shape == (10, 28, 28, 1)
     assert module.images("gratings", False, 40).x_test.shape == (10, 8, 8, 1)
-    assert module.places(9)[jnp.array([2, 6])].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(("arm", "kind"), [("resnet-digits", ResNet), ("vit-gratings", ViT)])
@@ -141,7 +144,7 @@ def test_quick_leaves_out_the_parts_of_the_head_and_other_networks():
 
 def test_figures_of_what_smoke_does_not_run():
     rng = np.random.default_rng(0)
-    places, cells = np.array(module.places(5)), ("seed", "step", "a", "b")
+    places, cells = np.linspace(-0.5, 1.5, 5), ("seed", "step", "a", "b")
     landscape = xr.Dataset(
         {
             "divergence": (cells, rng.uniform(0, 1e-3, (1, 1, 5, 5))),

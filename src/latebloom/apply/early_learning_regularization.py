@@ -40,7 +40,8 @@ COLUMNS = {
 @dataclass(frozen=True)
 class Options:
     """- `network`: "mlp", or "cnn" for images. `epochs` of training; `seeds` networks are averaged.
-    - `strength` (lambda; 0: 3, with two classes 1) and `beta` of the regularisation.
+    - `strength` (lambda; "none": 3, with two classes 1; 0 is plain cross-entropy) and `beta` of the
+      regularisation.
     - `rate`: learning rate of SGD with momentum. `size`: images of a folder are scaled to it.
     - `columns`: what the CSV calls them, where it calls them otherwise ("file=name,label=class").
     """
@@ -48,7 +49,7 @@ class Options:
     network: Literal["mlp", "cnn"] = "mlp"
     epochs: int = 40
     seeds: int = 2
-    strength: float = 0.0
+    strength: float | None = None
     beta: float = 0.7
     rate: float = 0.03
     size: int = 32
@@ -62,15 +63,15 @@ class Labelled(NamedTuple):
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
-    if options.epochs < 1 or options.seeds < 1 or options.size < 4 or options.rate <= 0:
-        raise ValueError("epochs and seeds must be at least 1, size at least 4, and rate above 0")
+    if options.epochs < 1 or options.seeds < 1 or options.size < 4:
+        raise ValueError("epochs and seeds must be at least 1, and size at least 4")
     say("reading the examples", 0.0)
     data = read_examples(paths, options.size, options.columns)
     say("training", 0.05)
     try:
         found = find_label_errors(
             data.x, data.y, ids=data.ids, network=options.network, epochs=options.epochs,
-            strength=options.strength or None, beta=options.beta, rate=options.rate, seeds=options.seeds,
+            strength=options.strength, beta=options.beta, rate=options.rate, seeds=options.seeds,
             progress=partial(_tell, say),
         )  # fmt: skip
     except ValueError as error:

@@ -91,6 +91,20 @@ def how_to_call(model: Any, x: Any) -> Apply:
     )
 
 
+class Given(eqx.Module):
+    """A network at hand, as what builds one: whatever the key."""
+
+    model: Any
+
+    def __call__(self, key: PRNGKeyArray) -> Any:
+        return self.model
+
+
+def builder(network: Any) -> Callable[[PRNGKeyArray], Any]:
+    """`network(key)`, of an Equinox module or of a function that builds one already."""
+    return Given(network) if isinstance(network, eqx.Module) else network
+
+
 def _mode(model: Any, key: PRNGKeyArray | None, train: bool) -> Any:
     return model if train and key is not None else eqx.nn.inference_mode(model)
 

@@ -12,8 +12,9 @@ from latebloom.data.bandit_logs import load_open_bandit
 from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.examples import Examples, load_examples
-from latebloom.data.images import Images, block_means, load, read_idx
+from latebloom.data.images import Images, block_means, load, read_idx, scaled, standardised
 from latebloom.data.sources import DataError
+from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "Images",
     "ModularArithmetic",
     "SparseParity",
+    "Subset",
     "Table",
     "TaggedText",
+    "TrainingSubset",
     "block_means",
     "fetch",
     "find",
@@ -38,5 +41,7 @@ __all__ = [
     "random_binary_codes",
     "read_idx",
     "read_tagged",
+    "scaled",
     "split",
+    "standardised",
 ]

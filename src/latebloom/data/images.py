@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from latebloom.core.checkpoint import load_arrays, save_arrays, write_atomically
+from latebloom.core.dataset import Dataset
 from latebloom.data.sources import DataError, cache_folder, from_debian, from_npm
 
 
@@ -181,6 +183,50 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
     return Images(
         name, x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), str(folder)
     )
+
+
+def scaled(
+    images: Images, *, side: int | None = None, examples: int | None = None,
+    tests: int | None = None, flat: bool = False,
+) -> Dataset:  # fmt: skip
+    """Pixels from 0 to 1, float32 [n, height, width, 1] or, if `flat`, [n, height width]; labels int32.
+
+    Images of more than `side` pixels (None: any number) a side are averaged over square blocks to
+    that many. `examples` and `tests`: how many of the training and test images, from the first (None: all).
+
+    Raises `ValueError` where `side` does not divide a larger side.
+    """
+
+    def pixels(x: np.ndarray) -> np.ndarray:
+        n, height, width = x.shape
+        x = x.astype(np.float32) / 255
+        if side is not None and height > side:
+            if height % side:
+                raise ValueError(
+                    f"images of {height} x {width} pixels have no square blocks to average to {side}"
+                )
+            x = block_means(x, height // side)
+        return x.reshape(n, -1) if flat else x[..., None]
+
+    train, test = slice(examples), slice(tests)
+    arrays = (
+        pixels(images.x_train[train]), images.y_train[train].astype(np.int32),
+        pixels(images.x_test[test]), images.y_test[test].astype(np.int32),
+    )  # fmt: skip
+    return Dataset(*map(jnp.asarray, arrays))
+
+
+def standardised(data: Dataset) -> Dataset:
+    """Inputs shifted and scaled so that all values of the training part have mean 0 and variance 1.
+
+    Raises `ValueError` where they are all the same.
+    """
+    train, test = np.asarray(data.x_train), np.asarray(data.x_test)
+    mean, spread = train.mean(), train.std()
+    if not spread > 0:
+        raise ValueError("all values of the training part are the same: they have no scale")
+    moved = (jnp.asarray((x - mean) / spread) for x in (train, test))
+    return Dataset(next(moved), data.y_train, next(moved), data.y_test)
 
 
 def read_idx(path: str | os.PathLike[str], sha256: str | None = None) -> np.ndarray:

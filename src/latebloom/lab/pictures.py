@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
@@ -301,6 +302,14 @@ def guide(
     end = start[1] * (until / start[0]) ** power
     ax.plot((start[0], until), (start[1], end), color=style.INK, linestyle=":", linewidth=1.2)
     ax.annotate(label, (until, end), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+
+
+def shades(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Looks from dark to light in the order of the labels, as of the levels of a sweep."""
+    labels = list(dict.fromkeys(labels))
+    places = np.linspace(0, 0.9, len(labels))
+    return {label: {"colour": to_hex(colormaps["viridis"](place)), "linestyle": "-"}
+            for label, place in zip(labels, places, strict=True)}  # fmt: skip
 
 
 def legend_below(figure: MatplotlibFigure) -> None:

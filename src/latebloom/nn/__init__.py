@@ -1,6 +1,7 @@
 """Networks as batch-first Equinox modules: model(x, *, key=None, train=False) -> outputs."""
 
 from latebloom.nn.conv import Conv, conv2d
+from latebloom.nn.convnet import ConvNet
 from latebloom.nn.hypernetwork import Hypernetwork
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
@@ -12,6 +13,7 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "Conv",
+    "ConvNet",
     "Hypernetwork",
     "LayerNorm",
     "Linear",

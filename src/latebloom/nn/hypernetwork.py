@@ -196,11 +196,12 @@ class Hypernetwork(eqx.Module):
             )
         if isinstance(values, Tracer):
             return values
-        outside = ~((values >= jnp.asarray(self.low)) & (values <= jnp.asarray(self.high)))
+        known, ends = np.asarray(values), np.asarray([self.low, self.high], np.float32)
+        outside = ~((known >= ends[0]) & (known <= ends[1]))
         if outside.any():
-            row, i = (int(k) for k in jnp.argwhere(outside)[0])
+            row, i = np.argwhere(outside)[0]
             raise ValueError(
-                f"setting {i} is {float(values[row, i]):g}, outside of its range [{self.low[i]:g}, "
+                f"setting {i} is {known[row, i]:g}, outside of its range [{self.low[i]:g}, "
                 f"{self.high[i]:g}]"
             )
         return values

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.nn import Conv, Linear
 
@@ -75,31 +76,62 @@ def kept(model: Any, masks: Masks) -> list[Array]:
     return jax.tree.leaves(held)
 
 
-def prune_by_magnitude(weights: Any, masks: Masks, fraction: float | Array) -> Masks:
+def prune_by_magnitude(
+    weights: Any, masks: Masks, fraction: float | Array, *, also: int = 0
+) -> Masks:
     """Prune a fraction of the weights that are left, the smallest of all layers together.
 
     With n weights left, the threshold is entry ceil(fraction n), counted from 0, of their sorted
     magnitudes, and what is larger stays. So ceil(fraction n) + 1 weights go, and all that tie with the
     last of these, exact zeros too. A layer may lose all its weights: see `empty_layers`.
 
-    `weights` is the trained model that `masks` belong to. Works inside `jit` and `vmap`.
+    - `weights`: the trained model that `masks` belong to.
+    - `also`: so many weights without a mask count in n as well, as those of ignored layers do in the
+      authors' code.
 
-    Raises `ValueError` for a fraction outside (0, 1).
+    Works inside `jit` and `vmap`; a traced fraction has single precision (`pruned_count`). Raises
+    `ValueError` for a fraction outside (0, 1).
 
     Source: the global pruning of the authors' code for Frankle et al. 2019 (arXiv 1903.01611). With
     the same number of weights `torch.nn.utils.prune.global_unstructured` gives the same masks.
     """
     if not isinstance(fraction, jax.Array) and not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
+    left = sum(flag.sum() for flag in jax.tree.leaves(masks)) + also
+    return prune_smallest(weights, masks, pruned_count(left, fraction))
+
+
+def prune_smallest(weights: Any, masks: Masks, count: int | Int[Array, ""]) -> Masks:
+    """Keep what is larger than entry `count`, from 0, of the sorted magnitudes of the weights left."""
     flags, tree = jax.tree.flatten(masks)
     magnitudes = [jnp.abs(weight) for weight in kept(weights, masks)]
     pairs = list(zip(magnitudes, flags, strict=True))
-    left = sum(flag.sum() for flag in flags)
-    # Rounding must not lift a whole number above itself.
-    index = jnp.ceil(fraction * left * (1 - 3e-7)).astype(jnp.int32)
     ranked = jnp.sort(jnp.concatenate([jnp.where(m, w, jnp.inf).ravel() for w, m in pairs]))
-    threshold = ranked[jnp.minimum(index, len(ranked) - 1)]
+    threshold = ranked[jnp.minimum(count, len(ranked) - 1)]
     return jax.tree.unflatten(tree, [flag & (size > threshold) for size, flag in pairs])
+
+
+def pruned_count(left: int | Array, fraction: float | Array) -> Int[Array, ""]:
+    """ceil(fraction left), exact for a known fraction of up to four decimals.
+
+    A traced one is rounded to single precision, so that its product with `left` may be a little above
+    a whole number that is meant: 3e-7 of it are forgiven.
+    """
+    if not isinstance(fraction, jax.Array) and (known := as_ratio(fraction)):
+        return ceil_share(jnp.asarray(left, jnp.int32), *known)
+    return jnp.ceil(fraction * left * (1 - 3e-7)).astype(jnp.int32)
+
+
+def as_ratio(fraction: float) -> tuple[int, int] | None:
+    """Numerator and denominator of a fraction meant as a ratio of numbers up to 40,000, if it is one."""
+    near = Fraction(fraction).limit_denominator(40_000)
+    return near.as_integer_ratio() if abs(near - Fraction(fraction)) < 1e-12 else None
+
+
+def ceil_share(left: Array, numerator: int | Array, denominator: int | Array) -> Int[Array, ""]:
+    """ceil(left numerator / denominator) for a ratio below 1 of numbers up to 40,000, in 32 bits."""
+    whole, rest = jnp.divmod(left, denominator)
+    return whole * numerator - (-rest * numerator) // denominator
 
 
 def shuffled_masks(masks: Masks, key: PRNGKeyArray) -> Masks:
@@ -130,6 +162,19 @@ def named_masks(masks: Masks) -> dict[str, Bool[Array | np.ndarray, "*shape"]]:
 def layer_names(masks: Masks) -> tuple[str, ...]:
     """Names of the layers that have a mask, as `blocks[0].first`."""
     return tuple(named_masks(masks))
+
+
+def dense_matrices(model: Any, masks: Masks) -> tuple[str, ...]:
+    """Names of the weight tensors (two or more dimensions) that have no mask, as of embeddings."""
+    held = jax.tree.map(
+        lambda mask, leaf: leaf if mask is None else None,
+        masks, model, is_leaf=lambda node: node is None,
+    )  # fmt: skip
+    leaves = jax.tree_util.tree_leaves_with_path(held)
+    return tuple(
+        jax.tree_util.keystr(path).removeprefix(".") for path, leaf in leaves
+        if getattr(leaf, "ndim", 0) > 1 and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    )  # fmt: skip
 
 
 def layer_densities(masks: Masks) -> dict[str, Float[Array, ""] | np.floating]:

@@ -113,6 +113,15 @@ class RegionSlice:
             np.minimum(nearest, np.linalg.norm(self.centroids - foot, axis=1), out=nearest)
         return nearest
 
+    def density(self, distance: Float[np.ndarray, " region"], within: float) -> float:
+        """Regions per unit of area among those at most `within` of the outline's side away.
+
+        `distance` is that of each region from whatever is meant, as above; NaN if none is as near.
+        """
+        close = distance < within * np.sqrt(self.areas.sum())
+        area = self.areas[close].sum()
+        return close.sum() / area if area else np.nan
+
     def draw(self, ax: Axes, colour: str = "0.35", boundary_colour: str = "#D55E00") -> None:
         """Draw the regions' outlines, shaded by the logarithm of their area, and the boundary."""
         polygons = [v[:n] for v, n in zip(self.vertices, self.sizes, strict=True)]

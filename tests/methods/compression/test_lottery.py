@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from latebloom.core.checkpoint import is_key
 from latebloom.core.dataset import Dataset
 from latebloom.core.training import per_example
+from latebloom.methods.compression.initialisation import as_published
 from latebloom.methods.compression.lottery import (
     LotteryTicket,
     MaskedTraining,
@@ -29,8 +30,14 @@ from latebloom.methods.compression.tickets import (
     save_sparse,
     sparse_layers,
 )
-from latebloom.nn import MLP, BatchNorm, Linear
-from latebloom.nn.masks import dense_masks, density, layer_densities, masked
+from latebloom.nn import MLP, BatchNorm, Conv, Linear
+from latebloom.nn.masks import (
+    dense_masks,
+    density,
+    layer_densities,
+    masked,
+    prune_by_magnitude,
+)
 
 T, K, RATE, MOMENTUM, DECAY, BATCH = 24, 6, 0.2, 0.9, 1e-3, 8
 SCHEDULE = StepSchedule((10, 18), factor=0.5, warmup=4)
@@ -391,11 +398,20 @@ def test_masks_and_sparse_networks_survive_their_files(ticket, tmp_path):
 
 
 def test_an_emptied_layer_is_told_and_not_chosen():
-    small = USERS.layers[1].weight * 1e-4
-    lopsided = eqx.tree_at(lambda m: m.layers[1].weight, USERS, small)
+    trained = find_ticket(USERS, X, Y, **SHORT | {"rounds": 1, "controls_at": (), "tolerance": 1.0, "fraction": 0.01}).model  # fmt: skip
+    head = trained.layers[1]  # logits of another size, the same classes
+    lopsided = eqx.tree_at(
+        lambda m: (m.layers[1].weight, m.layers[1].bias), trained, (1e-4 * head.weight, 1e-4 * head.bias)
+    )  # fmt: skip
     with pytest.warns(EmptyLayerWarning, match=r"at level 1 nothing is left of layers\[1\]"):
         found = find_ticket(
-            lopsided, X, Y, rewind=1.0, rate=1e-6, tolerance=1.0, **{**SHORT, "rounds": 1}
+            lopsided,
+            X,
+            Y,
+            rewind=1.0,
+            rate=1e-6,
+            tolerance=1.0,
+            **{**SHORT, "rounds": 1, "controls_at": ()},
         )
     assert found.level == 0 and isinstance(found.table, pd.DataFrame)
 
@@ -411,6 +427,9 @@ def test_an_emptied_layer_is_told_and_not_chosen():
         ({"batch_size": 500}, "batch_size must be from 1 to the 80"),
         ({"rewind": 2.0}, r"rewind is a share of the training in \[0, 1\]"),
         ({"rounds": 0}, "at least 1"),
+        ({"controls_at": (9,)}, r"levels from 1 to the \d rounds, not \[9\]"),
+        ({"tolerance": -0.1}, "tolerance must not be negative"),
+        ({"rate": 1e-9}, "it has not learned, so that a match would mean nothing"),
         ({"y": Y + 2}, "of 5 classes"),
         ({"model": BatchNorm(6)}, "nothing to prune"),
         ({"model": eqx.nn.Sequential([USERS, eqx.nn.BatchNorm(3, "batch", mode="batch")])}, "use latebloom.nn.BatchNorm"),
@@ -425,7 +444,7 @@ def test_what_cannot_be_pruned_is_refused(wrong, message):
 
 def test_a_training_that_diverges_is_told():
     with pytest.raises(ValueError, match="diverged at level 0"):
-        find_ticket(USERS, X * 1e18, Y, rate=1e6, **{**SHORT, "rounds": 1})
+        find_ticket(USERS, X * 1e18, Y, rate=1e6, **{**SHORT, "rounds": 1, "controls_at": ()})
 
 
 def test_a_clipped_step_counts_the_gradients_of_the_subnetwork_alone():
@@ -442,3 +461,35 @@ def test_a_clipped_step_counts_the_gradients_of_the_subnetwork_alone():
     moved = [weight[3:] - np.asarray(before.weight[3:]), bias - np.asarray(before.bias)]
     norm = np.sqrt(sum(np.square(change).sum() for change in moved))
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_networks_start_as_the_authors_do():
+    key = jax.random.key(0)
+    like = eqx.filter_eval_shape(lambda key: (Conv(8, 64, 3, key=key), BatchNorm(500)), key)
+    like = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), like)
+    conv, norm = eqx.filter_jit(as_published)(like, key)
+    assert np.asarray(conv.weight).std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.05)
+    assert (np.asarray(conv.bias) == 0.5).all()  # left alone
+    scales = np.asarray(norm.scale)
+    assert (
+        0 <= scales.min() < 0.02
+        and 0.98 < scales.max() <= 1
+        and (np.asarray(norm.shift) == 0.5).all()
+    )
+
+
+def test_ignored_layers_may_count_in_what_the_fraction_is_taken_of():
+    """As in the authors' code: entry ceil(f (all weights left)) of the sorted ones that may go."""
+    for count_ignored in (False, True):
+        process = make(ignore=("layers[1]",), count_ignored=count_ignored)
+        masks = dense_masks(BASE, ("layers[1]",))
+        left, other = BASE.layers[0].weight.size, BASE.layers[1].weight.size
+        found = process.to_prune(masks, jnp.int32(1))
+        assert int(found) == int(np.ceil(0.3 * (left + other * count_ignored)))
+        assert int(found) == int(prune_count(BASE, masks, 0.3, other * count_ignored))
+
+
+def prune_count(model, masks, fraction, also):
+    """One less than what `prune_by_magnitude` takes away."""
+    after = prune_by_magnitude(model, masks, fraction, also=also)
+    return sum(int(m.sum()) for m in jax.tree.leaves(masks)) - sum(int(m.sum()) for m in jax.tree.leaves(after)) - 1  # fmt: skip

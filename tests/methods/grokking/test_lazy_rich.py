@@ -18,6 +18,7 @@ from latebloom.methods.grokking.lazy_rich import (
     ClosedDynamics,
     CommitteeMachine,
     Motion,
+    NarrowTeacher,
     ScaledMLP,
     Statistics,
     committee_training,
@@ -354,3 +355,17 @@ def test_too_large_a_step_is_reported_as_divergence():
     with pytest.warns(UserWarning, match="diverged"):
         trace = unfold(small(rate=50.0, epsilon=4.0), seeds=1, steps=400, every=50, progress=False)
     assert trace.diverged_at.values[0] > 0
+
+
+def test_the_narrow_teacher_has_three_units_and_targets_of_power_one():
+    data = NarrowTeacher(5, 40)(jax.random.key(1))
+    assert data.x_train.shape == (40, 5) and data.x_test.shape == (1000, 5)
+    x = np.concatenate([data.x_train, data.x_test])
+    y = np.concatenate([data.y_train, data.y_test])
+    np.testing.assert_allclose(np.mean(y**2), 1, rtol=1e-4)
+    # A sum of three hinges at the origin: homogeneous, and linear where all three are on.
+    teacher = ScaledMLP((5, 3, 1), key=jax.random.split(jax.random.key(1))[1])
+    hinges = np.maximum(x @ np.asarray(teacher.weights[0]), 0) @ np.asarray(teacher.weights[1])
+    ratio = y[np.abs(hinges) > 1e-3] / hinges[np.abs(hinges) > 1e-3]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-2)
+    assert not np.allclose(NarrowTeacher(5, 40)(jax.random.key(2)).x_train, data.x_train)

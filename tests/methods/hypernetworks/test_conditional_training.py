@@ -10,7 +10,12 @@ import optax
 import pytest
 
 from latebloom import unfold
-from latebloom.methods.hypernetworks.conditional_tasks import ShiftingCosts, Waves
+from latebloom.data import load_table
+from latebloom.methods.hypernetworks.conditional_tasks import (
+    ShiftingCosts,
+    Waves,
+    digits_with_costs,
+)
 from latebloom.methods.hypernetworks.conditional_training import (
     ConditionalTraining,
     SeparateNetworks,
@@ -116,3 +121,18 @@ def test_costs_shift_from_even_to_odd_classes():
 def test_rates_must_be_positive(rates):
     with pytest.raises(ValueError, match="rates must be positive numbers"):
         process(rates=rates)
+
+
+def test_digits_are_the_table_split_in_two():
+    task, other = digits_with_costs(16), digits_with_costs(8)
+    assert task.x.shape == (1400, 8, 8, 1) and task.x_test.shape == (397, 8, 8, 1)
+    assert float(task.x.max()) == 1 and float(task.x.min()) == 0
+    pixels = load_table("digits-8x8")
+    whole = np.concatenate([task.x, task.x_test]).reshape(1797, 64)
+    order = np.lexsort(whole.T)
+    wanted = np.lexsort(pixels.x.T)
+    np.testing.assert_allclose(16 * whole[order], pixels.x[wanted])
+    labels = np.concatenate([task.y, task.y_test])
+    np.testing.assert_array_equal(np.bincount(labels), np.bincount(pixels.y))
+    assert task.sample(jax.random.key(0))[0].shape == (16, 8, 8, 1)
+    np.testing.assert_array_equal(other.y, task.y)

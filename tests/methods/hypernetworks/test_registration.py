@@ -10,6 +10,7 @@ from latebloom.methods.hypernetworks.registration import (
     Registration,
     UNet,
     blob_pairs,
+    register_blobs,
     roughness,
     warp,
 )
@@ -67,3 +68,12 @@ def test_the_loss_weighs_likeness_against_smoothness():
 def test_the_network_gives_a_displacement_for_every_pixel():
     network = UNet(4, key=jax.random.key(0))
     assert network(jnp.zeros((2, 16, 24, 2))).shape == (2, 16, 24, 2)
+
+
+def test_a_fifth_of_the_pairs_is_for_the_exam():
+    task = register_blobs(10, 16, 3)
+    pairs, labels = blob_pairs(10, 16, 0)
+    np.testing.assert_array_equal(task.pairs, pairs[:8])
+    np.testing.assert_array_equal(task.pairs_test, pairs[8:])
+    np.testing.assert_array_equal(task.labels_test, labels[8:])
+    assert task.sample(jax.random.key(0)).shape == (3, 16, 16, 2)

@@ -81,7 +81,7 @@ def test_woodbury_density_against_the_dense_covariance():
         diagonal, columns = np.exp(rng.normal(size=n)), rng.normal(size=(k, n))
         dense = np.diag(diagonal) + columns.T @ columns
         want = stats.multivariate_normal(mean, dense).logpdf(theta)
-        found = log_density(*map(jnp.asarray, (theta, mean, diagonal, columns)))
+        found = jax.jit(log_density)(*map(jnp.asarray, (theta, mean, diagonal, columns)))
         np.testing.assert_allclose(found, want, rtol=2e-4)
 
 
@@ -97,7 +97,7 @@ def covariances(swag, as_published=False):
 
 def test_draws_have_the_covariance_that_is_evaluated(posteriors):
     swag = stack(posteriors)
-    draws = np.asarray(sample(swag, jax.random.key(0), 40_000))
+    draws = np.asarray(eqx.filter_jit(sample)(swag, jax.random.key(0), 40_000))
     for rows, mean, dense in zip(draws, swag.mean, covariances(swag), strict=True):
         np.testing.assert_allclose(rows.mean(0), mean, atol=0.05)
         np.testing.assert_allclose(np.cov(rows.T), dense, atol=0.12)

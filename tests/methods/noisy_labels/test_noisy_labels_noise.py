@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from latebloom.data import Dataset
 from latebloom.methods.noisy_labels import (
     CIFAR10_PAIRS,
     MNIST_PAIRS,
     LabelNoise,
     NoisyData,
     auroc,
+    held_out,
     memorisation,
     superclass_pairs,
     suspects,
@@ -91,6 +93,17 @@ def test_validation_labels_are_as_noisy_as_training_labels():
     labels = data.draw(jax.random.key(0))
     for noisy, true in ((labels.train, data.y_train), (labels.valid, data.y_valid)):
         assert np.mean(noisy != true) == pytest.approx(0.54, abs=0.02)
+
+
+def test_the_first_share_of_the_training_examples_is_held_out():
+    x, y = jnp.arange(20.0).reshape(10, 2), jnp.arange(10)
+    noise = LabelNoise(0.5)
+    data = held_out(Dataset(x, y, x[:2] + 100, y[:2]), noise, share=0.3)
+    assert data.y_valid.tolist() == [0, 1, 2] and data.y_train.tolist() == [*range(3, 10)]
+    assert data.x_valid[:, 0].tolist() == [0, 2, 4] and data.x_train[0].tolist() == [6, 7]
+    assert data.x_test[0, 0] == 100 and data.noise is noise
+    with pytest.raises(ValueError, match="x_valid has 0 examples"):
+        held_out(Dataset(x, y, x, y), noise, share=0.05)
 
 
 def test_memorisation_by_hand():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import xarray as xr
 
 from latebloom.core.training import batch_rows
 from latebloom.losses import cross_entropy
@@ -23,6 +24,7 @@ from latebloom.methods.noisy_labels import (
     TwoGaussians,
     elr_loss,
     estimate_transition,
+    side_by_side,
     small_loss,
 )
 from latebloom.methods.noisy_labels.co_teaching import kept
@@ -300,6 +302,14 @@ def test_linear_model_is_softmax_regression(strength):
         state = advance(state)
     np.testing.assert_allclose(state.theta[0], both[0], atol=1e-5)
     np.testing.assert_allclose(-state.theta[0], both[1], atol=1e-5)
+
+
+def test_problems_of_all_seeds_stand_side_by_side():
+    values = np.arange(12.0).reshape(2, 2, 3)  # [seed, step, problem]
+    drawn = side_by_side(xr.Dataset({"pull": (("seed", "step", "problem"), values)}))
+    np.testing.assert_array_equal(
+        drawn.pull.values, [[0, 3], [1, 4], [2, 5], [6, 9], [7, 10], [8, 11]]
+    )
 
 
 def test_small_cnn_is_two_pooled_convolutions():

@@ -23,13 +23,16 @@ from latebloom.core.training import (
 )
 from latebloom.nn.masks import (
     Masks,
+    as_ratio,
+    ceil_share,
     dense_masks,
     density,
     kept,
     layer_densities,
     layer_names,
     masked,
-    prune_by_magnitude,
+    prune_smallest,
+    pruned_count,
     shuffled_masks,
 )
 
@@ -133,7 +136,8 @@ class LotteryTicket(Process):
     - `controls_at`: levels at which four more networks are trained: the ticket in another data order,
       random masks of the same layer densities from W_k in both orders, and fresh initial weights
       (from step k too) under the ticket's masks. `controlled=False` leaves them out of the program.
-    - `ignore`: layers that are not pruned (`dense_masks`).
+    - `ignore`: layers that are not pruned (`dense_masks`). `count_ignored`: their weights count among
+      those of which `fraction` is pruned, as in the authors' code; here they do not.
 
     Observed, where `masks` is ticket or random, and NaN for controls that were not trained:
     `density`, `layer_density`; `test_accuracy`, `train_accuracy`, `random_accuracy`,
@@ -152,10 +156,12 @@ class LotteryTicket(Process):
     steps: Int[Array, ""]
     rewind: Int[Array, ""]
     fraction: Float[Array, ""]
+    ratio: Int[Array, 2]  # the same as numerator and denominator; 0, 0 where it is none
     keep_weights: Bool[Array, ""]
     one_shot: Bool[Array, ""]
     controls_at: Int[Array, " controlled"]
     ignore: tuple[str, ...] = eqx.field(static=True)
+    count_ignored: bool = eqx.field(static=True)
     controlled: bool = eqx.field(static=True)
     seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
 
@@ -163,6 +169,7 @@ class LotteryTicket(Process):
         self, training: MaskedTraining, *, steps: int, rewind: int, fraction: float = 0.2,
         keep_weights: bool = False, one_shot: bool = False, retraining: StepSchedule | None = None,
         controls_at: Sequence[int] = (), controlled: bool = True, ignore: Sequence[str] = (),
+        count_ignored: bool = False,
     ):  # fmt: skip
         if not 0 <= rewind <= steps or steps < 1:
             raise ValueError(f"rewind must be from 0 to steps, not {rewind} of {steps}")
@@ -174,9 +181,11 @@ class LotteryTicket(Process):
         self.retraining = training.schedule if retraining is None else retraining
         self.steps, self.rewind = jnp.int32(steps), jnp.int32(rewind)
         self.fraction, self.keep_weights = jnp.float32(fraction), jnp.asarray(keep_weights)
+        self.ratio = jnp.asarray(as_ratio(fraction) or (0, 0), jnp.int32)
         self.one_shot = jnp.asarray(one_shot)
         self.controls_at = jnp.asarray(controls_at, jnp.int32)
         self.ignore, self.controlled = tuple(ignore), controlled
+        self.count_ignored = count_ignored
         self.seeds_by = training.seeds_by
 
     @property
@@ -190,14 +199,29 @@ class LotteryTicket(Process):
         runs = _stack([model] * (1 + len(self.controls)))
         return LotteryState(model, model, runs, masks, masks, key, jnp.int32(-1))
 
+    def to_prune(self, masks: Masks, level: Array) -> Int[Array, ""]:
+        """How many of the weights that `masks` leave go at a level."""
+        left = jnp.int32(sum(flag.sum() for flag in jax.tree.leaves(masks)))
+        if self.count_ignored:
+            model = eqx.filter_eval_shape(self.training.model, jax.random.key(0))
+            sizes = [
+                sum(mark.size for mark in jax.tree.leaves(eqx.filter_eval_shape(dense_masks, model, layers)))
+                for layers in ((), self.ignore)
+            ]  # fmt: skip
+            left += sizes[0] - sizes[1]
+        at_once = pruned_count(left, 1 - (1 - self.fraction) ** level)
+        of_ratio = ceil_share(left, self.ratio[0], jnp.maximum(self.ratio[1], 1))
+        by_round = jnp.where(self.ratio[1] > 0, of_ratio, pruned_count(left, self.fraction))
+        return jnp.where(self.one_shot, at_once, by_round)
+
     def step(self, state: LotteryState) -> LotteryState:
         level = state.level + 1
         first, last = level == 0, _at(state.runs, 0)
         whole = jax.tree.map(jnp.ones_like, state.masks)
-        pruned = prune_by_magnitude(
-            _where(self.one_shot, state.dense, last), _where(self.one_shot, whole, state.masks),
-            jnp.where(self.one_shot, 1 - (1 - self.fraction) ** level, self.fraction),
-        )  # fmt: skip
+        there = _where(self.one_shot, whole, state.masks)
+        pruned = prune_smallest(
+            _where(self.one_shot, state.dense, last), there, self.to_prune(there, level)
+        )
         masks = _where(first, whole, pruned)
         random = shuffled_masks(masks, jax.random.fold_in(state.key, level))
         fresh = self.training.model(jax.random.fold_in(state.key, 0xF0E5 + level))

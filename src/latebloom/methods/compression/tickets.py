@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Array, PRNGKeyArray
 from scipy import sparse
 
-from latebloom.core.calling import call
+from latebloom.core.calling import Given, builder, call
 from latebloom.core.checkpoint import write_atomically
 from latebloom.core.dataset import Dataset
 from latebloom.core.progress import Tick, progress_bar
@@ -37,10 +37,12 @@ from latebloom.nn.masks import (
     LAYERS,
     Masks,
     dense_masks,
+    dense_matrices,
     empty_layers,
     masked,
     named_masks,
 )
+from latebloom.optim import sgd
 
 FEWEST = 20
 
@@ -49,16 +51,26 @@ class EmptyLayerWarning(UserWarning):
     """A layer lost all its weights, so that nothing passes it."""
 
 
+class DenseMatrixWarning(UserWarning):
+    """A matrix of the network is neither a convolution nor a linear layer, and stays dense."""
+
+
+class CoarseTestWarning(UserWarning):
+    """The tolerance is less than one of the held-out examples."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     """A sparse subnetwork that trains as well as the dense network, and how it was found.
 
-    - `table`: a row a level: `level`, `density`, `accuracy` and `sd` over seeds, `matches` (at most
-      the tolerance below the dense accuracy), `pruning_distance` and `travelled` (`LotteryTicket`), and
+    - `table`: a row a level: `level`, `density`, `accuracy` and `sd` over seeds, `error`, the standard
+      error that the number of held-out examples gives the accuracy, `matches` (at most the tolerance
+      below the dense accuracy), `pruning_distance` and `travelled` (`LotteryTicket`), and
       where controls were trained `random_accuracy`, `order_distance`, `random_pruning_distance`,
       `random_order_distance` and, for a model built from keys, `reinit_accuracy`.
     - `layers`: density of each layer at each level, mean over seeds.
     - `level`: the sparsest that matches and has no empty layer; 0 if none does.
+    - `dense`: names of the weight tensors that were not pruned.
     - Of the first seed at that level: `masks`; `start`, the masked network at step k, which trains to
       the full accuracy from there; `model`, so trained.
     """
@@ -66,6 +78,7 @@ class Ticket:
     table: pd.DataFrame
     layers: pd.DataFrame
     level: int
+    dense: tuple[str, ...]
     masks: Masks
     start: Any
     model: Any
@@ -74,15 +87,6 @@ class Ticket:
     def density(self) -> float:
         """Share of the prunable weights that the ticket has left."""
         return float(self.table["density"].iloc[self.level])
-
-
-class _Given(eqx.Module):
-    """A network at hand, as something that builds one."""
-
-    model: Any
-
-    def __call__(self, key: PRNGKeyArray) -> Any:
-        return self.model
 
 
 class _OfRate(eqx.Module):
@@ -99,7 +103,7 @@ def find_ticket(
     y_test: np.ndarray | None = None, rounds: int = 10, fraction: float = 0.2, rewind: float = 0.05,
     epochs: int = 20, batch_size: int = 64, rate: float = 0.1, decay: float = 1e-4,
     warmup: float = 0.0, optimiser: Callable[..., optax.GradientTransformation] | None = None,
-    ignore: Sequence[str] = (), controls_at: Sequence[int] = (), seeds: int = 1,
+    ignore: Sequence[str] = (), count_ignored: bool = False, controls_at: Sequence[int] = (), seeds: int = 1,
     tolerance: float = 0.005, apply: Callable[..., Array] | None = None,
     progress: bool | Callable[[Tick], None] | None = None,
 ) -> Ticket:  # fmt: skip
@@ -116,22 +120,26 @@ def find_ticket(
     - `optimiser(rate)`: SGD with momentum 0.9 and weight `decay` unless given; the rate falls to a
       tenth at 50 % and at 75 % of `epochs`, after a linear `warmup` over that share of them.
     - `controls_at`: levels at which random masks, another data order and fresh weights are trained
-      too (each takes five times as long). `ignore`: layers to keep dense (`dense_masks`).
+      too (each takes five times as long). `ignore`: layers to keep dense (`dense_masks`), whose weights
+      are part of what `fraction` is taken of if `count_ignored`, as in the authors' code.
     - `tolerance`: how far below the dense accuracy a match may be. `progress` as in `unfold`, in rounds.
 
     Calls that differ in `rewind`, `fraction`, `rate`, `decay`, `warmup` and `epochs` alone compile once.
 
-    Warns (`EmptyLayerWarning`) where a layer loses all its weights. Raises `ValueError` for shapes
-    and settings that make no sense, batch norms that keep their state outside the model, and a
-    training that diverges.
+    Warns where a layer loses all its weights (`EmptyLayerWarning`), a matrix that is neither a
+    convolution nor a linear layer stays dense (`DenseMatrixWarning`), and the tolerance is finer than
+    the held-out examples are (`CoarseTestWarning`). Raises `ValueError` for shapes and settings that
+    make no sense, batch norms that keep their state outside the model, a training that diverges, and a
+    dense network that has not learned: what matches it is no ticket.
     """
-    build = _Given(model) if isinstance(model, eqx.Module) else model
+    build = builder(model)
     example = eqx.filter_eval_shape(build, jax.random.key(0))
     data = _dataset(x, y, x_test, y_test)
-    _check(example, data, epochs, batch_size, rewind, rounds, seeds)
+    _check(example, data, epochs, batch_size, rewind, rounds, seeds, controls_at, tolerance)
+    _warn(example, data, ignore, tolerance)
     steps = epochs * (len(data.x_train) // batch_size)
     training = MaskedTraining(
-        model=build, data=data, optimiser=_sgd if optimiser is None else _OfRate(optimiser),
+        model=build, data=data, optimiser=sgd if optimiser is None else _OfRate(optimiser),
         hyper={"rate": rate, "decay": decay} if optimiser is None else {"rate": rate},
         loss=optax.softmax_cross_entropy_with_integer_labels, batch_size=batch_size,
         schedule=StepSchedule((steps // 2, steps * 3 // 4), warmup=round(warmup * steps)),
@@ -139,11 +147,12 @@ def find_ticket(
     )  # fmt: skip
     process = LotteryTicket(
         training, steps=steps, rewind=round(rewind * steps), fraction=fraction, ignore=ignore,
-        controls_at=controls_at, controlled=bool(controls_at),
+        count_ignored=count_ignored, controls_at=controls_at, controlled=bool(controls_at),
     )  # fmt: skip
     _check_output(training, example, data)
     seen, states = _play(process, rounds, seeds, progress)
-    table = _table(seen, tolerance, fresh=not isinstance(build, _Given))
+    _check_learned(seen["test_accuracy"][0], np.asarray(data.y_test))
+    table = _table(seen, tolerance, len(data.x_test), fresh=not isinstance(build, Given))
     lost = [empty_layers(state.masks) for state in states]
     if any(lost):
         level = next(level for level, names in enumerate(lost) if names)
@@ -156,7 +165,9 @@ def find_ticket(
     layers = pd.DataFrame(seen["layer_density"].mean(1), columns=list(named_masks(state.masks)))
     layers.insert(0, "level", table["level"])
     trained = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, state.runs)
-    return Ticket(table, layers, level, state.masks, masked(state.rewound, state.masks), trained)
+    dense = dense_matrices(state.rewound, state.masks)
+    start = masked(state.rewound, state.masks)
+    return Ticket(table, layers, level, dense, state.masks, start, trained)
 
 
 def _play(
@@ -202,13 +213,15 @@ def _round(process: LotteryTicket, arrays: Any, rest: Any) -> Any:
     return jax.lax.map(one, arrays)
 
 
-def _table(seen: dict[str, np.ndarray], tolerance: float, fresh: bool) -> pd.DataFrame:
+def _table(seen: dict[str, np.ndarray], tolerance: float, tests: int, fresh: bool) -> pd.DataFrame:
     accuracy = seen["test_accuracy"]
+    mean = accuracy.mean(1)
     table = {
         "level": np.arange(len(accuracy)),
         "density": seen["density"].mean(1),
-        "accuracy": accuracy.mean(1),
+        "accuracy": mean,
         "sd": accuracy.std(1, ddof=1) if accuracy.shape[1] > 1 else np.zeros(len(accuracy)),
+        "error": np.sqrt(mean * (1 - mean) / tests),
         "matches": matching(accuracy.T, accuracy[0], tolerance),
         "pruning_distance": seen["pruning_distance"][..., 0].mean(1),
         "travelled": seen["travelled"][..., 0].mean(1),
@@ -221,10 +234,6 @@ def _table(seen: dict[str, np.ndarray], tolerance: float, fresh: bool) -> pd.Dat
         if fresh:
             table["reinit_accuracy"] = seen["reinit_accuracy"].mean(1)
     return pd.DataFrame(table)
-
-
-def _sgd(rate: Array, decay: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
 
 
 def _dataset(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset:
@@ -258,12 +267,19 @@ def _dataset(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset:
 
 
 def _check(
-    model: Any, data: Dataset, epochs: int, batch_size: int, rewind: float, rounds: int, seeds: int
-) -> None:
+    model: Any, data: Dataset, epochs: int, batch_size: int, rewind: float, rounds: int, seeds: int,
+    controls_at: Sequence[int], tolerance: float,
+) -> None:  # fmt: skip
     if epochs < 1 or rounds < 1 or seeds < 1:
         raise ValueError(
             f"epochs, rounds and seeds must be at least 1, not {epochs}, {rounds} and {seeds}"
         )
+    if any(not 1 <= level <= rounds for level in controls_at):
+        raise ValueError(
+            f"controls_at must be levels from 1 to the {rounds} rounds, not {list(controls_at)}"
+        )
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative, not {tolerance}")
     if not 0 <= rewind <= 1:
         raise ValueError(f"rewind is a share of the training in [0, 1], not {rewind}")
     if not 1 <= batch_size <= len(data.x_train):
@@ -277,6 +293,36 @@ def _check(
             "rewound: use latebloom.nn.BatchNorm"
         )
     dense_masks(model)  # says so if there is nothing to prune
+
+
+def _warn(model: Any, data: Dataset, ignore: Sequence[str], tolerance: float) -> None:
+    masks = eqx.filter_eval_shape(dense_masks, model)
+    left = [
+        name for name in dense_matrices(model, masks) if not any(part in name for part in ignore)
+    ]
+    if left:
+        warnings.warn(
+            f"these stay dense, being neither convolutions nor linear layers: {', '.join(left)}",
+            DenseMatrixWarning, stacklevel=3,
+        )  # fmt: skip
+    if tolerance < 1 / len(data.x_test):
+        warnings.warn(
+            f"a tolerance of {tolerance:g} is less than one of the {len(data.x_test)} held-out examples: "
+            "a match means no fewer right; give more of them (x_test, y_test) or a larger tolerance",
+            CoarseTestWarning, stacklevel=3,
+        )  # fmt: skip
+
+
+def _check_learned(dense: np.ndarray, labels: np.ndarray) -> None:
+    """Raises where the dense network is right no more often than the most frequent class, or by chance."""
+    commonest = np.bincount(labels).max() / len(labels)
+    error = np.sqrt(commonest * (1 - commonest) / len(labels))
+    if not dense.mean() > commonest + 2 * error:
+        raise ValueError(
+            f"the dense network is right on {dense.mean():.1%} of the held-out examples, of which the "
+            f"most frequent class makes up {commonest:.1%}: it has not learned, so that a match would "
+            "mean nothing; train for longer, or at another rate"
+        )
 
 
 def _check_output(training: MaskedTraining, model: Any, data: Dataset) -> None:

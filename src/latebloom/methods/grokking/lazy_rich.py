@@ -488,3 +488,21 @@ class ScaledMLP(eqx.Module):
         for weight in hidden:
             x = jax.nn.relu(x @ weight / jnp.sqrt(weight.shape[0]))
         return self.alpha * (x @ readout) / readout.shape[0]
+
+
+class NarrowTeacher(eqx.Module):
+    """Draws a two-layer ReLU teacher of three units and Gaussian inputs [n, dim], anew for each key.
+
+    The targets [n, 1] have mean square 1 over the `samples` for training and 1000 for testing.
+    """
+
+    dim: int = eqx.field(static=True)
+    samples: int = eqx.field(static=True)
+
+    def __call__(self, key: PRNGKeyArray) -> Dataset:
+        input_key, teacher_key = jax.random.split(key)
+        x = jax.random.normal(input_key, (self.samples + 1000, self.dim))
+        y = ScaledMLP((self.dim, 3, 1), key=teacher_key)(x)
+        y = y / jnp.sqrt(jnp.mean(y**2))
+        n = self.samples
+        return Dataset(x[:n], y[:n], x[n:], y[n:])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from latebloom.data import load_table
 
 
 class Waves(eqx.Module):
@@ -69,3 +73,17 @@ class ShiftingCosts(eqx.Module):
 
     def evaluate(self, primary: eqx.Module, settings: Float[Array, " d"]) -> Float[Array, ""]:
         return self.loss(primary, settings, (self.x_test, self.y_test))
+
+
+def digits_with_costs(size: int) -> ShiftingCosts:
+    """`ShiftingCosts` on scikit-learn's 1,797 digits of 8 x 8 pixels, all but 1,400 for the exam."""
+    x, y = _digits()
+    return ShiftingCosts(x[:1400], y[:1400], x[1400:], y[1400:], size)
+
+
+@cache
+def _digits() -> tuple[Float[Array, "n 8 8 1"], Int[Array, " n"]]:
+    table = load_table("digits-8x8")
+    order = np.random.default_rng(0).permutation(len(table.x))
+    x = table.x.reshape(-1, 8, 8, 1)[order] / 16
+    return jnp.asarray(x, jnp.float32), jnp.asarray(table.y[order], jnp.int32)

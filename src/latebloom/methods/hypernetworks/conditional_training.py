@@ -158,7 +158,7 @@ class SeparateNetworks(eqx.Module):
     kept: Any
     grid: tuple[tuple[float, ...], ...] = eqx.field(static=True)
 
-    def __init__(self, primary: Callable[[PRNGKeyArray], Any], grid: Float[Array, "g d"], *, key: PRNGKeyArray):  # fmt: skip
+    def __init__(self, primary: Callable[[PRNGKeyArray], Any], grid: Float[Array, "g d"], key: PRNGKeyArray):  # fmt: skip
         made = [primary(k) for k in jax.random.split(key, len(grid))]
         parts = [eqx.partition(p, trainable_leaves(p)) for p in made]
         self.networks = jax.tree.map(lambda *w: jnp.stack(w), *[p for p, _ in parts])

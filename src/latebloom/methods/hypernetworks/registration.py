@@ -6,6 +6,8 @@ After HyperMorph (Hoopes et al. 2021, arXiv:2101.01035): the loss is
 
 from __future__ import annotations
 
+from functools import cache
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -153,3 +155,16 @@ def _diffeomorphism(rng: np.random.Generator, size: int) -> np.ndarray:
         at = place + moved
         moved = moved + np.stack([map_coordinates(m, at, order=1, mode="nearest") for m in moved])
     return place + moved
+
+
+def register_blobs(count: int, pixels: int, size: int) -> Registration:
+    """`Registration` of `count` pairs by `blob_pairs`, a fifth of them for the exam."""
+    pairs, labels = _blobs(count, pixels)
+    cut = count - count // 5
+    return Registration(pairs[:cut], pairs[cut:], labels[cut:], size)
+
+
+@cache
+def _blobs(count: int, pixels: int) -> tuple[Float[Array, "n h w 2"], Int[Array, "n h w 2"]]:
+    images, labels = blob_pairs(count, pixels, 0)
+    return jnp.asarray(images), jnp.asarray(labels)

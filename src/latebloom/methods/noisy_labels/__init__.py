@@ -12,7 +12,11 @@ from latebloom.methods.noisy_labels.early_learning import (
     RobustLoss,
 )
 from latebloom.methods.noisy_labels.early_learning_plus import EarlyLearningPlus, mixed, ramp
-from latebloom.methods.noisy_labels.label_errors import LabelErrors, find_label_errors
+from latebloom.methods.noisy_labels.label_errors import (
+    LabelErrors,
+    NotLearned,
+    find_label_errors,
+)
 from latebloom.methods.noisy_labels.losses import (
     elr_gradient,
     elr_loss,
@@ -33,10 +37,11 @@ from latebloom.methods.noisy_labels.noise import (
     LabelNoise,
     NoisyData,
     NoisyLabels,
+    held_out,
     superclass_pairs,
 )
 from latebloom.methods.noisy_labels.suspects import suspects
-from latebloom.methods.noisy_labels.two_gaussians import TwoGaussians
+from latebloom.methods.noisy_labels.two_gaussians import TwoGaussians, side_by_side
 
 __all__ = [
     "CIFAR10_PAIRS",
@@ -50,6 +55,7 @@ __all__ = [
     "Method",
     "NoisyData",
     "NoisyLabels",
+    "NotLearned",
     "RobustLoss",
     "SmallCNN",
     "TwoGaussians",
@@ -62,9 +68,11 @@ __all__ = [
     "forward_loss",
     "generalised_cross_entropy",
     "hard_bootstrap",
+    "held_out",
     "memorisation",
     "mixed",
     "ramp",
+    "side_by_side",
     "small_loss",
     "soft_bootstrap",
     "superclass_pairs",

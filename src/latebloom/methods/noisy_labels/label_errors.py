@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
+from latebloom.core.calling import builder, call
 from latebloom.core.training import accuracy
 from latebloom.core.unfold import unfold
 from latebloom.methods.noisy_labels.early_learning import (
@@ -25,8 +28,13 @@ from latebloom.methods.noisy_labels.networks import SmallCNN
 from latebloom.methods.noisy_labels.noise import LabelNoise, NoisyData
 from latebloom.methods.noisy_labels.suspects import suspects
 from latebloom.nn import MLP
+from latebloom.optim import sgd
 
 FEWEST = 20
+
+
+class NotLearned(ValueError):
+    """The networks agree with the labels no more than chance would: nothing can be said of them."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,15 @@ class LabelErrors:
     - `targets` [n, classes]: mean of the networks' running averages, rows sum to 1.
     - `classes`: what they are called, in the order of the columns of `targets`.
     - `train_accuracy`: on the given labels at the end, mean over the networks.
+    - `networks`: those that were trained, one a seed; `prepare(x)` makes their inputs of examples.
     """
 
     table: pd.DataFrame
     targets: np.ndarray
     classes: tuple[Any, ...]
     train_accuracy: float
+    networks: tuple[Any, ...]
+    prepare: Callable[[np.ndarray], Array]
 
     @property
     def suspects(self) -> pd.DataFrame:
@@ -55,42 +66,72 @@ class LabelErrors:
         table = pd.DataFrame(counts).rename(columns={"size": "count"})
         return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities [n, classes] of other examples, mean over the networks."""
+        inputs = self.prepare(np.asarray(x))
+        found = [
+            jax.nn.softmax(call(network, inputs).astype(jnp.float32)) for network in self.networks
+        ]
+        return np.mean(found, axis=0)
+
 
 def find_label_errors(
     x: np.ndarray, y: Sequence[Any] | np.ndarray, *, ids: Sequence[Any] | np.ndarray | None = None,
-    network: Literal["mlp", "cnn"] = "mlp", epochs: int = 40, strength: float | None = None,
-    beta: float = 0.7, rate: float = 0.03, seeds: int = 2, progress: Any = None,
+    network: Any = "mlp", epochs: int = 40, strength: float | None = None, beta: float = 0.7,
+    rate: float = 0.03, seeds: int = 2, progress: Any = None,
 ) -> LabelErrors:  # fmt: skip
-    """Train `seeds` small networks with early-learning regularisation and rank all labels.
+    """Train `seeds` networks with early-learning regularisation and rank all labels.
 
-    - `x`: features [n, d], which are standardised, or images [n, height, width] or [n, height, width,
-      channels] (divided by 255 if they go beyond 1). `y` [n]: labels of any kind. `ids`: names of the examples.
-    - `network`: an MLP with one hidden layer of 256, or for images a `SmallCNN`.
+    - `x`: features [n, d], or images [n, height, width] or [n, height, width, channels]. Features are
+      standardised one by one, images as a whole (each channel), so that units, offsets and ranges are
+      no matter. `y` [n]: labels of any kind, words without the blanks around them. `ids`: names of the
+      examples.
+    - `network`: "mlp", with one hidden layer of 256; "cnn", a `SmallCNN` for images; or your own, an
+      Equinox model or `model(key)` that builds one, which is handed what `prepare` makes of `x` (images
+      keep their shape, with a last axis of channels) and gives a logit a class in sorted order.
     - `strength` (lambda): 3 unless given, but 1 for two classes, where a strong term may lock in what
-      was believed too early. `beta`, `rate` of SGD with momentum 0.9, `epochs`.
+      was believed too early; 0 is plain cross-entropy. `beta`, `rate` of SGD with momentum 0.9,
+      `epochs`.
     - `progress` as in `latebloom.unfold`.
 
-    Raises `ValueError` for shapes that do not match, values that are not finite, fewer than 20
-    examples or two classes, and a CNN for features.
+    Raises `ValueError` for shapes that do not match, values that are not finite, labels that are
+    missing, fewer than 20 examples or two classes, settings out of their range and a training that
+    diverges; `NotLearned`, a `ValueError`, where the networks agree with the labels no more than chance
+    would (three standard errors of Cohen's kappa).
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = np.asarray(x), _labels(y)
     _check(x, y, network)
+    _check_settings(epochs, strength, beta, rate, seeds)
     classes, labels = np.unique(y, return_inverse=True)
-    inputs, model = _prepared(x, network, len(classes))
+    prepare = _preparation(x, flat=network == "mlp")
+    inputs = prepare(x)
+    model = _builder(network, inputs.shape[1:], len(classes))
+    _check_output(model, inputs, len(classes))
     n = len(labels)
     batch_size = int(np.clip(n // 8, 4, 64))
     known = jnp.asarray(labels, jnp.int32)
     few = inputs[:1], known[:1]  # there is nothing to validate or test on
+    if strength is None:
+        strength = 3.0 if len(classes) > 2 else 1.0
     process = _Watched(  # pyright: ignore
         model=model, data=NoisyData(inputs, known, *few, *few, LabelNoise(0.0, len(classes))),
-        optimiser=_sgd, hyper={"rate": rate}, beta=beta, batch_size=batch_size, seeds_by="map",
-        loss=EarlyLearningLoss(jnp.float32(strength or (3.0 if len(classes) > 2 else 1.0))),
+        optimiser=sgd, hyper={"rate": rate}, beta=beta, batch_size=batch_size, seeds_by="map",
+        loss=EarlyLearningLoss(jnp.float32(strength)),
     )  # fmt: skip
     trace = unfold(process, seeds=seeds, at=[epochs * (n // batch_size)], progress=progress)
-    targets = trace.targets.isel(step=-1).values
-    targets = (targets / np.maximum(targets.sum(axis=-1, keepdims=True), 1e-12)).mean(axis=0)
+    if (trace.diverged_at >= 0).any():
+        raise ValueError(f"training diverged: take a lower rate than {rate:g}")
+    end = trace.isel(step=-1)
+    targets = end.targets.values.astype(float)
+    # An epoch leaves an incomplete batch out, so that a few examples may not have been seen.
+    targets = np.where(targets.sum(-1, keepdims=True) > 0, targets, end.predictions.values)
+    targets = (targets / targets.sum(-1, keepdims=True)).mean(axis=0)
+    targets /= targets.sum(-1, keepdims=True)
+    agreed = float(trace.train_accuracy.mean())
+    _check_learned(targets.argmax(1), labels, len(classes), agreed)
     table = suspects(targets, labels, ids, classes.tolist())
-    return LabelErrors(table, targets, tuple(classes.tolist()), float(trace.train_accuracy.mean()))
+    networks = tuple(_rebuilt(model, weights) for weights in end.weights.values)
+    return LabelErrors(table, targets, tuple(classes.tolist()), agreed, networks, prepare)
 
 
 class _Watched(EarlyLearning):
@@ -98,14 +139,46 @@ class _Watched(EarlyLearning):
 
     def observe(self, state: EarlyLearningState) -> dict[str, Array]:  # pyright: ignore
         logits = self.apply(state.model, noisy(self.data).x_train, None, False)
+        weights, _ = ravel_pytree(eqx.filter(state.model, eqx.is_inexact_array))
         return {
             "train_accuracy": accuracy(logits, state.data.train),
             "targets": state.targets,
+            "predictions": jax.nn.softmax(logits.astype(jnp.float32)),
+            "weights": weights,
         }
 
 
-def _check(x: np.ndarray, y: np.ndarray, network: str) -> None:
-    if x.ndim not in (2, 3, 4) or y.ndim != 1 or len(x) != len(y):
+def _rebuilt(build: Callable[[PRNGKeyArray], Any], weights: np.ndarray) -> Any:
+    """The network with these weights, as one vector."""
+    model = build(jax.random.key(0))
+    learned, rest = eqx.partition(model, eqx.is_inexact_array)
+    return eqx.combine(ravel_pytree(learned)[1](jnp.asarray(weights)), rest)
+
+
+def _labels(y: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """The labels, words without blanks around them. Raises `ValueError` where one is missing."""
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must be one label an example, [n], not {list(labels.shape)}")
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise ValueError(
+            f"example {missing[0]} has no label ({labels[missing[0]]}), nor have {len(missing) - 1} "
+            "others: leave them out"
+        )
+    if labels.dtype == object or labels.dtype.kind in "US":
+        words = [isinstance(label, str) for label in labels.tolist()]
+        if any(words) and not all(words):
+            raise ValueError("some labels are words and some are not: 1 and '1' are two classes")
+        if all(words):
+            labels = np.array([label.strip() for label in labels.tolist()])
+            if len(empty := np.flatnonzero(labels == "")):
+                raise ValueError(f"example {empty[0]} has no label (''): leave it out")
+    return labels
+
+
+def _check(x: np.ndarray, y: np.ndarray, network: Any) -> None:
+    if x.ndim < 2 or len(x) != len(y) or (isinstance(network, str) and x.ndim > 4):
         raise ValueError(
             "x must be [n, features] or [n, height, width] or [n, height, width, channels] and y [n], "
             f"not {list(x.shape)} and {list(y.shape)}"
@@ -114,33 +187,90 @@ def _check(x: np.ndarray, y: np.ndarray, network: str) -> None:
         raise ValueError(f"there are {len(x)} examples where at least {FEWEST} are needed")
     if x.dtype.kind not in "uifb" or not np.isfinite(x).all():
         raise ValueError("x must hold finite numbers: fill or drop what is missing")
+    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f"x looks like images with the channels first, {list(x.shape)}: put them last, as in "
+            "np.moveaxis(x, 1, -1)"
+        )
     if len(np.unique(y)) < 2:
         raise ValueError(f"all labels are {y.tolist()[0]!r}: there must be two classes or more")
-    if network == "cnn" and x.ndim == 2:
+    if isinstance(network, str) and network not in ("mlp", "cnn"):
+        raise ValueError(f"network must be 'mlp', 'cnn' or a model of your own, not {network!r}")
+    if isinstance(network, str) and network == "cnn" and x.ndim == 2:
         raise ValueError("a cnn takes images [n, height, width], not features: use network mlp")
 
 
-def _prepared(x: np.ndarray, network: str, classes: int) -> tuple[Array, Any]:
-    """Inputs as the network takes them, and what builds it."""
-    scaled = x.astype(np.float32)
-    if x.ndim > 2 and scaled.max() > 1:
-        scaled /= 255
-    if network == "cnn":
-        images = scaled if x.ndim == 4 else scaled[..., None]
-        return jnp.asarray(images), partial(_cnn, images.shape[1:], classes)
-    flat = scaled.reshape(len(x), -1)
-    if x.ndim == 2:
-        flat = (flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-6)
-    return jnp.asarray(flat), partial(_mlp, flat.shape[1], classes)
+def _check_settings(
+    epochs: int, strength: float | None, beta: float, rate: float, seeds: int
+) -> None:
+    if epochs < 1 or seeds < 1:
+        raise ValueError(f"epochs and seeds must be at least 1, not {epochs} and {seeds}")
+    if not (rate > 0 and np.isfinite(rate)) or not 0 <= beta < 1:
+        raise ValueError(f"rate must be above 0 and beta in [0, 1), not {rate} and {beta}")
+    if strength is not None and not (strength >= 0 and np.isfinite(strength)):
+        raise ValueError(f"strength must not be negative, not {strength}")
 
 
-def _cnn(shape: tuple[int, int, int], classes: int, key: PRNGKeyArray) -> SmallCNN:
-    return SmallCNN(shape[:2], shape[2], classes, key=key)
+def _check_output(build: Callable[[PRNGKeyArray], Any], inputs: Array, classes: int) -> None:
+    model = eqx.filter_eval_shape(build, jax.random.key(0))
+    shape = eqx.filter_eval_shape(call, model, inputs).shape
+    if shape != (len(inputs), classes):
+        raise ValueError(
+            f"the network makes {list(shape)} of {len(inputs)} examples of {classes} classes: it must "
+            f"give {classes} logits each"
+        )
+
+
+def _check_learned(
+    said: np.ndarray, labels: np.ndarray, classes: int, train_accuracy: float
+) -> None:
+    """Raises where what is said agrees with the labels no more than by chance."""
+    shares = [np.bincount(values, minlength=classes) / len(labels) for values in (said, labels)]
+    chance = float(np.dot(*shares))
+    error = np.sqrt(chance * (1 - chance) / len(labels))
+    agreed = float((said == labels).mean())
+    if not agreed > chance + 3 * error:
+        raise NotLearned(
+            f"the networks agree with {agreed:.1%} of the labels where chance alone would with "
+            f"{chance:.1%}: they have not learned the classes (training accuracy {train_accuracy:.1%}), so "
+            "no label can be called suspect; try more epochs, another rate, or network 'cnn' for images"
+        )
+
+
+def _preparation(x: np.ndarray, flat: bool) -> Callable[[np.ndarray], Array]:
+    """Standardises examples by the mean and deviation of these: of each feature, or of each channel."""
+    channels = x.ndim == 4
+    axes = 0 if x.ndim == 2 else tuple(range(x.ndim - channels))
+    # In double precision, and before the cast: an offset must not cost the digits.
+    wide = x.astype(np.float64)
+    mean, varies = wide.mean(axis=axes), np.ptp(wide, axis=axes) > 0
+    deviation = np.where(varies, (wide - mean).std(axis=axes), 1.0)
+
+    def prepare(examples: np.ndarray) -> Array:
+        if examples.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"examples must be [n, {', '.join(map(str, x.shape[1:]))}], not {list(examples.shape)}"
+            )
+        scaled = np.asarray((examples.astype(np.float64) - mean) / deviation, np.float32)
+        if x.ndim == 3:
+            scaled = scaled[..., None]
+        return jnp.asarray(scaled.reshape(len(scaled), -1) if flat else scaled)
+
+    return prepare
+
+
+def _builder(network: Any, shape: tuple[int, ...], classes: int) -> Callable[[PRNGKeyArray], Any]:
+    if isinstance(network, str) and network == "mlp":
+        return partial(_mlp, int(np.prod(shape)), classes)
+    if isinstance(network, str):
+        return partial(_cnn, shape, classes)
+    return builder(network)
+
+
+def _cnn(shape: tuple[int, ...], classes: int, key: PRNGKeyArray) -> SmallCNN:
+    height, width, channels = shape
+    return SmallCNN((height, width), channels, classes, key=key)
 
 
 def _mlp(inputs: int, classes: int, key: PRNGKeyArray) -> MLP:
     return MLP(inputs, (256,), classes, key=key)
-
-
-def _sgd(rate: Array) -> optax.GradientTransformation:
-    return optax.sgd(rate, momentum=0.9)

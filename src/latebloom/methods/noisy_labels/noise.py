@@ -117,3 +117,15 @@ class NoisyData(Dataset):
         """Noisy labels of the training and the validation part."""
         train_key, valid_key = jax.random.split(key)
         return NoisyLabels(self.noise(train_key, self.y_train), self.noise(valid_key, self.y_valid))
+
+
+def held_out(data: Dataset, noise: LabelNoise, share: float = 0.1) -> NoisyData:
+    """The first `share` of the training examples for validation, under the same noise; the rest trains.
+
+    Raises `ValueError` where that leaves one of the two without an example.
+    """
+    count = int(share * len(data.x_train) + 1e-9)  # 0.3 of 10 is 3
+    return NoisyData(
+        data.x_train[count:], data.y_train[count:], data.x_test, data.y_test,
+        data.x_train[:count], data.y_train[:count], noise,
+    )  # fmt: skip

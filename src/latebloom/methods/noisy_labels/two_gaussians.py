@@ -10,6 +10,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import xarray as xr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Process, Quantity
@@ -142,3 +143,14 @@ class TwoGaussians(Process):
             "clean_pull": "mean |gradient in a logit| where the label is right",
         }
         return {name: Quantity("1", ("problem",), about=text) for name, text in about.items()}
+
+
+def side_by_side(trace: xr.Dataset) -> xr.Dataset:
+    """A trace of `TwoGaussians` with each problem of each seed as a seed of its own.
+
+    Observables [seed, step, problem] become [seed * problem, step], the problems of a seed together.
+    """
+    rows = {name: values.transpose("seed", "problem", "step").values.reshape(-1, trace.sizes["step"])
+            for name, values in trace.items() if "problem" in values.dims}  # fmt: skip
+    drawn = {name: (("seed", "step"), values) for name, values in rows.items()}
+    return xr.Dataset(drawn, {"step": trace.step.values}, trace.attrs)

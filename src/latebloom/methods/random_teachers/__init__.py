@@ -7,6 +7,7 @@ from latebloom.methods.random_teachers.distillation import Distillation, diverge
 from latebloom.methods.random_teachers.gratings import gratings
 from latebloom.methods.random_teachers.landscape import Landscape, Plane, on_grid, plane_through
 from latebloom.methods.random_teachers.network import (
+    Architecture,
     BottleneckHead,
     ConvEncoder,
     Distilled,
@@ -15,6 +16,7 @@ from latebloom.methods.random_teachers.network import (
 from latebloom.methods.random_teachers.probing import linear_probe, nearest_neighbours
 
 __all__ = [
+    "Architecture",
     "BottleneckHead",
     "ConvEncoder",
     "Distillation",

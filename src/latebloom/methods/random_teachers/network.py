@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.statistics import trainable_leaves
-from latebloom.nn import BatchNorm, Conv, Linear
+from latebloom.nn import BatchNorm, Conv, Linear, ResNet, ViT
 
 
 class ConvEncoder(eqx.Module):
@@ -128,6 +129,51 @@ class Distilled(eqx.Module):
         self, x: Float[Array, "batch ..."], *, key: PRNGKeyArray | None = None, train: bool = False
     ) -> Float[Array, "batch out"]:
         return self.head(self.encoder(x, train=train))
+
+
+class Architecture(eqx.Module):
+    """Builds the network of a key: `architecture(key)`, or its encoder alone.
+
+    - `kind` "conv": a `ConvEncoder` of these `widths`, with batch normalisation if `norm`; "resnet": as
+      many stages of one block, from `widths[0]` channels, with batch normalisation; "vit": as many
+      blocks of four heads on patches of 2 x 2. All give `widths[-1]` features.
+    - The rest describes a `BottleneckHead` of `classes` outputs. What is an array may differ between
+      architectures that share a compiled program.
+    """
+
+    kind: Literal["conv", "resnet", "vit"] = eqx.field(static=True)
+    channels: int = eqx.field(static=True)
+    widths: tuple[int, ...] = eqx.field(static=True)
+    norm: bool = eqx.field(static=True)
+    hidden: int = eqx.field(static=True)
+    bottleneck: int = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
+    used: Int[Array, ""] = eqx.field(converter=partial(jnp.asarray, dtype=jnp.int32))
+    unit_features: Bool[Array, ""] = eqx.field(converter=jnp.asarray)
+    unit_rows: Bool[Array, ""] = eqx.field(converter=jnp.asarray)
+
+    def encoder(self, key: PRNGKeyArray) -> ConvEncoder | ResNet | ViT:
+        depth, size = len(self.widths), self.widths[-1]
+        if self.kind == "resnet":
+            return ResNet(
+                self.channels, size, key=key, width=self.widths[0], blocks_per_stage=(1,) * depth,
+                norm="batch",
+            )  # fmt: skip
+        if self.kind == "vit":
+            return ViT(
+                self.channels, size, key=key, patch=2, size=size, heads=4, hidden=2 * size,
+                layers=depth,
+            )  # fmt: skip
+        return ConvEncoder(self.channels, self.widths, norm=self.norm, key=key)
+
+    def __call__(self, key: PRNGKeyArray) -> Distilled:
+        encoder_key, head_key = jax.random.split(key)
+        head = BottleneckHead(
+            self.widths[-1], key=head_key, hidden=self.hidden, bottleneck=self.bottleneck,
+            out_size=self.classes, unit_features=self.unit_features, unit_rows=self.unit_rows,
+            used=self.used,
+        )  # fmt: skip
+        return Distilled(self.encoder(encoder_key), head)
 
 
 def start_near(teacher: Any, fresh: Any, alpha: float | Float[Array, ""]) -> Any:

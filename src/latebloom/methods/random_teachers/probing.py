@@ -59,8 +59,11 @@ def nearest_neighbours(
 ) -> Float[Array, ""]:  # fmt: skip
     """Test accuracy of the most frequent label among the nearest training features (Euclidean).
 
-    Ties go to the lower class. Source: Sarnthein et al. 2023, Table 3 (20 neighbours).
+    Ties go to the lower class. Labels are not checked: they must be from 0 to `classes` - 1 (see
+    `latebloom.core.dataset.check_labels`). Source: Sarnthein et al. 2023, Table 3 (20 neighbours).
     """
+    middle = train.mean(0)  # squares of an offset would drown the distances
+    train, test = train - middle, test - middle
     away = jnp.square(test).sum(-1)[:, None] + jnp.square(train).sum(-1) - 2 * test @ train.T
     nearest = jax.lax.top_k(-away, min(neighbours, len(train)))[1]
     votes = jax.nn.one_hot(labels[nearest], classes).sum(1)

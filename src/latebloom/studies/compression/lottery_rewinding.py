@@ -11,18 +11,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.dataset import Dataset
-from latebloom.data import load
+from latebloom.data import load, scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import (
     Effect,
@@ -36,14 +33,15 @@ from latebloom.measures import (
     setting,
     spearman,
 )
+from latebloom.methods.compression.initialisation import as_published
 from latebloom.methods.compression.lottery import (
     LotteryTicket,
     MaskedTraining,
     StepSchedule,
     fine_tuning,
 )
-from latebloom.nn import MLP, BatchNorm, ResNet
-from latebloom.nn.masks import prunable_leaves
+from latebloom.nn import MLP, ResNet
+from latebloom.optim import sgd
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ class Config:
 def make_process(config: Config) -> LotteryTicket:
     steps, lenet = config.steps, config.network == "lenet"
     plan = StepSchedule((steps // 2, steps * 3 // 4), warmup=round(config.warmup * steps))
-    data = _images(config.data, config.whole, config.network == "resnet", config.examples)
+    data = _images(config.data, config.whole, config.network != "resnet", config.examples)
     training = MaskedTraining(
         model=partial(_network, config, data.x_train[0].size), data=data,
-        optimiser=_sgd, loss=optax.softmax_cross_entropy_with_integer_labels, schedule=plan,
+        optimiser=sgd, loss=optax.softmax_cross_entropy_with_integer_labels, schedule=plan,
         hyper={"rate": config.rate, "momentum": config.momentum, "decay": config.decay},
         batch_size=config.batch_size, seeds_by="map",
     )  # fmt: skip
@@ -105,10 +103,6 @@ def schedule(config: Config) -> np.ndarray:
     return np.arange(1, config.rounds + 2)
 
 
-def _sgd(rate: Array, momentum: Array, decay: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))  # pyright: ignore
-
-
 def _network(config: Config, pixels: int, key: PRNGKeyArray) -> Any:
     model_key, key = jax.random.split(key)
     if config.network == "resnet":
@@ -118,47 +112,12 @@ def _network(config: Config, pixels: int, key: PRNGKeyArray) -> Any:
         model = MLP(pixels, (300, 100), 10, key=model_key)
     else:
         model = MLP(pixels, (config.width,) * config.depth, 10, key=model_key, norm="batch")
-    return _as_published(model, key)
-
-
-def _as_published(model: Any, key: PRNGKeyArray) -> Any:
-    """Weights N(0, 2 / fan_in), scales of batch norms U(0, 1), as the authors initialise."""
-    weight_key, scale_key = jax.random.split(key)
-    weights, rest = eqx.partition(model, prunable_leaves(model))
-    drawn = jax.tree.map(
-        lambda weight: weight * np.sqrt(2 / np.prod(weight.shape[:-1])),
-        _drawn_at_once(jax.random.normal, weight_key, weights),
-    )
-    scales = _drawn_at_once(jax.random.uniform, scale_key, _scales(model))
-    return eqx.tree_at(_scales, eqx.combine(drawn, rest), scales)
-
-
-def _scales(model: Any) -> list[Array]:
-    nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, BatchNorm))
-    return [node.scale for node in nodes if isinstance(node, BatchNorm)]
-
-
-def _drawn_at_once(draw: Callable[..., Array], key: PRNGKeyArray, like: Any) -> Any:
-    """Many draws take long to compile."""
-    flat, unflatten = ravel_pytree(like)
-    return unflatten(draw(key, flat.shape))
+    return as_published(model, key)
 
 
 @functools.cache
-def _images(data: str, whole: bool, channels: bool, examples: int) -> Dataset:
-    images = load(data)
-
-    def prepared(x: np.ndarray) -> Array:
-        x = x.astype(np.float32) / 255
-        if not whole and x.shape[1] == 28:
-            x = x.reshape(len(x), 14, 2, 14, 2).mean((2, 4))
-        return jnp.asarray(x[..., None] if channels else x.reshape(len(x), -1))
-
-    count = examples or len(images.x_train)
-    return Dataset(
-        prepared(images.x_train[:count]), jnp.asarray(images.y_train[:count]),
-        prepared(images.x_test), jnp.asarray(images.y_test),
-    )  # fmt: skip
+def _images(data: str, whole: bool, flat: bool, examples: int) -> Dataset:
+    return scaled(load(data), side=None if whole else 14, examples=examples or None, flat=flat)
 
 
 # Shares of training after which weights are kept. "k-5" is the share that the claims are about.
@@ -392,13 +351,9 @@ FULL_LENET = {
 
 study = Study(
     paper=Paper(
-        slug="lottery-rewinding",
-        title="Stabilizing the Lottery Ticket Hypothesis",
-        authors="Jonathan Frankle, Gintare Karolina Dziugaite, Daniel M. Roy, Michael Carbin",
-        venue="arXiv",
-        year=2019,
-        arxiv="1903.01611",
-        code="facebookresearch/open_lth",
+        "lottery-rewinding", "Stabilizing the Lottery Ticket Hypothesis",
+        "Jonathan Frankle, Gintare Karolina Dziugaite, Daniel M. Roy, Michael Carbin",
+        "arXiv", 2019, "1903.01611", "facebookresearch/open_lth",
     ),
     family="compression",
     question="Why does a pruned network train well from its weights a little after the start, when it "

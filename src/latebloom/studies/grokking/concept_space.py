@@ -6,11 +6,10 @@ Park, Okawa, Lee, Lubana & Tanaka (NeurIPS 2024, arXiv:2406.19370).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -27,7 +26,6 @@ from latebloom.measures import (
     at,
     combined,
     curve,
-    derived,
     final,
     log10,
     lowest,
@@ -37,7 +35,6 @@ from latebloom.measures import (
     spearman,
 )
 from latebloom.methods.grokking.concept_space import (
-    ConceptClassifier,
     ConceptSpace,
     Discs,
     ImageConceptSpace,
@@ -46,12 +43,21 @@ from latebloom.methods.grokking.concept_space import (
     VectorReader,
     Vectors,
     draw_corners,
+    draw_samples,
     landscape_trajectory,
-    learning_time,
-    signed_area,
+    shared_classifier,
     smooth,
-    train_classifier,
-    turning_point,
+)
+from latebloom.methods.grokking.concept_space.terms import (
+    PATH,
+    bend,
+    best_of,
+    learned,
+    smoothed,
+    target_path,
+    turn,
+    unseen,
+    worst_seen,
 )
 
 
@@ -121,59 +127,30 @@ VECTORS = Config(
 )  # fmt: skip
 
 
-@cache
-def classifier(concepts: tuple[str, ...], size: int, steps: int) -> tuple[ConceptClassifier, float]:
-    """The images' concept classifier, one for all arms and seeds, and its accuracy on all concepts."""
-    trained, report = train_classifier(
-        jax.random.key(0),
-        Discs(concepts=concepts, image_size=size),
-        steps=steps,
-        learning_rate=5e-3,
-    )
-    if report["all"] < 0.9:
-        raise ValueError(
-            f"the concept classifier is right on {report['all']:.0%} of images: raise classifier_steps"
-        )
-    return trained, report["all"]
+# What a config says of the process by the same name.
+SHARED = {f.name for f in fields(Config)} & {f.name for f in fields(ConceptSpace)} - {"world"}
 
 
 def make_process(config: Config) -> Process:
     """The learning process of an arm."""
-    seps = {
-        "colour": config.sep_colour,
-        "size": config.sep_size,
-        "background": config.sep_background,
-    }
-    settings = {
-        name: getattr(config, name)
-        for name in (
-            "learning_rate", "weight_decay", "clip_norm", "data_noise", "init_scale", "mask", "p_cfg",
-            "w_cfg", "batch_size", "per_class", "samples", "sampler_steps", "interventions",
-            "guidance", "deterministic", "over_prompts", "scales",
-        )
-    }  # fmt: skip
+    settings: dict[str, Any] = {name: getattr(config, name) for name in SHARED}
     settings["gamma_range"] = (config.gamma_min, config.gamma_max)
     settings["patch_from"] = config.steps if config.patched_embedding else 0
+    seps = {n: getattr(config, f"sep_{n}") for n in ("colour", "size", "background")}
     if config.world == "vectors":
-        world = Vectors(
-            jnp.array([seps[name] for name in config.concepts]), config.concepts, config.nuisance
-        )
+        signals = jnp.array([seps[name] for name in config.concepts])
+        world = Vectors(signals, config.concepts, config.nuisance)
         network = partial(MLPDenoiser, world.shape[0], config.widths, time_size=config.time_size)
         return ConceptSpace(world, VectorReader(world), network, **settings)
-    world = Discs(**{f"sep_{n}": v for n, v in seps.items()}, concepts=config.concepts,
-                  image_size=config.image_size)  # fmt: skip
-    network = partial(
-        UNet, config.channels, config.blocks, patched=config.patched, time_size=config.time_size
+    reader, accuracy = shared_classifier(
+        config.concepts, config.image_size, config.classifier_steps, learning_rate=5e-3
     )
-    reader, accuracy = classifier(config.concepts, config.image_size, config.classifier_steps)
     return ImageConceptSpace(
-        world,
+        Discs(**{f"sep_{n}": v for n, v in seps.items()}, concepts=config.concepts, image_size=config.image_size),
         reader,
-        network,
-        keep_images=config.interventions,
-        reader_accuracy=accuracy,
-        **settings,
-    )
+        partial(UNet, config.channels, config.blocks, patched=config.patched, time_size=config.time_size),
+        keep_images=config.interventions, reader_accuracy=accuracy, **settings,
+    )  # fmt: skip
 
 
 def schedule(config: Config) -> np.ndarray:
@@ -226,56 +203,16 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 
-def unseen(name: str, concept: str, combination: str = "11") -> Curve:
-    """On a combination of concepts that was never seen."""
-    return curve(name, **{"class": combination, "concept": concept})
-
-
 def over_weak(*concepts: str) -> Curve:
     """Mean accuracy over the unseen combinations of the weakest of three concepts."""
     return mean(unseen("concept_accuracy", k, c) for c in ("011", "101", "111") for k in concepts)
-
-
-def best_of(name: str) -> Curve:
-    """Of the variants of an intervention, at each checkpoint."""
-    return Curve(f"best {name}", lambda trace: trace[name].max(str(trace[name].dims[-1])))
-
-
-def smoothed(line: Curve) -> Curve:
-    return Curve(f"smooth {line.text}", lambda trace: np.stack([smooth(v) for v in line(trace).values]))  # fmt: skip
-
-
-def learned(line: Curve, threshold: float = 0.9, never: Literal["end", "nan"] = "end") -> Measure:
-    """Learning time of each seed's curve; the last step (or NaN) where it is not reached."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        steps, values = trace.step.values, line(trace).values
-        found = np.array([learning_time(steps, v, threshold=threshold) for v in values])
-        return found if never == "nan" else np.where(np.isnan(found), steps[-1], found)
-
-    return Measure(f"learning time of {line.text}", of)
-
-
-@derived("accuracy on the worst class seen in training")
-def worst_seen(trace: xr.Dataset) -> np.ndarray:
-    return trace.accuracy.values[..., trace["class"].str.count("1").values <= 1].min(2)
-
-
-def target_path(trace: xr.Dataset) -> np.ndarray:
-    """Smoothed trajectory of the unseen class `[seed, step, concept]`."""
-    return np.stack([smooth(one) for one in trace.probability.isel({"class": -1}).values])
-
-
-@measure("signed area of the unseen class's path")
-def bend(trace: xr.Dataset) -> np.ndarray:
-    return np.array([signed_area(path) for path in target_path(trace)])
 
 
 colour, size = unseen("concept_accuracy", "colour"), unseen("concept_accuracy", "size")
 plain = curve("accuracy", **{"class": "11"})
 onset = learned(best_of("over_prompt_accuracy"), never="nan")
 # From 0, on the straight way, to 1, at the wrong corner.
-detour = smoothed(unseen("probability", "size")) - smoothed(unseen("probability", "colour"))
+detour = smoothed(PATH[1]) - smoothed(PATH[0])
 weak_deficit = over_weak("colour", "size") - over_weak("background")
 
 
@@ -317,9 +254,7 @@ def masking_delay(world: str) -> Effect:
 def _claims(world: str, colour_strong: str, size_strong: str) -> tuple[Claim, ...]:
     hidden, even, three = f"{world}-hidden", _sweep(world, 0.4, 0.4), f"{world}-three"
     masked, whole = _mask(world, 1.0), _mask(world, 0.0)
-    seen = Need(
-        final(worst_seen)[hidden], "> 0.9", "the seen classes are not generated rightly yet"
-    )
+    seen = Need(final(worst_seen)[hidden], "> 0.9", "the seen classes are not generated rightly yet")  # fmt: skip
     headline, beside, elicited = BUDGETS[world]
     rows = (
         ("C1-colour", "The stronger the colour's signal, the sooner the colour is learned",
@@ -415,38 +350,23 @@ def elicited(trace: xr.Dataset) -> dict[str, Curve]:
 
 
 def mark_turn(ax: Axes, trace: xr.Dataset) -> None:
-    paths = trace.probability.isel({"class": -1}).values
-    turns = [turning_point(trace.step.values, path) for path in paths]
-    pictures.vertical(ax, np.median(turns), "turn (median)")
+    pictures.vertical(ax, np.median(turn(trace)), "turn (median)")
 
 
-def draw_samples(traces: Traces) -> MatplotlibFigure:
+ASKED = {"plain prompt": "class", "over-prompt": "over_prompt", "random prompt": "placebo_prompt",
+         "linear intervention": "linear", "random direction": "placebo_linear"}  # fmt: skip
+
+
+def draw_around_the_turn(traces: Traces) -> MatplotlibFigure:
     """Samples of the unseen class around the turn of one run, and on to its end."""
-    trace = traces["images-hidden"].isel(seed=0)
-    steps = trace.step.values
-    turn = turning_point(steps, trace.probability.isel({"class": -1}).values)
-    place, last = int(np.searchsorted(steps, turn)), len(steps) - 1
+    trace = traces["images-hidden"]
+    steps, turned = trace.step.values, turn(trace)[0]
+    place, last = int(np.searchsorted(steps, turned)), len(steps) - 1
     around = [place - 6, place - 3, place, (2 * place + last) // 3, (place + 2 * last) // 3, last]
-    columns = np.unique(np.clip(around, 0, last))
-    # Order of the recorded prompts: plain, over-prompts, their placebos, linear, its placebos.
-    groups: dict[str, Any] = {"plain prompt": (0, None)}
-    start = 1
-    for label in ("over-prompt", "random prompt", "linear intervention", "random direction"):
-        groups[label] = (start, trace[ELICITED[label]].values)
-        start += groups[label][1].shape[1]
-    figure, axes = style.figure(
-        len(groups), len(columns), 1.55 * len(columns) + 1, 1.15 * len(groups) + 0.4
-    )
-    for row, (label, (first, accuracy)) in zip(axes, groups.items(), strict=True):
-        for ax, k in zip(row, columns, strict=True):
-            chosen = 0 if accuracy is None else int(accuracy[k].argmax())
-            ax.imshow(np.concatenate(list(trace.images.values[k, first + chosen]), axis=1))
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for ax, k in zip(axes[0], columns, strict=True):
-        ax.set_title(f"{steps[k]}", fontsize=9)
-    figure.suptitle(f"two samples of class 11 (small, blue) at each step; the turn is at {turn:.0f}",
+    columns = np.unique(np.clip(around, 0, last)).tolist()
+    figure, axes = style.figure(len(ASKED), len(columns), 1.55 * len(columns) + 1, 1.15 * len(ASKED) + 0.4)  # fmt: skip
+    draw_samples(axes, trace.isel(seed=0), columns, ASKED)
+    figure.suptitle(f"two samples of class 11 (small, blue) at each step; the turn is at {turned:.0f}",
                     fontsize=10)  # fmt: skip
     return figure
 
@@ -458,37 +378,26 @@ speeds = pictures.trend(
     ("the size is learned",
      {f"colour {c}": (SIZES, [1000 * speed(size)[_sweep("vectors", c, s)] for s in SIZES]) for c in COLOURS}),
     xscale="log", ylabel="speed 1/T (per 1000 steps)",
-    own={title: {"xlabel": f"separation of the {of}", "xticks": levels, "xticklabels": levels}
+    own={title: {"xlabel": f"separation of the {of}", "ticks": levels}
          for title, (of, levels) in LEARNED.items()},
 )  # fmt: skip
-
-
-def draw_speeds(traces: Traces) -> MatplotlibFigure:
-    figure = speeds(traces)
-    for ax in figure.axes:
-        ax.minorticks_off()
-    return figure
 
 
 SWEEP = tuple(_sweep("vectors", c, s) for c in COLOURS for s in SIZES)
 MASKED = tuple(_mask("vectors", p) for p in MASKS)
 WEAK = _sweep("vectors", 0.1, 0.4)
 ON_UNSEEN = "colour accuracy on class 11"
-LOSSES = {
-    "training samples": "train_loss",
-    "unseen class": "target_loss",
-    "fresh samples": "test_loss",
-}
+LOSSES = {"training samples": "train_loss", "unseen class": "target_loss", "fresh samples": "test_loss"}  # fmt: skip
 FIGURES = (
     Figure("trajectories", "Concept space: mean path of the unseen class 11 in the vector twin for five ratios of signal, "
            "of every image seed (dashed: seen classes), and in the toy model.", draw_trajectories, SWEEP),
-    Figure("speeds", "Learning speed of a concept on the unseen class against its signal.", draw_speeds, SWEEP),
+    Figure("speeds", "Learning speed of a concept on the unseen class against its signal.", speeds, SWEEP),
     Figure("hidden", "Accuracy on the unseen class over training: the plain prompt, interventions (best variant at each "
            "checkpoint) and placebos of equal norm.",
            pictures.observables(elicited, {"vectors-hidden": "vectors", "images-hidden": "images"}, each=mark_turn,
                                 ylabel="accuracy on class 11"),
            ("vectors-hidden",)),
-    Figure("samples", "Samples of the unseen class around the turn of seed 0.", draw_samples, ("images-hidden",)),
+    Figure("samples", "Samples of the unseen class around the turn of seed 0.", draw_around_the_turn, ("images-hidden",)),
     Figure("masking", "The colour of the unseen class when prompts leave it out.",
            pictures.curves(smoothed(colour), ("", dict.fromkeys(MASKED, "{mask:.0%} masked")), ylabel=ON_UNSEEN),
            MASKED),
@@ -504,6 +413,8 @@ FIGURES = (
            (WEAK, "vectors-cfg", "vectors-regression")),
 )  # fmt: skip
 
+TINY = {"steps": 40, "checkpoints": 6, "samples": 4, "sampler_steps": 4, "per_class": 64,
+        "widths": (16,), "patched_embedding": False}  # fmt: skip
 SMALL_VECTORS = {"steps": 1200, "checkpoints": 30, "sampler_steps": 30}
 SMALL_IMAGES = {
     "image_size": 16, "channels": (16, 32), "blocks": 1, "patched": True, "time_size": 32,
@@ -518,19 +429,14 @@ SETTINGS = {
 
 study = Study(
     paper=Paper(
-        slug="concept-space",
-        title="Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
-        authors="Park, Okawa, Lee, Lubana, Tanaka",
-        venue="NeurIPS 2024",
-        year=2024,
-        arxiv="2406.19370",
-        code="cfpark00/concept-learning",
+        "concept-space",
+        "Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
+        "Park, Okawa, Lee, Lubana, Tanaka", "NeurIPS 2024", 2024, "2406.19370",
+        "cfpark00/concept-learning",
     ),
     family="grokking",
-    question=(
-        "When does a conditional generator learn each concept, and can it combine concepts before "
-        "prompting shows that it can?"
-    ),
+    question="When does a conditional generator learn each concept, and can it combine concepts before "
+    "prompting shows that it can?",
     symptoms=(
         "my generator ignores part of the prompt",
         "a text-to-image model cannot combine two concepts it has seen apart",
@@ -542,14 +448,7 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(
-            seeds=2,
-            arms=("vectors-hidden",),
-            settings={
-                "steps": 40, "checkpoints": 6, "samples": 4, "sampler_steps": 4, "per_class": 64,
-                "widths": (16,), "patched_embedding": False,
-            },
-        ),
+        "smoke": Budget(2, ("vectors-hidden",), TINY),
         "quick": Budget(6, arm_settings=SETTINGS),
         "thorough": Budget(6, arm_settings=SETTINGS, also=("vectors-cfg", "vectors-regression")),
         "full": Budget(6),

@@ -5,26 +5,24 @@ Kumar, Bordelon, Gershman, Pehlevan (ICLR 2024, arXiv 2310.06110).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from matplotlib import colormaps
+from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.core.process import Process, log_steps
-from latebloom.core.training import Snapshot, Supervised
-from latebloom.data import Dataset, ModularArithmetic, load
+from latebloom import log_steps
+from latebloom.core.process import Process
+from latebloom.core.training import Supervised
+from latebloom.data import ModularArithmetic, Subset, load, scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.losses import mean_squared_error
 from latebloom.measures import (
@@ -44,11 +42,12 @@ from latebloom.measures import (
     measure,
     pearson,
     spearman,
+    steepest_rise,
 )
-from latebloom.methods.grokking.lazy_rich import ClosedDynamics, ScaledMLP
+from latebloom.methods.grokking.lazy_rich import ClosedDynamics, NarrowTeacher, ScaledMLP
 from latebloom.nn.transformer import Transformer
 from latebloom.probes.linearised import Centred
-from latebloom.probes.ntk import empirical_ntk, kernel_alignment
+from latebloom.probes.supervised import ntk_alignment, parameter_norm, target_power
 
 TRAINED, GENERALISED = 0.1, 0.2  # loss / mean(y^2) that dates fitting and generalising
 
@@ -105,17 +104,19 @@ def make_process(config: Config) -> Process:
         "batch_size": config.batch_size,
     }
     probes: dict[str, Any] = {
-        "train_target_power": partial(_target_power, "train"),
-        "test_target_power": partial(_target_power, "test"),
-        "weight_norm": _weight_norm,
+        "train_target_power": partial(target_power, "train"),
+        "test_target_power": partial(target_power, "test"),
+        "weight_norm": parameter_norm,
     }
     if config.task == "images":
-        data = _images(config)
-        probes["ntk_alignment"] = partial(_alignment, config.probe_points)
+        if config.samples is None:
+            raise ValueError("samples must be a number where the task is images.")
+        data = Subset(scaled(load(config.data), flat=True), config.samples, 2000)
+        probes["ntk_alignment"] = partial(ntk_alignment, config.probe_points)
     elif config.task == "modular":
         data = ModularArithmetic(config.modulus, train_fraction=0.5, encoding="tokens")
     else:
-        data = _Teacher(config.dim, config.samples or 1)
+        data = NarrowTeacher(config.dim, config.samples or 1)
         rate = config.rate * config.width / config.alpha**2
         training = {
             "optimiser": optax.sgd,
@@ -144,66 +145,12 @@ def _network(config: Config, key: PRNGKeyArray) -> eqx.Module:
     return ScaledMLP(sizes, key=key, alpha=config.alpha, scale=config.weight_scale)
 
 
-class _Subset(eqx.Module):
-    """Draws the training images anew for each seed; up to 2000 of the rest are the test set."""
-
-    x: Float[Array, "n pixels"]
-    y: Int[Array, " n"]
-    samples: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Dataset:
-        order = jax.random.permutation(key, len(self.x))
-        train, test = order[: self.samples], order[self.samples : self.samples + 2000]
-        return Dataset(self.x[train], self.y[train], self.x[test], self.y[test])
-
-
-class _Teacher(eqx.Module):
-    """Draws a ReLU teacher of width 3 and Gaussian inputs for each seed; y has mean square 1."""
-
-    dim: int = eqx.field(static=True)
-    samples: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Dataset:
-        input_key, teacher_key = jax.random.split(key)
-        x = jax.random.normal(input_key, (self.samples + 1000, self.dim))
-        y = ScaledMLP((self.dim, 3, 1), key=teacher_key)(x)
-        y = y / jnp.sqrt(jnp.mean(y**2))
-        n = self.samples
-        return Dataset(x[:n], y[:n], x[n:], y[n:])
-
-
-def _images(config: Config) -> _Subset:
-    if config.samples is None:
-        raise ValueError("samples must be a number where the task is images.")
-    images = load(config.data)
-    x = np.concatenate([images.x_train, images.x_test]).astype(np.float32)
-    y = np.concatenate([images.y_train, images.y_test]).astype(np.int32)
-    return _Subset(jnp.asarray(x.reshape(len(x), -1) / x.max()), jnp.asarray(y), config.samples)
-
-
 def _adamw(learning_rate: Array, weight_decay: Array) -> optax.GradientTransformation:
     # The output scale of the transformer is an array too, but no weight.
     return optax.adamw(
         learning_rate, weight_decay=weight_decay,
         mask=lambda params: jax.tree.map(lambda p: p.ndim > 0, params),
     )  # fmt: skip
-
-
-def _target_power(part: str, model: Any, data: Dataset, snapshot: Snapshot) -> Array:
-    y = data.y_train if part == "train" else data.y_test
-    if jnp.issubdtype(y.dtype, jnp.integer):
-        return jnp.float32(1 / snapshot.train_logits.shape[-1])  # mean square of one-hot labels
-    return jnp.mean(y**2)
-
-
-def _weight_norm(model: Any, data: Dataset, snapshot: Snapshot) -> Array:
-    return optax.tree.norm(eqx.filter(model, eqx.is_inexact_array))
-
-
-def _alignment(points: int, model: Any, data: Dataset, snapshot: Snapshot) -> Array:
-    kernel = empirical_ntk(model, data.x_test[:points])
-    labels = jax.nn.one_hot(data.y_test[:points], snapshot.test_logits.shape[-1])
-    return kernel_alignment(kernel, labels)
 
 
 # Sweeps: level -> arm
@@ -262,19 +209,6 @@ plateau = curve("test_loss") / curve("plateau")
 @measure("delay, 0 where it never generalises")
 def window_delay(trace: xr.Dataset) -> np.ndarray:
     return np.where(np.isnan(generalised_if_ever(trace)), 0, delay(trace))
-
-
-def steepest_rise(line: Curve) -> Measure:
-    """The step at which it rises fastest per log step, between two observations."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        seen = line(trace)
-        later = seen.sel(step=seen.step > 0)
-        steps = later.step.values
-        slope = np.diff(later.values, axis=1) / np.diff(np.log(steps))
-        return np.sqrt(steps[1:] * steps[:-1])[slope.argmax(axis=1)]
-
-    return Measure(f"step of the steepest rise of {line.text}", of)
 
 
 def aligns_with(rise: Curve) -> Effect:
@@ -350,13 +284,6 @@ def sweep_labels(symbol: str, arms: Mapping[float, str]) -> dict[str, str]:
     return {arm: f"{symbol} = {level:g}" for level, arm in sorted(arms.items())}
 
 
-def shades(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """From dark to light, in the order of the levels."""
-    labels = list(dict.fromkeys(labels))
-    return {label: {"colour": to_hex(colormaps["viridis"](0.9 * i / (len(labels) - 1))), "linestyle": "-"}
-            for i, label in enumerate(labels)}  # fmt: skip
-
-
 STARTS = tuple(NORM_ARMS.values())[1:]
 LOSSES = {"training loss / mean y²": train, "test loss / mean y²": test}
 HEIGHTS = {label: {"ylim": (0, 1.6)} for label in LOSSES}
@@ -364,7 +291,7 @@ HEIGHTS = {label: {"ylim": (0, 1.6)} for label in LOSSES}
 
 def sweep(arms: dict[str, str], more: dict[str, Observable], **scale: Any) -> pictures.Picture:
     """Both losses, and one observable more."""
-    return pictures.curves({**LOSSES, **more}, ("", arms), log_steps=True, look=shades(arms.values()),
+    return pictures.curves({**LOSSES, **more}, ("", arms), log_steps=True, look=pictures.shades(arms.values()),
                            own=HEIGHTS | dict.fromkeys(more, scale))  # fmt: skip
 
 
@@ -373,25 +300,18 @@ def mark_plateau(ax: Axes, trace: xr.Dataset) -> None:
     pictures.horizontal(ax, height, "regression with $K_0$")
 
 
+def window(of: Measure, label: str, levels: Mapping[str, float] | None = None) -> pictures.Picture:
+    ratios, arms = list(SAMPLE_ARMS), SAMPLE_ARMS.values()
+    return pictures.trend(("", {"": (ratios, [of[arm] for arm in arms])}), xscale="log", ylabel=label, levels=levels,
+                          xlabel="training samples / dimension", ticks=ratios)  # fmt: skip
+
+
 def draw_times(traces: Traces) -> MatplotlibFigure:
     alphas, arms = zip(*sorted(EVERY_ALPHA_ARM.items()), strict=True)
     lines = {label: (alphas, [times[arm] for arm in arms]) for label, times in (("training loss below 0.1", fit), ("test loss below 0.2", generalised))}  # fmt: skip
-    figure = pictures.trend(("", lines), geometric=True, xscale="log", yscale="log",
-                            xlabel="output scale α", ylabel="step")(traces)  # fmt: skip
-    pictures.horizontal(figure.axes[0], traces["alpha-1"].step.values[-1], "end of the run")
-    return figure
-
-
-def window(of: Measure, label: str) -> pictures.Picture:
-    ratios, arms = list(SAMPLE_ARMS), SAMPLE_ARMS.values()
-    return pictures.trend(("", {"": (ratios, [of[arm] for arm in arms])}), xscale="log", ylabel=label,
-                          xlabel="training samples / dimension", xticks=ratios, xticklabels=ratios)  # fmt: skip
-
-
-def draw_goldilocks(traces: Traces) -> MatplotlibFigure:
-    figure = window(final(test), "final test loss / mean y²")(traces)
-    pictures.horizontal(figure.axes[0], GENERALISED, "generalises below")
-    return figure
+    end = {"end of the run": traces["alpha-1"].step.values[-1]}
+    return pictures.trend(("", lines), geometric=True, levels=end, xscale="log", yscale="log",
+                          xlabel="output scale α", ylabel="step")(traces)  # fmt: skip
 
 
 def draw_spectrum(traces: Traces) -> MatplotlibFigure:
@@ -434,7 +354,8 @@ FIGURES = (
     Figure("epsilon", "Quadratic part of the activation: losses and alignment of the kernel with the task.",
            sweep(sweep_labels("ε", {**EPSILON_ARMS, 4.0: "epsilon-4"}), {"NTK alignment": "ntk_alignment"}),
            tuple(EPSILON_ARMS.values())),
-    Figure("goldilocks", "Size of the training set: too few samples never generalise.", draw_goldilocks,
+    Figure("goldilocks", "Size of the training set: too few samples never generalise.",
+           window(final(test), "final test loss / mean y²", {"generalises below": GENERALISED}),
            tuple(SAMPLE_ARMS.values())),
     Figure("delays", "Size of the training set: the delay; 0 where it does not generalise.",
            window(window_delay, "log10($t_{test}/t_{train}$)"), tuple(SAMPLE_ARMS.values())),
@@ -454,7 +375,7 @@ FIGURES = (
     Figure("networks", "Output scale in other networks, trained on squared error: with AdamW, the student by gradient "
            "descent.",
            pictures.curves(LOSSES, *((title, sweep_labels("α", arms)) for title, arms in NETWORKS.items()),
-                           look=shades(f"α = {a:g}" for a in SCALED), log_steps=True, yscale="log", ylim=(1e-2, 1.6)),
+                           look=pictures.shades(f"α = {a:g}" for a in SCALED), log_steps=True, yscale="log", ylim=(1e-2, 1.6)),
            ("images-0.001", "images-0.5")),
 )  # fmt: skip
 
@@ -480,12 +401,8 @@ SHARED = {"dtype": "float32", "per_decade": 10}
 
 study = Study(
     paper=Paper(
-        slug="grokking-lazy-rich",
-        title="Grokking as the Transition from Lazy to Rich Training Dynamics",
-        authors="Tanishq Kumar, Blake Bordelon, Samuel J. Gershman, Cengiz Pehlevan",
-        venue="ICLR",
-        year=2024,
-        arxiv="2310.06110",
+        "grokking-lazy-rich", "Grokking as the Transition from Lazy to Rich Training Dynamics",
+        "Tanishq Kumar, Blake Bordelon, Samuel J. Gershman, Cengiz Pehlevan", "ICLR", 2024, "2310.06110",
     ),
     family="grokking",
     question="Is grokking the moment when a network stops behaving like its own linearisation?",

@@ -6,7 +6,7 @@ Humayun, Balestriero & Baraniuk (ICML 2024, arXiv:2402.15555).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from scipy.stats import spearmanr
 
-from latebloom.core.process import Quantity, log_steps
-from latebloom.core.training import Supervised, SupervisedState
-from latebloom.data import Dataset, load
+from latebloom import log_steps
+from latebloom.data import Subset, load, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.losses import mean_squared_error
 from latebloom.measures import (
@@ -38,24 +37,27 @@ from latebloom.measures import (
     log10,
     lowest,
     measure,
+    seedwise,
 )
 from latebloom.methods.grokking.local_complexity_phases import (
-    Phases,
     find_phases,
     first_step_reaching,
     observation_steps,
 )
-from latebloom.nn import MLP
-from latebloom.probes.adversarial import robust_accuracy
-from latebloom.probes.local_complexity import (
-    decision_boundary_points,
-    local_complexity,
-    random_frames,
+from latebloom.methods.grokking.local_complexity_terms import (
+    RADIUS,
+    complexity,
+    end_of_ascent,
+    over_threshold,
+    weakest,
 )
-from latebloom.probes.regions import Plane, RegionSlice, slice_regions, square_around
-
-RADIUS = 0.5  # of the verdicts
-POINT_SETS = ("train", "test", "random", "boundary")
+from latebloom.methods.grokking.local_complexity_training import (
+    POINT_SETS,
+    WatchedTraining,
+    recorded_slice,
+)
+from latebloom.nn import MLP
+from latebloom.probes.local_complexity import random_frames
 
 
 @dataclass(frozen=True)
@@ -101,184 +103,41 @@ class Config:
     slices: bool = False
 
 
-class Subset(eqx.Module):
-    """Draws a training and a test set out of one pool of examples, anew for each seed.
-
-    A training label is replaced by a random one with probability `label_noise`.
-    """
-
-    x: Float[Array, "example feature"]
-    y: Int[Array, " example"]
-    label_noise: Float[Array, ""]
-    train_size: int = eqx.field(static=True)
-    test_size: int = eqx.field(static=True)
-    classes: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Dataset:
-        order_key, noise_key, label_key = jax.random.split(key, 3)
-        order = jax.random.permutation(order_key, len(self.x))
-        train, test = order[: self.train_size], order[-self.test_size :]
-        random = jax.random.randint(label_key, train.shape, 0, self.classes, self.y.dtype)
-        noisy = jax.random.bernoulli(noise_key, self.label_noise, train.shape)
-        labels = jnp.where(noisy, random, self.y[train])
-        return Dataset(self.x[train], labels, self.x[test], self.y[test])
-
-
-class Network(eqx.Module):
-    """Builds the MLP of an arm from a key."""
-
-    in_size: int = eqx.field(static=True)
-    widths: tuple[int, ...] = eqx.field(static=True)
-    classes: int = eqx.field(static=True)
-    activation: str = eqx.field(static=True)
-    batch_norm: bool = eqx.field(static=True)
-    init_scale: Float[Array, ""]
-
-    def __call__(self, key: PRNGKeyArray) -> MLP:
-        norm = "batch" if self.batch_norm else None
-        model = MLP(
-            self.in_size, self.widths, self.classes, key=key, activation=self.activation, norm=norm
-        )
-        layers = jax.tree.map(lambda parameter: self.init_scale * parameter, model.layers)
-        return eqx.tree_at(lambda model: model.layers, model, layers)
-
-
-class WatchedTraining(Supervised):
-    """Supervised learning with local complexity, attacks and norms observed."""
-
-    frames: Float[Array, "frame direction feature"]
-    random_points: Float[Array, "point feature"]
-    radii: tuple[float, ...] = eqx.field(static=True)
-    epsilons: tuple[float, ...] = eqx.field(static=True)
-    attacked: int = eqx.field(static=True)
-    slices: bool = eqx.field(static=True)
-    last: Int[Array, ""]
-
-    def __init__(self, config: Config, pool: Subset):
-        size = pool.x.shape[1]
-        widths = (config.width,) * (config.depth - 1)
-        super().__init__(
-            model=Network(
-                size, widths, pool.classes, config.activation, config.batch_norm,
-                jnp.float32(config.init_scale),
-            ),
-            data=pool,
-            optimiser=optax.adamw,
-            hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
-            loss=mean_squared_error,
-            batch_size=config.batch_size,
-            seeds_by="map",
-        )  # fmt: skip
-        frame_key, point_key = jax.random.split(jax.random.key(2402_15555))
-        self.frames = random_frames(frame_key, size, config.directions, config.frames)
-        self.random_points = jax.random.uniform(point_key, (config.points, size))
-        self.radii, self.epsilons = config.radii, config.epsilons
-        self.attacked, self.slices = config.attacked, config.slices
-        self.last = jnp.int32(config.steps)
-
-    def observe(self, state: SupervisedState) -> dict[str, Array]:
-        model, data = state.model, self.dataset(state)
-        counts = self.counts(model, data)
-        total = counts.sum(axis=-1)
-        spread = jnp.sqrt(jnp.nanvar(total, axis=-1) / jnp.isfinite(total).sum(axis=-1))
-        x, y = data.x_test[: self.attacked], data.y_test[: self.attacked]
-        epsilons = jnp.array(self.epsilons)
-        attack_key = jax.random.fold_in(state.key, 0xADE)
-        attack = partial(robust_accuracy, model, x, y, attack_key, epsilons, domain=(0.0, 1.0))
-        strong = jax.lax.cond(
-            state.step == self.last,
-            lambda: attack(steps=50, restarts=3),
-            lambda: jnp.full_like(epsilons, jnp.nan),
-        )
-        slope = jax.vmap(jax.grad(lambda point: model(point[None]).max()))
-        seen = super().observe(state) | {
-            "local_complexity": jnp.nanmean(counts, axis=2),
-            "local_complexity_interval": 2.576 * spread,
-            "robust_accuracy": attack(steps=10),
-            "strong_robust_accuracy": strong,
-            "weight_norm": optax.tree.norm([model.layers]),
-            "input_gradient_norm": jnp.linalg.norm(slope(x), axis=-1).mean(),
-        }
-        return seen | (network_on_plane(model, data) if self.slices else {})
-
-    def counts(self, model: MLP, data: Dataset) -> Float[Array, "set radius point layer"]:
-        """Local complexity of each point, averaged over frames; NaN where a set has no point."""
-        # All sets are as large as the smallest of them.
-        n = min(len(self.random_points), len(data.x_train), len(data.x_test))
-        partners = jnp.roll(data.x_train, -min(n, len(data.x_train) // 2), axis=0)[:n]
-        boundary, crosses = decision_boundary_points(model, data.x_train[:n], partners)
-        sets = (data.x_train[:n], data.x_test[:n], self.random_points[:n], boundary)
-        counts = jax.lax.map(
-            lambda x: local_complexity(model.preactivations, x, self.frames, jnp.array(self.radii)),
-            jnp.stack(sets),
-        ).mean(axis=2)
-        return counts.at[-1].set(jnp.where(crosses[:, None], counts[-1], jnp.nan))
-
-    def quantities(self) -> dict[str, Quantity]:
-        layers = [*(f"hidden {i + 1}" for i in range(len(self.model.widths))), "logits"]
-        epsilon = {"epsilon": list(self.epsilons)}
-        sets = {"points": list(POINT_SETS), "radius": list(self.radii)}
-        return super().quantities() | {
-            "local_complexity": Quantity(
-                "units", ("points", "radius", "layer"), sets | {"layer": layers},
-                "units that switch sign near a point", gaps=True,
-            ),
-            "local_complexity_interval": Quantity(
-                "units", ("points", "radius"), sets,
-                "half width of the 99 % interval of local complexity over points", gaps=True,
-            ),
-            "robust_accuracy": Quantity(
-                "1", ("epsilon",), epsilon, "test accuracy under PGD, 10 steps"
-            ),
-            "strong_robust_accuracy": Quantity(
-                "1", ("epsilon",), epsilon, "last test accuracy under PGD, 50 steps, 3 restarts",
-                gaps=True,
-            ),
-            "weight_norm": Quantity(about="L2 norm of weights and biases"),
-            "input_gradient_norm": Quantity(
-                "1 / pixel value", about="mean norm of the largest logit's input gradient at test"
-            ),
-        }  # fmt: skip
-
-
-def network_on_plane(model: MLP, data: Dataset) -> dict[str, Array]:
-    """The network on the plane through three training points of different classes.
-
-    Its first layer takes plane coordinates, in which `plane_anchors` are the three points.
-    """
-    y = data.y_train
-    second = jnp.argmax(y != y[0])
-    third = jnp.argmax((y != y[0]) & (y != y[second]))
-    a, b, c = data.x_train[0], data.x_train[second], data.x_train[third]
-    basis, triangle = jnp.linalg.qr(jnp.stack([b - a, c - a], axis=1))
-    first, *later = model.layers
-    layers = [(basis.T @ first.weight, first(a)), *((layer.weight, layer.bias) for layer in later)]
-    seen = {"plane_anchors": jnp.concatenate([jnp.zeros((1, 2)), triangle.T])}
-    for i, (weight, bias) in enumerate(layers):
-        seen |= {f"plane_weight_{i}": weight, f"plane_bias_{i}": bias}
-    return seen
+def build_network(
+    in_size: int, classes: int, config: Config, scale: Array, key: PRNGKeyArray
+) -> MLP:
+    """The MLP of an arm, all its layers' parameters times `scale`."""
+    widths, norm = (config.width,) * (config.depth - 1), "batch" if config.batch_norm else None
+    model = MLP(in_size, widths, classes, key=key, activation=config.activation, norm=norm)
+    layers = jax.tree.map(lambda parameter: scale * parameter, model.layers)
+    return eqx.tree_at(lambda model: model.layers, model, layers)
 
 
 def make_process(config: Config) -> WatchedTraining:
     images = load(config.data)
-    x = np.concatenate([images.x_train, images.x_test])
-    y = np.concatenate([images.y_train, images.y_test])
-    pool = Subset(
-        x=jnp.asarray(pooled(x / np.float32(255), config.pool), jnp.float32),
-        y=jnp.asarray(y, jnp.int32),
-        label_noise=jnp.float32(config.label_noise),
-        train_size=config.train_size,
-        test_size=config.test_size,
-        classes=int(y.max()) + 1,
+    data = Subset(
+        scaled(images, side=images.x_train.shape[1] // config.pool, flat=True), config.train_size,
+        config.test_size, test_last=True, label_noise=config.label_noise, classes=images.classes,
+    )  # fmt: skip
+    size = data.x.shape[1]
+    scale = jnp.float32(config.init_scale)
+    frame_key, point_key = jax.random.split(jax.random.key(2402_15555))
+    return WatchedTraining(
+        model=eqx.Partial(build_network, size, images.classes, config, scale),
+        data=data,
+        optimiser=optax.adamw,
+        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
+        loss=mean_squared_error,
+        batch_size=config.batch_size,
+        seeds_by="map",
+        frames=random_frames(frame_key, size, config.directions, config.frames),
+        random_points=jax.random.uniform(point_key, (config.points, size)),
+        radii=config.radii,
+        epsilons=config.epsilons,
+        attacked=config.attacked,
+        slices=config.slices,
+        last=config.steps,
     )
-    return WatchedTraining(config, pool)
-
-
-def pooled(images: Float[np.ndarray, "example row column"], side: int) -> np.ndarray:
-    """Mean over blocks of side x side pixels, flattened."""
-    n, rows, columns = images.shape
-    blocks = images.reshape(n, rows // side, side, columns // side, side)
-    return blocks.mean(axis=(2, 4)).reshape(n, -1)
 
 
 def schedule(config: Config) -> np.ndarray:
@@ -305,55 +164,12 @@ ARMS = {
 }
 
 
-def complexity(points: str) -> Curve:
-    """Of the whole network at a set of points, at the radius nearest 0.5."""
-
-    def of(trace: xr.Dataset) -> xr.DataArray:
-        counts = trace.local_complexity.sel(points=points).sel(radius=RADIUS, method="nearest")
-        return counts.sum("layer", skipna=False)
-
-    return Curve(f"LC at {points} points", of)
-
-
 ATTACKS = {"epsilon": slice(0.099, 0.201)}
 
 
 def under_attack(name: str) -> Curve:
     """Mean over the attacks of 0.1 to 0.2, the range in which claim C2 is made."""
     return Curve(f"{name} at 0.1 to 0.2", lambda trace: trace[name].sel(ATTACKS).mean("epsilon", skipna=False))  # fmt: skip
-
-
-def phases(trace: xr.Dataset, points: str = "train") -> list[Phases | None]:
-    """Phases of each seed's local complexity; None where the seed diverged."""
-    curves = complexity(points)(trace).values
-    return [find_phases(values) if np.isfinite(values).all() else None for values in curves]
-
-
-@measure("step at which the ascent of LC ends")
-def end_of_ascent(trace: xr.Dataset) -> np.ndarray:
-    steps = trace.step.values
-    return np.array([np.nan if p is None else steps[p.maximum] for p in phases(trace)])
-
-
-@measure("smaller of ascent and second descent")
-def weakest(trace: xr.Dataset) -> np.ndarray:
-    return np.array([np.nan if p is None else p.weakest for p in phases(trace)])
-
-
-def over_threshold(points: str) -> Measure:
-    """Smaller of ascent and second descent over what it must exceed: the larger of 5 % of the
-    curve's range and three half widths of its 99 % interval."""
-
-    @measure(f"phases at {points} points over their threshold")
-    def ratio(trace: xr.Dataset) -> np.ndarray:
-        interval = trace.local_complexity_interval.sel(radius=RADIUS, method="nearest")
-        halves = interval.sel(points=points).max("step").values
-        return np.array([
-            np.nan if p is None else p.weakest / max(0.05 * p.range, 3 * half)
-            for p, half in zip(phases(trace, points), halves, strict=True)
-        ])  # fmt: skip
-
-    return ratio
 
 
 @measure("log10 of the time to 90 % of the final robust accuracy over that of the clean one")
@@ -368,15 +184,12 @@ def robustness_delay(trace: xr.Dataset) -> np.ndarray:
 
 def robustness_with(line: Curve) -> Measure:
     """Rank correlation with robust accuracy, once clean accuracy is within 10 % of its end."""
+    lines = (line, under_attack("robust_accuracy"), "test_accuracy")
 
-    @measure(f"rank correlation of {line.text} with robust accuracy")
-    def correlation(trace: xr.Dataset) -> np.ndarray:
-        lines = (line(trace), under_attack("robust_accuracy")(trace), trace.test_accuracy)
-        found = []
-        for values, robust, clean in zip(*(one.values for one in lines), strict=True):
-            late = trace.step.values >= first_step_reaching(trace.step.values, clean)
-            found.append(spearmanr(values[late], robust[late])[0])
-        return np.array(found)
+    @seedwise(f"rank correlation of {line.text} with robust accuracy", *lines)
+    def correlation(steps: np.ndarray, values: Any, robust: Any, clean: Any) -> Any:
+        late = steps >= first_step_reaching(steps, clean)
+        return spearmanr(values[late], robust[late])[0]
 
     return correlation
 
@@ -513,31 +326,20 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def slice_at(trace: xr.Dataset, observation: int) -> tuple[RegionSlice, np.ndarray]:
-    """Exact regions on the recorded plane, and the three training points in it."""
-    seen = trace.isel(step=observation)
-    layers = [
-        (seen[f"plane_weight_{i}"].values.T, seen[f"plane_bias_{i}"].values)
-        for i in range(trace.sizes["layer"])
-    ]
-    anchors = seen.plane_anchors.values.astype(float)
-    plane = Plane(np.zeros(2), np.eye(2))
-    return slice_regions(layers, plane, square_around(anchors, margin=0.25)), anchors
-
-
 def draw_partition(traces: Traces) -> MatplotlibFigure:
     """Regions on a plane through three training points where the ascent starts, ends, and last."""
     trace = traces["relu"].isel(seed=0)
-    found = phases(traces["relu"])[0]
+    values = complexity("train")(traces["relu"]).values[0]
+    found = find_phases(values) if np.isfinite(values).all() else None
     moments = [found.minimum, found.maximum, -1] if found else [0, 0, 0]
     figure, axes = pictures.panels(3, width=11.5, height=4.9)
     names = ("start of the ascent", "end of the ascent", "end of the run")
     for ax, moment, name in zip(axes, moments, names, strict=True):
-        regions, anchors = slice_at(trace, moment)
+        regions, anchors = recorded_slice(trace, moment)
         regions.draw(ax)
         ax.plot(*anchors.T, "o", color="white", markeredgecolor="black", markersize=6)
-        ax.set_title(f"{name}\nstep {trace.step.values[moment]:,}: {len(regions.areas):,} regions")
-        ax.set_xlabel("distance in the plane (pixel values)")
+        title = f"{name}\nstep {trace.step.values[moment]:,}: {len(regions.areas):,} regions"
+        ax.set(title=title, xlabel="distance in the plane (pixel values)")
         ax.grid(visible=False)
     return figure
 
@@ -546,14 +348,9 @@ def draw_regions(traces: Traces) -> MatplotlibFigure:
     """Exact regions per unit of area near the data and near the boundary, in one seed."""
     trace = traces["relu"].isel(seed=0)
     observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
-    near: dict[str, list[float]] = {"the three training points": [], "the decision boundary": []}
-    for observation in observed:
-        regions, anchors = slice_at(trace, int(observation))
-        distances = (regions.distance_to_points(anchors), regions.distance_to_decision_boundary())
-        for name, distance in zip(near, distances, strict=True):
-            close = distance < 0.05 * np.sqrt(regions.areas.sum())
-            area = regions.areas[close].sum()
-            near[name].append(close.sum() / area if area else np.nan)
+    slices = [recorded_slice(trace, observation) for observation in observed]
+    near = {"the three training points": [r.density(r.distance_to_points(a), 0.05) for r, a in slices],
+            "the decision boundary": [r.density(r.distance_to_decision_boundary(), 0.05) for r, _ in slices]}  # fmt: skip
     figure, (ax,) = pictures.panels(1)
     for name, density in near.items():
         ax.plot(trace.step[observed], density, label=f"near {name}")
@@ -610,13 +407,9 @@ SETTINGS = {"relu": LONG, "still": {"steps": 1000, "per_decade": 6}, "narrow": {
 
 study = Study(
     paper=Paper(
-        slug="grokking-local-complexity",
-        title="Deep Networks Always Grok and Here is Why",
-        authors="Humayun, Balestriero, Baraniuk",
-        venue="ICML 2024",
-        year=2024,
-        arxiv="2402.15555",
-        code="AhmedImtiazPrio/grok-adversarial",
+        "grokking-local-complexity", "Deep Networks Always Grok and Here is Why",
+        "Humayun, Balestriero, Baraniuk", "ICML 2024", 2024, "2402.15555",
+        "AhmedImtiazPrio/grok-adversarial",
     ),
     family="grokking",
     question="Do linear regions leave the data for the decision boundary long after interpolation, "
@@ -632,12 +425,8 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(
-            seeds=2,
-            arms=("relu", "batch-norm", "still"),
-            settings=TINY,
-            arm_settings={"still": {"slices": True}},  # then it shares the program of "relu"
-        ),
+        # With slices "still" shares the program of "relu".
+        "smoke": Budget(2, ("relu", "batch-norm", "still"), TINY, {"still": {"slices": True}}),
         "quick": Budget(6, None, SMALL, SETTINGS),
         "thorough": Budget(6, None, SMALL, SETTINGS),
         "full": Budget(6, arm_settings={"still": {"steps": 10_000}}),
@@ -655,4 +444,4 @@ study = Study(
     "switch at initialisation (0.05: 1.5 %). CIFAR-10, ResNets and transformers are not rerun: "
     "`local_complexity` and `robust_accuracy` take any network's preactivations and logits.",
     side_by_side=True,
-)
+)  # fmt: skip

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
 
 from latebloom import data, log_steps, losses, nn, optim, probes
 from latebloom.core.process import Quantity
-from latebloom.core.training import Dataset, Snapshot, Supervised, trainable
+from latebloom.core.training import Supervised, trainable
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import (
     Curve,
@@ -26,6 +24,7 @@ from latebloom.measures import (
     at_least,
     curve,
     derived,
+    during,
     effect,
     final,
     first_step,
@@ -39,7 +38,8 @@ from latebloom.measures import (
     setting,
     tail,
 )
-from latebloom.methods.grokking.interventions import without_true_class_gradient
+from latebloom.methods.grokking.interventions import Interruptible
+from latebloom.probes.supervised import collapse, geometry
 
 
 @dataclass(frozen=True)
@@ -72,28 +72,6 @@ class Config:
     observations_per_decade: int = 25
 
 
-class MnistSubset(eqx.Module):
-    """200 training digits drawn for each seed, the test part whole; pixels in [0, 1]."""
-
-    pool: data.Dataset
-    in_size: int = eqx.field(static=True)
-
-    def __init__(self, images: data.Images):
-        x_train, x_test = (
-            jnp.asarray(x.reshape(len(x), -1) / 255, jnp.float32)
-            for x in (images.x_train, images.x_test)
-        )
-        self.pool = Dataset(
-            x_train, jnp.asarray(images.y_train), x_test, jnp.asarray(images.y_test)
-        )
-        self.in_size = x_train.shape[1]
-
-    def __call__(self, key: Any) -> Dataset:
-        rows = jax.random.choice(key, len(self.pool.x_train), (200,), replace=False)
-        pool = self.pool
-        return Dataset(pool.x_train[rows], pool.y_train[rows], pool.x_test, pool.y_test)
-
-
 def perp_wrapped(perp: str, base: optax.GradientTransformation) -> optax.GradientTransformation:
     if perp == "no":
         return base
@@ -106,24 +84,7 @@ def adamw(perp: str, learning_rate: Any, b2: Any, eps: Any, weight_decay: Any) -
 
 
 def sgd(perp: str, learning_rate: Any, momentum: Any, weight_decay: Any) -> Any:
-    descent = optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum)
-    )
-    return perp_wrapped(perp, descent)
-
-
-class Interruptible(Supervised):
-    """Supervised learning in which the true class may lose its gradient from a step on."""
-
-    freeze_at: Any = 0
-
-    def __init__(self, freeze_at: int, **supervised: Any):
-        super().__init__(**supervised)
-        self.freeze_at = jnp.int32(freeze_at)
-
-    def objective(self, outputs: Any, labels: Any, step: Any) -> Any:
-        frozen = (self.freeze_at >= 0) & (step >= self.freeze_at)
-        return super().objective(without_true_class_gradient(outputs, labels, frozen), labels, step)
+    return perp_wrapped(perp, optim.sgd(learning_rate, momentum, weight_decay))
 
 
 def build_mlp(sizes: tuple[int, int, int], config: Config, key: Any) -> nn.MLP:
@@ -141,43 +102,30 @@ def build_transformer(config: Config, key: Any) -> nn.Transformer:
     )
 
 
-def collapse(
-    loss: str, precision: Any, model: Any, dataset: Dataset, seen: Snapshot
-) -> dict[str, Any]:
-    """Collapse of the probabilities that the loss itself forms."""
-    logits = seen.train_logits
-    if loss == "stablemax":
-        logits = losses.stablemax_logits(logits)
-    return probes.softmax_collapse(logits, dataset.y_train, precision)
-
-
-def geometry(model: Any, dataset: Dataset, seen: Snapshot) -> dict[str, Any]:
-    params = trainable(model)
-    return {
-        "logit_scaling": probes.logit_scaling(params, seen.gradients).astype(jnp.float32),
-        "weight_norm": probes.weight_norm(params).astype(jnp.float32),
-    }
+def make_data(config: Config) -> tuple[Any, int, int]:
+    """What draws the data, inputs of an example, and classes."""
+    if config.task == "mnist":
+        whole = data.scaled(data.load("mnist-5k"), flat=True)
+        return data.TrainingSubset(whole, 200), whole.x_train.shape[1], 10
+    if config.task == "parity":
+        parity = data.SparseParity(train_fraction=config.train_fraction)
+        return parity, parity.in_size, 2
+    encoding = "tokens" if config.network == "transformer" else config.encoding
+    draw = data.ModularArithmetic(config.p, config.operation, config.train_fraction, encoding)
+    return draw, draw.in_size, config.p
 
 
 def make_process(config: Config) -> Supervised:
-    if config.task == "mnist":
-        draw: Any = MnistSubset(data.load("mnist-5k"))
-        classes = 10
-    elif config.task == "parity":
-        draw, classes = data.SparseParity(train_fraction=config.train_fraction), 2
-    else:
-        encoding = "tokens" if config.network == "transformer" else config.encoding
-        draw = data.ModularArithmetic(config.p, config.operation, config.train_fraction, encoding)
-        classes = config.p
+    draw, in_size, classes = make_data(config)
     if config.network == "transformer":
         model = partial(build_transformer, config)
     else:
-        model = partial(build_mlp, (draw.in_size, config.width, classes), config)
-    rate = config.learning_rate / config.logit_scale**2
+        model = partial(build_mlp, (in_size, config.width, classes), config)
+    hyper = {"learning_rate": config.learning_rate / config.logit_scale**2, "weight_decay": config.weight_decay}  # fmt: skip
     if config.optimiser == "adamw":
-        hyper = {"learning_rate": rate, "b2": config.beta2, "eps": config.eps}
+        hyper |= {"b2": config.beta2, "eps": config.eps}
     else:
-        hyper = {"learning_rate": rate, "momentum": config.momentum}
+        hyper |= {"momentum": config.momentum}
     loss = {
         "softmax": partial(losses.cross_entropy, precision=config.softmax_precision),
         "stablemax": losses.stablemax_cross_entropy,
@@ -185,23 +133,21 @@ def make_process(config: Config) -> Supervised:
     }[config.loss]
     with jax.enable_x64(True):
         shapes = jax.eval_shape(lambda k: trainable(model(k)), jax.random.key(0))
-    names = probes.tensor_names(shapes)
+    tensors = {"tensor": probes.tensor_names(shapes)}
     return Interruptible(
         config.freeze_true_class_at,
         model=model,
         data=draw,
         optimiser=partial(adamw if config.optimiser == "adamw" else sgd, config.perp),
-        hyper=hyper | {"weight_decay": config.weight_decay},
+        hyper=hyper,
         loss=loss,
         probes={
-            "collapse": partial(collapse, config.loss, config.softmax_precision),
+            "collapse": partial(collapse, config.loss == "stablemax", config.softmax_precision),
             "geometry": geometry,
         },
         about={
             "collapsed_fraction": Quantity(about="share of training examples collapsed"),
-            "logit_scaling": Quantity(
-                dims=("tensor",), coords={"tensor": names}, about="cos(w, -gradient)"
-            ),
+            "logit_scaling": Quantity(dims=("tensor",), coords=tensors, about="cos(w, -gradient)"),
             "largest_margin": Quantity("nats", about="largest margin on training examples"),
         },
         x64="float64" in (config.softmax_precision, config.weights),
@@ -286,16 +232,8 @@ def alignment(trace: xr.Dataset) -> xr.DataArray:
     return trace.logit_scaling.sel(tensor=weights[-1])
 
 
-@measure("mean cos(w, -gradient) of the output layer while fitting")
-def aligned_before(trace: xr.Dataset) -> np.ndarray:
-    before = trace.step.values < fitted(trace)[:, None]
-    return np.nanmean(np.where(before, alignment(trace), np.nan), axis=1)
-
-
-@measure("largest cos(w, -gradient) of the output layer after fitting")
-def aligned_after(trace: xr.Dataset) -> np.ndarray:
-    after = trace.step.values >= fitted(trace)[:, None]
-    return np.nanmax(np.where(after, alignment(trace), np.nan), axis=1)
+aligned_before = during(np.nanmean, alignment, before=fitted)
+aligned_after = during(np.nanmax, alignment, since=fitted)
 
 
 @effect("rise of StableMax's test accuracy after softmax collapsed", "softmax-f32", "stablemax")
@@ -480,13 +418,9 @@ SETTINGS = {
 
 study = Study(
     paper=Paper(
-        slug="grokking-numerical-stability",
-        title="Grokking at the Edge of Numerical Stability",
-        authors="Lucas Prieto, Melih Barsbey, Pedro A. M. Mediano, Tolga Birdal",
-        venue="ICLR",
-        year=2025,
-        arxiv="2501.04697",
-        code="LucasPrietoAl/grokking-at-the-edge-of-numerical-stability",
+        "grokking-numerical-stability", "Grokking at the Edge of Numerical Stability",
+        "Lucas Prieto, Melih Barsbey, Pedro A. M. Mediano, Tolga Birdal", "ICLR", 2025, "2501.04697",
+        "LucasPrietoAl/grokking-at-the-edge-of-numerical-stability",
     ),
     family="grokking",
     question="Is it rounding in the softmax that stops a network from grokking without "
@@ -502,11 +436,8 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(
-            2,
-            ("perp-adamw", "softmax-f16", "transformer", "parity-stablemax"),
-            {"p": 13, "width": 32, "hidden": 32, "steps": 20},
-        ),
+        "smoke": Budget(2, ("perp-adamw", "softmax-f16", "transformer", "parity-stablemax"),
+                        {"p": 13, "width": 32, "hidden": 32, "steps": 20}),
         "quick": Budget(6, None, {"observations_per_decade": 15}, SETTINGS),
         "thorough": Budget(6, None, {"observations_per_decade": 15}, SETTINGS),
         "full": Budget(6),
@@ -518,4 +449,4 @@ study = Study(
     "the long runs (C1, C2, C3, I) use addition mod 31 with 90 % of the pairs, width 100 and 12,000 steps, the "
     "smallest setting found on other seeds in which StableMax generalises. The transformer, the networks with "
     "biases, the 40 % splits and the large-initialisation digits belong to the full budget.",
-)
+)  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -18,8 +18,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
-from latebloom.core.process import Process, Quantity
-from latebloom.data import load_table
+from latebloom.core.process import Process
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import (
     Effect,
@@ -29,7 +28,6 @@ from latebloom.measures import (
     best,
     combined,
     curve,
-    derived,
     effect,
     final,
     log,
@@ -37,13 +35,23 @@ from latebloom.measures import (
     lowest,
     measure,
 )
-from latebloom.methods.hypernetworks.conditional_tasks import ShiftingCosts, Waves
+from latebloom.methods.hypernetworks.conditional_tasks import Waves, digits_with_costs
 from latebloom.methods.hypernetworks.conditional_training import (
     ConditionalTraining,
     SeparateNetworks,
 )
-from latebloom.methods.hypernetworks.registration import Registration, UNet, blob_pairs
-from latebloom.nn import MLP, Conv, Hypernetwork, Linear
+from latebloom.methods.hypernetworks.registration import UNet, register_blobs
+from latebloom.methods.hypernetworks.start import Start
+from latebloom.methods.hypernetworks.terms import (
+    FLOOR,
+    area,
+    at_tuned,
+    failed,
+    log_loss,
+    validation,
+)
+from latebloom.nn import MLP, ConvNet, Hypernetwork
+from latebloom.optim import Either
 
 Model = Literal[
     "standard", "invariant", "encoding", "residual", "hyperfan", "split", "scaled", "biases",
@@ -99,82 +107,27 @@ RATES = {
 
 
 def make_process(config: Config) -> Process:
-    build = partial(make_model, config)
+    build: Callable[[PRNGKeyArray], Any] = partial(make_model, config)
     points = np.linspace(0, 1, config.points)
     if config.task == "start":
-        sizes = jnp.asarray(np.geomspace(0.02, 1, config.points), jnp.float32)
-        return Start(build, sizes)
-    rng = np.random.default_rng(0)
-    grid = np.concatenate(
-        [points[:, None], rng.uniform(size=(config.points, config.settings - 1))], 1
-    )
-    grid = jnp.asarray(grid, jnp.float32)
+        return Start(build, jnp.asarray(np.geomspace(0.02, 1, config.points), jnp.float32))
+    others = np.random.default_rng(0).uniform(size=(config.points, config.settings - 1))
+    grid = jnp.asarray(np.concatenate([points[:, None], others], 1), jnp.float32)
+    draw: Callable[..., Array] = partial(jax.random.uniform, shape=(config.draws, config.settings))
     if config.model == "separate":
-        draw: Callable[..., Array] = lambda key: grid  # noqa: E731
+        draw = lambda key: grid  # noqa: E731
         build = partial(SeparateNetworks, partial(make_primary, config), grid)
-        build = partial(_keyed, build)
-    else:
-        draw = partial(_uniform, config.draws, config.settings)
     cut = (len(RATES[config.optimiser]) - config.rates) // 2
     rates = RATES[config.optimiser][cut : cut + config.rates]
     by = "vmap" if config.task == "waves" else "map"
     adam = jnp.asarray(config.optimiser == "adam")
-    return ConditionalTraining(make_task(config), build, draw, Either(adam), rates, grid, by)
-
-
-def _keyed(build: Callable[..., Any], key: PRNGKeyArray) -> Any:
-    return build(key=key)
-
-
-def _uniform(draws: int, settings: int, key: PRNGKeyArray) -> Array:
-    return jax.random.uniform(key, (draws, settings))
-
-
-class Either(eqx.Module):
-    """Adam, or gradient descent with momentum 0.9, in one program."""
-
-    adam: Array
-
-    def __call__(self, rate: Any) -> optax.GradientTransformation:
-        both = optax.adam(rate), optax.sgd(rate, 0.9)
-
-        def init(params: Any) -> Any:
-            return tuple(each.init(params) for each in both)
-
-        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-            (adam, first), (plain, second) = (
-                each.update(updates, s, params) for each, s in zip(both, state, strict=True)
-            )
-            pick = lambda a, b: jnp.where(self.adam, a, b)  # noqa: E731
-            return jax.tree.map(pick, adam, plain), (first, second)
-
-        return optax.GradientTransformation(init, update)
-
-
-class ConvNet(eqx.Module):
-    """Three convolutions, the mean over the image, an affine map: [b, h, w, 1] -> [b, 10]."""
-
-    layers: tuple[Conv, ...]
-    readout: Linear
-
-    def __init__(self, width: int, *, key: PRNGKeyArray):
-        keys = jax.random.split(key, 4)
-        channels = (1, width // 2, width, 2 * width)
-        self.layers = tuple(
-            Conv(channels[i], channels[i + 1], 3, stride=1 if i == 0 else 2, key=keys[i])
-            for i in range(3)
-        )
-        self.readout = Linear(2 * width, 10, key=keys[3])
-
-    def __call__(self, x: Array) -> Array:
-        for layer in self.layers:
-            x = jax.nn.leaky_relu(layer(x))
-        return self.readout(x.mean((1, 2)))
+    optimiser = Either(adam, optax.adam, partial(optax.sgd, momentum=0.9))
+    return ConditionalTraining(make_task(config), build, draw, optimiser, rates, grid, by)
 
 
 def make_primary(config: Config, key: PRNGKeyArray) -> Any:
     if config.task == "costs":
-        return ConvNet(config.width, key=key)
+        return ConvNet(config.width, 10, key=key)
     if config.task == "registration":
         return UNet(config.width, key=key)
     if config.task == "start":
@@ -198,70 +151,8 @@ def make_task(config: Config) -> Any:
     if config.task == "waves":
         return Waves(config.size)
     if config.task == "costs":
-        x, y = digits()
-        return ShiftingCosts(x[:1400], y[:1400], x[1400:], y[1400:], config.size)
-    (pairs, _), (exam, labels) = registration_pairs(config.rows, config.pixels)
-    return Registration(pairs, exam, labels, config.size)
-
-
-@cache
-def digits() -> tuple[Array, Array]:
-    table = load_table("digits-8x8")
-    order = np.random.default_rng(0).permutation(len(table.x))
-    x = table.x.reshape(-1, 8, 8, 1)[order] / 16
-    return jnp.asarray(x, jnp.float32), jnp.asarray(table.y[order], jnp.int32)
-
-
-@cache
-def registration_pairs(rows: int, pixels: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    images, labels = map(jnp.asarray, blob_pairs(rows, pixels, 0))
-    cut = rows - rows // 5
-    return (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
-
-
-class Start(Process):
-    """A hypernetwork before training, as the size of its settings grows; a step changes nothing.
-
-    Observed: `spread` [size], standard deviation of the predicted weights; `activation` [size,
-    layer], root mean square before each activation of the primary; `gradient` [size], norm of the
-    gradient of the squared output.
-    """
-
-    model: Callable[[PRNGKeyArray], Hypernetwork]
-    sizes: Array
-
-    def init(self, key: PRNGKeyArray) -> tuple[Hypernetwork, Array]:
-        model_key, input_key = jax.random.split(key)
-        return self.model(model_key), jax.random.normal(input_key, (64, 8))
-
-    def step(self, state: tuple[Hypernetwork, Array]) -> tuple[Hypernetwork, Array]:
-        return state
-
-    def observe(self, state: tuple[Hypernetwork, Array]) -> dict[str, Array]:
-        model, x = state
-        params, rest = eqx.partition(model, eqx.is_inexact_array)
-
-        def at(size: Array) -> tuple[Array, Array, Array]:
-            weights = model.weights(size[None, None])
-            flat = jnp.concatenate([w.ravel() for w in jax.tree.leaves(weights)])
-            seen = model.primary(size[None]).preactivations(x)
-
-            def loss(params: Any) -> Array:
-                return jnp.square(eqx.combine(params, rest).primary(size[None])(x) - 1).mean()
-
-            norm = optax.tree.norm(jax.grad(loss)(params))
-            return flat.std(), jnp.stack([jnp.sqrt(jnp.square(s).mean()) for s in seen]), norm
-
-        spread, activation, gradient = jax.lax.map(at, self.sizes)
-        return {"spread": spread, "activation": activation, "gradient": gradient}
-
-    def quantities(self) -> dict[str, Quantity]:
-        sizes = {"size": np.asarray(self.sizes).tolist()}
-        return {
-            "spread": Quantity("1", ("size",), sizes, "std of predicted weights"),
-            "activation": Quantity("1", ("size", "layer"), sizes, "rms pre-activation"),
-            "gradient": Quantity("1", ("size",), sizes, "norm of the gradient"),
-        }
+        return digits_with_costs(config.size)
+    return register_blobs(config.rows, config.pixels, config.size)
 
 
 def schedule(config: Config) -> np.ndarray:
@@ -283,16 +174,16 @@ BASE: dict[str, Config] = {
     "costs": Config("costs", hidden=(16, 32, 32), draws=1, size=64),
     "registration": Config("registration", hidden=(16, 32, 32), width=8, draws=1, size=4),
 }
+ACTIVATIONS = ("leaky_relu", "relu", "gelu", "tanh")
 CELLS: dict[str, dict[str, Any]] = {
     f"{a}/{n}/{d}/{len(h)}": {"activation": a, "norm": n, "settings": d, "hidden": h}
-    for a in ("leaky_relu", "relu", "gelu", "tanh")
+    for a in ACTIVATIONS
     for n in ("none", "layer", "batch")
     for d in (1, 4, 16)
     for h in ((16, 32, 64), (64,))
 }
 PLAIN = "leaky_relu/none/1/3"
 FOUR_CELLS = (PLAIN, "gelu/none/1/3", "leaky_relu/layer/1/3", "leaky_relu/none/1/1")
-ACTIVATIONS = ("leaky_relu", "relu", "gelu", "tanh")
 
 
 def _name(task: str, optimiser: str, model: str) -> str:
@@ -303,55 +194,15 @@ def _cell(cell: str, model: str) -> str:
     return _name("waves", "adam", model) if cell == PLAIN else f"cell/{cell}/{model}"
 
 
-def _arms() -> dict[str, Config]:
-    arms = {
-        _name(task, optimiser, model): replace(BASE[task], model=model, optimiser=optimiser)
-        for task in TASKS for optimiser in OPTIMISERS for model in MODELS[task]
-    }  # fmt: skip
-    for cell, options in CELLS.items():
-        for model in PAIR:
-            arms[_cell(cell, model)] = Config(
-                model=model, **{**options, "draws": 8 if "batch" in cell else 2}
-            )
-    for activation in ACTIVATIONS:
-        for model in PAIR:
-            arms[f"start/{activation}/{model}"] = Config(
-                "start", model, activation=activation, hidden=(16, 64, 128)
-            )
-    return arms
-
-
-ARMS = _arms()
-FLOOR = 1e-4
+ARMS: dict[str, Config] = {
+    **{_name(task, optimiser, model): replace(BASE[task], model=model, optimiser=optimiser)
+       for task in TASKS for optimiser in OPTIMISERS for model in MODELS[task]},
+    **{_cell(cell, model): Config(model=model, draws=8 if "batch" in cell else 2, **options)
+       for cell, options in CELLS.items() for model in PAIR},
+    **{f"start/{activation}/{model}": Config("start", model, activation=activation, hidden=(16, 64, 128))
+       for activation in ACTIVATIONS for model in PAIR},
+}  # fmt: skip
 CONSTANT = {"waves": 0.5, "costs": float(np.log(10))}  # loss of a predictor that looks at nothing
-
-
-def area(trace: xr.Dataset) -> np.ndarray:
-    """Mean over training of log(validation loss), [seed, rate]; the start does not count, a run
-    that broke down counts with the worst loss of the trace at the start."""
-    loss = trace.loss.values
-    worst = np.nanmax(loss[:, 0])
-    limited = np.where(np.isfinite(loss), np.minimum(loss, worst), worst)
-    return np.log(limited + FLOOR)[:, 1:].mean(1)
-
-
-def tuned(values: np.ndarray) -> np.ndarray:
-    """Which rate each seed uses: the best one on the other seeds, [seed]."""
-    total = values.sum(0)
-    others = (total - values) / max(len(values) - 1, 1)
-    return others.argmin(1)
-
-
-@measure("log loss, mean over training")
-def log_loss(trace: xr.Dataset) -> np.ndarray:
-    values = area(trace)
-    return values[np.arange(len(values)), tuned(values)]
-
-
-@derived("validation loss")
-def validation(trace: xr.Dataset) -> np.ndarray:
-    pick = tuned(area(trace))
-    return trace.loss.values[np.arange(len(pick)), :, pick]
 
 
 def exponent(name: str, **where: Any) -> Measure:
@@ -385,12 +236,6 @@ def steps_needed(new: str, old: str) -> Effect:
         return np.where(reached.any(1), steps[reached.argmax(1)] / steps[-1], 1.0)
 
     return of
-
-
-def failed(trace: xr.Dataset, loss: float) -> np.ndarray:
-    """Whether a run ends at that loss or above it, [seed, rate]."""
-    last = trace.loss.values[:, -1]
-    return ~np.isfinite(last) | (last >= loss)
 
 
 def more_failures(task: str, optimiser: str, share: float = 1.0) -> Effect:
@@ -501,8 +346,7 @@ def at_rate(rate: float) -> Measure:
 
 def over_settings(trace: xr.Dataset) -> xr.Dataset:
     """The last losses at the tuned rate against the settings, mean over seeds."""
-    pick = tuned(area(trace))
-    ends = trace.loss_at.values[np.arange(len(pick)), -1, pick].mean(0)
+    ends = at_tuned(trace.loss_at.values[:, -1], trace).mean(0)
     return xr.Dataset({"ends": (("seed", "step"), ends[None])}, {"step": trace.setting.values})
 
 

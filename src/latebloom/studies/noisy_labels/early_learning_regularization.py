@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process
-from latebloom.data import Images, load
+from latebloom.data import load
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import (
     Effect,
@@ -45,8 +45,11 @@ from latebloom.methods.noisy_labels import (
     RobustLoss,
     SmallCNN,
     TwoGaussians,
+    held_out,
+    side_by_side,
 )
 from latebloom.nn import MLP
+from latebloom.optim import sgd
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def make_process(config: Config) -> Process:
     data = _data(config)
     common = {
         "model": partial(_network, config.network, config.width, tuple(data.x_train.shape[1:])),
-        "data": data, "optimiser": _sgd, "batch_size": config.batch_size, "seeds_by": "map",
+        "data": data, "optimiser": sgd, "batch_size": config.batch_size, "seeds_by": "map",
         "beta": config.beta,
         "hyper": {"rate": config.rate_of_step, "momentum": config.momentum, "decay": config.decay},
     }  # fmt: skip
@@ -149,89 +152,58 @@ def _batches(config: Config) -> int:
     return len(_data(config).y_train) // config.batch_size
 
 
-def _sgd(rate: Array, momentum: Array, decay: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum))
-
-
 def _network(kind: str, width: int, shape: tuple[int, ...], key: PRNGKeyArray) -> MLP | SmallCNN:
     if kind == "cnn":
         return SmallCNN((shape[0], shape[1]), shape[2], key=key)
     return MLP(shape[0], (width,), 10, key=key)
 
 
-def _data(config: Config) -> NoisyData:
-    noise = LabelNoise(config.rate, pairs=MNIST_PAIRS if config.asymmetric else None)
-    return replace(_digits(config.data, config.limit, config.network), noise=noise)
-
-
 @functools.cache
-def _digits(name: str, limit: int, network: str) -> NoisyData:
-    """Training, test and validation part, pixels from 0 to 1; no noise yet."""
-    images: Images = load(name)
-    x, y = (v[: limit or None] for v in (images.x_train, images.y_train))
-    x_test, y_test = (v[: limit // 4 or None] for v in (images.x_test, images.y_test))
-    held = len(x) // 10
+def _digits(name: str, limit: int | None, flat: bool) -> Dataset:
+    images = load(name)
 
     def pixels(x: np.ndarray) -> Array:
         scaled = jnp.asarray(x, jnp.float32) / 255
-        return scaled[..., None] if network == "cnn" else scaled.reshape(len(x), -1)
+        return scaled.reshape(len(x), -1) if flat else scaled[..., None]
 
-    def labels(y: np.ndarray) -> Array:
-        return jnp.asarray(y, jnp.int32)
-
-    return NoisyData(
-        x_train=pixels(x[held:]), y_train=labels(y[held:]), x_test=pixels(x_test), y_test=labels(y_test),
-        x_valid=pixels(x[:held]), y_valid=labels(y[:held]), noise=LabelNoise(0.0),
+    train, test = slice(limit), slice(limit and limit // 4)
+    return Dataset(
+        pixels(images.x_train[train]), jnp.asarray(images.y_train[train]),
+        pixels(images.x_test[test]), jnp.asarray(images.y_test[test]),
     )  # fmt: skip
+
+
+def _data(config: Config) -> NoisyData:
+    noise = LabelNoise(config.rate, pairs=MNIST_PAIRS if config.asymmetric else None)
+    return held_out(_digits(config.data, config.limit or None, config.network == "mlp"), noise)
 
 
 SETTINGS = {"sym": Config(), "asym": Config(rate=0.4, asymmetric=True)}
 # Each tuned with six settings on other seeds, by accuracy on noisy validation labels in the last epoch.
-TUNED: dict[str, dict[str, dict[str, object]]] = {
-    "sym": {
-        "cross-entropy": {},
-        "gce": {"q": 0.9},
-        "sce": {"a": 0.01, "b": 0.3},
-        "soft-bootstrap": {"trust": 0.8},
-        "hard-bootstrap": {"trust": 0.4},
-        "forward": {},
-        "forward-estimated": {"warmup": 2},
-        "co-teaching": {"warmup": 2},
-        "elr": {"strength": 7.0, "beta": 0.9},
-        "elr+": {"strength": 3.0, "beta": 0.7},
-        "kl": {"strength": 7.0, "beta": 0.9},
-    },
-    "asym": {
-        "cross-entropy": {},
-        "gce": {"q": 0.7},
-        "sce": {"a": 0.01, "b": 1.0},
-        "soft-bootstrap": {"trust": 0.9},
-        "hard-bootstrap": {"trust": 0.6},
-        "forward": {},
-        "forward-estimated": {"warmup": 5},
-        "co-teaching": {"warmup": 5},
-        "elr": {"strength": 3.0, "beta": 0.7},
-        "elr+": {"strength": 3.0, "beta": 0.7},
-    },
+TUNED: dict[str, dict[str, dict[str, Any]]] = {  # method -> kind of noise -> its own settings
+    "cross-entropy": {"sym": {}, "asym": {}},
+    "gce": {"sym": {"q": 0.9}, "asym": {"q": 0.7}},
+    "sce": {"sym": {"a": 0.01, "b": 0.3}, "asym": {"a": 0.01, "b": 1.0}},
+    "soft-bootstrap": {"sym": {"trust": 0.8}, "asym": {"trust": 0.9}},
+    "hard-bootstrap": {"sym": {"trust": 0.4}, "asym": {"trust": 0.6}},
+    "forward": {"sym": {}, "asym": {}},
+    "forward-estimated": {"sym": {"warmup": 2}, "asym": {"warmup": 5}},
+    "co-teaching": {"sym": {"warmup": 2}, "asym": {"warmup": 5}},
+    "elr": {"sym": {"strength": 7.0, "beta": 0.9}, "asym": {"strength": 3.0, "beta": 0.7}},
+    "elr+": {"sym": {"strength": 3.0, "beta": 0.7}, "asym": {"strength": 3.0, "beta": 0.7}},
+    "kl": {"sym": {"strength": 7.0, "beta": 0.9}},
 }
-METHODS = tuple(TUNED["asym"])
+METHODS = tuple(method for method, kinds in TUNED.items() if "asym" in kinds)
 RIVALS = ("gce", "sce", "soft-bootstrap", "hard-bootstrap", "forward-estimated")  # of Table 1
-PARTS = tuple(
-    f"plus-{'w' * w}{'m' * m}{'t' * t}" for w in (0, 1) for m in (0, 1) for t in (0, 1)
-)  # weight average, mixup, twins
+# ELR+ with some of its parts: w, a weight average; m, mixup; t, twins.
+PARTS = tuple(f"plus-{w}{m}{t}" for w in ("", "w") for m in ("", "m") for t in ("", "t"))
 BETAS = {beta: f"beta-{beta:g}" for beta in (0.0, 0.3, 0.7, 0.9, 0.99)}  # with lambda 3
 LAMBDAS = {1.0: "lambda-1", 3.0: "beta-0.7", 7.0: "lambda-7"}  # with beta 0.7
 
 
-def _arm(kind: str, method: str, **more: object) -> Config:
-    base = replace(SETTINGS[kind], method=method, **TUNED[kind][method])  # pyright: ignore
-    return replace(base, **more)  # pyright: ignore
-
-
-def _part(name: str) -> Config:
-    on = name.removeprefix("plus-")
-    return _arm("sym", "elr+", rate=0.8, average=0.997 if "w" in on else 0.0, mixup="m" in on,
-                twins="t" in on)  # fmt: skip
+def _arm(kind: str, method: str, **more: Any) -> Config:
+    settings = {"method": method} | TUNED[method][kind] | more
+    return replace(SETTINGS[kind], **settings)
 
 
 CE = Config(method="linear", rate_of_step=0.9, strength=0.0, beta=0.9)
@@ -256,8 +228,9 @@ ARMS: dict[str, Config] = {
     **{arm: _arm("sym", "elr", strength=3.0, beta=beta) for beta, arm in BETAS.items()},
     **{arm: _arm("sym", "elr", strength=s, beta=0.7) for s, arm in LAMBDAS.items()},
     "kl": _arm("sym", "kl"),
-    **{name: _part(name) for name in PARTS},
-}
+    **{arm: _arm("sym", "elr+", rate=0.8, average=0.997 if "w" in arm else 0.0, mixup="m" in arm,
+                 twins="t" in arm) for arm in PARTS},
+}  # fmt: skip
 
 
 test, memorised = final("test_accuracy"), final("wrong_memorised")
@@ -282,21 +255,13 @@ def finds(kind: str) -> Effect:
 
 def part_effect(part: str) -> Effect:
     """Mean accuracy with a part of ELR+ minus that without, over the other two parts."""
-    on, off = (mean(test[a] for a in PARTS if (part in a[5:]) is there) for there in (True, False))
+    on, off = (mean(test[a] for a in PARTS if (part in a) is there) for there in (True, False))
     return on - off
 
 
 def spread(*arms: str) -> Effect:
     effects = [test[arm] for arm in arms]
     return best(effects) - best(effects, lowest=True)
-
-
-def side_by_side(trace: xr.Dataset) -> xr.Dataset:
-    """A linear arm with each problem of each seed as a seed of its own."""
-    rows = {name: values.transpose("seed", "problem", "step").values.reshape(-1, trace.sizes["step"])
-            for name, values in trace.items() if "problem" in values.dims}  # fmt: skip
-    drawn = {name: (("seed", "step"), values) for name, values in rows.items()}
-    return xr.Dataset(drawn, {"step": trace.step.values}, trace.attrs)
 
 
 def of_draws(of: Measure) -> Measure:
@@ -511,9 +476,7 @@ study = Study(
     budgets={
         "smoke": Budget(2, SMOKE, {"epochs": 2, "steps": 40, "problems": 2, "limit": 400}),
         "quick": Budget(6),
-        "thorough": Budget(
-            6, also=(*LINEAR, "sym-forward", "asym-forward", "asym-co-teaching"),
-        ),
+        "thorough": Budget(6, also=(*LINEAR, "sym-forward", "asym-forward", "asym-co-teaching")),
         "full": Budget(6, settings={
             "data": "mnist", "limit": 8000, "network": "cnn", "epochs": 60, "rate_of_step": 0.02,
             "decay": 1e-3,

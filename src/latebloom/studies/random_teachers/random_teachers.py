@@ -11,31 +11,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process
-from latebloom.data import load
+from latebloom.data import load, scaled, standardised
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Effect, Measure, Traces, at, best, curve, effect, final, spearman
 from latebloom.methods.compression.lottery import MaskedTraining, StepSchedule
 from latebloom.methods.compression.student_tickets import Classifier, StudentTicket
-from latebloom.methods.random_teachers import (
-    BottleneckHead,
-    ConvEncoder,
-    Distillation,
-    Distilled,
-    Landscape,
-    gratings,
-)
-from latebloom.nn import Linear, ResNet, ViT
+from latebloom.methods.random_teachers import Architecture, Distillation, Landscape, gratings
+from latebloom.nn import Linear
+from latebloom.optim import sgd
 
 
 @dataclass(frozen=True)
@@ -87,50 +80,12 @@ class Config:
     fraction: float = 0.36
 
 
-class Network(eqx.Module):
-    """Builds the network of a seed. What is an array may differ between arms that share a program."""
-
-    architecture: str = eqx.field(static=True)
-    channels: int = eqx.field(static=True)
-    widths: tuple[int, ...] = eqx.field(static=True)
-    norm: bool = eqx.field(static=True)
-    hidden: int = eqx.field(static=True)
-    bottleneck: int = eqx.field(static=True)
-    classes: int = eqx.field(static=True)
-    used: Int[Array, ""]
-    unit_features: Bool[Array, ""]
-    unit_rows: Bool[Array, ""]
-
-    def encoder(self, key: PRNGKeyArray) -> ConvEncoder | ResNet | ViT:
-        depth, size = len(self.widths), self.widths[-1]
-        if self.architecture == "resnet":
-            return ResNet(
-                self.channels, size, key=key, width=self.widths[0], blocks_per_stage=(1,) * depth,
-                norm="batch",
-            )  # fmt: skip
-        if self.architecture == "vit":
-            return ViT(
-                self.channels, size, key=key, patch=2, size=size, heads=4, hidden=2 * size,
-                layers=depth,
-            )  # fmt: skip
-        return ConvEncoder(self.channels, self.widths, norm=self.norm, key=key)
-
-    def __call__(self, key: PRNGKeyArray) -> Distilled:
-        encoder_key, head_key = jax.random.split(key)
-        head = BottleneckHead(
-            self.widths[-1], key=head_key, hidden=self.hidden, bottleneck=self.bottleneck,
-            out_size=self.classes, unit_features=self.unit_features, unit_rows=self.unit_rows,
-            used=self.used,
-        )  # fmt: skip
-        return Distilled(self.encoder(encoder_key), head)
-
-
 def make_process(config: Config) -> Process:
     data = images(config.data, config.whole, config.limit)
-    network = Network(
-        config.encoder, data.x_train.shape[-1], tuple(config.width * 2**i for i in range(config.layers)), config.norm,
-        config.hidden, config.bottleneck, config.classes, jnp.int32(config.used or config.bottleneck),
-        jnp.asarray(config.unit_features), jnp.asarray(config.unit_rows),
+    network = Architecture(
+        config.encoder, data.x_train.shape[-1], tuple(config.width * 2**i for i in range(config.layers)),
+        config.norm, config.hidden, config.bottleneck, config.classes, config.used or config.bottleneck,
+        config.unit_features, config.unit_rows,
     )  # fmt: skip
     distillation = Distillation(
         model=network, data=data, hyper={"learning_rate": config.rate}, alpha=config.alpha,
@@ -141,12 +96,12 @@ def make_process(config: Config) -> Process:
         standardise=config.standardise, seeds_by="map",
     )  # fmt: skip
     if config.kind == "landscape":
-        return Landscape(distillation, at=places(config.places))
+        return Landscape(distillation, at=jnp.linspace(-0.5, 1.5, config.places))
     if config.kind == "student":
         return distillation
     steps = config.labelled
     training = MaskedTraining(
-        model=partial(_classifier, network), data=data, optimiser=_sgd, batch_size=config.batch_size,
+        model=partial(_classifier, network), data=data, optimiser=sgd, batch_size=config.batch_size,
         hyper={"rate": config.labelled_rate, "momentum": 0.9, "decay": 1e-4}, seeds_by="map",
         loss=optax.softmax_cross_entropy_with_integer_labels,
         schedule=StepSchedule((steps // 2, steps * 3 // 4)),
@@ -164,18 +119,9 @@ def schedule(config: Config) -> np.ndarray:
     return np.array([steps] if config.kind == "landscape" else [steps // 8, steps // 2, steps])
 
 
-def places(count: int) -> Array:
-    """Coordinates on both axes of a landscape: 0 and 1 are among them for 4 k + 1."""
-    return jnp.linspace(-0.5, 1.5, count)
-
-
-def _classifier(network: Network, key: PRNGKeyArray) -> Classifier:
+def _classifier(network: Architecture, key: PRNGKeyArray) -> Classifier:
     encoder_key, readout_key = jax.random.split(key)
     return Classifier(network.encoder(encoder_key), Linear(network.widths[-1], 10, key=readout_key))
-
-
-def _sgd(rate: Array, momentum: Array, decay: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))  # pyright: ignore
 
 
 @functools.cache
@@ -184,21 +130,9 @@ def images(name: str, whole: bool, limit: int) -> Dataset:
     if name == "gratings":
         digits = images("mnist" if whole else "digits", whole, limit)
         return gratings(len(digits.x_train), len(digits.x_test), side=digits.x_train.shape[1])
-    found = load(name)
-
-    def pixels(x: np.ndarray) -> np.ndarray:
-        x = x.astype(np.float32) / 255
-        if not whole and x.shape[1] == 28:
-            x = x.reshape(len(x), 14, 2, 14, 2).mean((2, 4))
-        return x[..., None]
-
-    train = pixels(found.x_train[: limit or None])
-    test = pixels(found.x_test[: limit // 4 or None])
-    mean, spread = train.mean(), train.std()
-    return Dataset(
-        jnp.asarray((train - mean) / spread), jnp.asarray(found.y_train[: len(train)]),
-        jnp.asarray((test - mean) / spread), jnp.asarray(found.y_test[: len(test)]),
-    )  # fmt: skip
+    side = None if whole else 14
+    found = scaled(load(name), side=side, examples=limit or None, tests=limit // 4 or None)
+    return standardised(found)
 
 
 BASE, STRIPES = Config(), Config(data="gratings")
@@ -238,17 +172,13 @@ ARMS: dict[str, Config] = {
         for encoder in ENCODERS
         for data in ("digits", "gratings")
     },
-    "digits-scaled": replace(BASE, standardise=True),
-    "gratings-scaled": replace(STRIPES, standardise=True),
-    "noise-scaled": replace(BASE, noise=True, standardise=True),
-    "resnet-digits-scaled": replace(BASE, encoder="resnet", standardise=True),
-    "vit-digits-scaled": replace(BASE, encoder="vit", standardise=True),
     "landscape": replace(BASE, kind="landscape"),
     "ticket-student": TICKET,
     "ticket-random": replace(TICKET, random=True),
     "ticket-random-2": replace(TICKET, random=True, rewind=0.02),
     "ticket-random-10": replace(TICKET, random=True, rewind=0.1),
 }
+ARMS |= {f"{arm}-scaled": replace(ARMS[arm], standardise=True) for arm in SCALED}
 
 
 def score(who: str, by: str = "probe") -> Measure:
@@ -303,11 +233,8 @@ def settled(arm: str) -> tuple[Need]:
     return (Need((student - halfway)[arm], "< 1", reason),)
 
 
-CIFAR, BARE, ACROSS = (
-    "46.02 against 35.50 (CIFAR-10)",
-    "46.02 against 39.02",
-    "TinyImageNet to CIFAR-10: 46.06",
-)
+CIFAR, BARE = "46.02 against 35.50 (CIFAR-10)", "46.02 against 39.02"
+ACROSS = "TinyImageNet to CIFAR-10: 46.06"
 EVERY, CRUCIAL, ABOVE = "every architecture improves", "the crucial part", "stays above the teacher"
 CLAIMS = (
     better("C1.digits", "Digits: the student is 3 points better than its random teacher (linear probe)", CIFAR,
@@ -431,20 +358,6 @@ def along_path(trace: xr.Dataset) -> xr.Dataset:
 
 LINES = {arm: f"from {text}" for arm, text in TICKETS.items()}
 DOTTED = {label: {"marker": "o", "markersize": 4} for label in LINES.values()}
-by_density = pictures.curves(
-    100 * curve("test_accuracy"), ("", LINES), as_drawn=by_weights, look=DOTTED, xscale="log",
-    xticks=(100, 50, 20, 10), xticklabels=("100", "50", "20", "10"),
-    xlabel="weights of the encoder left in %", ylabel="test accuracy in %",
-)  # fmt: skip
-
-
-def draw_tickets(traces: Traces) -> MatplotlibFigure:
-    figure = by_density(traces)
-    figure.axes[0].invert_xaxis()
-    figure.axes[0].minorticks_off()
-    return figure
-
-
 FIGURES = (
     Figure("students", "Test accuracy of a linear probe and of nearest neighbours on student, teacher and raw pixels; "
            "dots are seeds, bars their means.",
@@ -474,7 +387,9 @@ FIGURES = (
            "it (first seed).", draw_landscape, ("landscape",)),
     Figure("tickets", "Pruning in rounds, rewound to the student's encoder or to random weights (trained with labels "
            "for a share of the steps). Bands: lowest to highest seed.",
-           draw_tickets, ("ticket-student", "ticket-random")),
+           pictures.curves(100 * curve("test_accuracy"), ("", LINES), as_drawn=by_weights, look=DOTTED, xscale="log",
+                           xlim=(112, 9.5), xlabel="weights of the encoder left in %", ylabel="test accuracy in %"),
+           ("ticket-student", "ticket-random")),
     Figure("barriers", "Test error on the line between two data orders (dense), from the same starts.",
            pictures.curves(100 * curve("path"), ("", LINES), as_drawn=along_path, look=DOTTED,
                            xlabel="place between two data orders", ylabel="test error in %", ylim=(0, None)),
@@ -499,13 +414,9 @@ FULL_DIGITS = {
 
 study = Study(
     paper=Paper(
-        slug="random-teachers",
-        title="Random Teachers are Good Teachers",
-        authors="Felix Sarnthein, Gregor Bachmann, Sotiris Anagnostidis, Thomas Hofmann",
-        venue="ICML",
-        year=2023,
-        arxiv="2302.12091",
-        code="safelix/dinopl",
+        "random-teachers", "Random Teachers are Good Teachers",
+        "Felix Sarnthein, Gregor Bachmann, Sotiris Anagnostidis, Thomas Hofmann",
+        "ICML", 2023, "2302.12091", "safelix/dinopl",
     ),
     family="random_teachers",
     question="What does a network learn from a teacher that never learned anything?",

@@ -11,6 +11,7 @@ from latebloom.methods.grokking.concept_space import (
     VectorReader,
     Vectors,
     classifier_report,
+    shared_classifier,
     train_classifier,
 )
 from latebloom.methods.grokking.concept_space.readers import garbage, varied_discs
@@ -59,3 +60,22 @@ def test_garbage_is_of_four_kinds_and_not_the_images():
 def test_bad_training():
     with pytest.raises(ValueError, match="steps must be positive"):
         train_classifier(jax.random.key(0), Discs(), steps=0)
+
+
+def test_a_classifier_that_has_not_learned_is_not_shared():
+    with pytest.raises(ValueError, match=r"right on \d+% of images: train it for more steps"):
+        shared_classifier(("colour", "size"), 8, 1)
+
+
+def test_a_classifier_is_trained_once(monkeypatch):
+    calls = []
+
+    def train(key, world, **settings):
+        calls.append((world.concepts, settings))
+        return "classifier", {"all": 0.95}
+
+    monkeypatch.setattr("latebloom.methods.grokking.concept_space.readers.train_classifier", train)
+    asked = (("colour", "shape"), 12, 7)
+    found = [shared_classifier(*asked, learning_rate=0.1) for _ in range(2)]
+    assert found == [("classifier", 0.95)] * 2
+    assert calls == [(("colour", "shape"), {"steps": 7, "learning_rate": 0.1})]

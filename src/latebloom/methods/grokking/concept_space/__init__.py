@@ -10,7 +10,7 @@ from latebloom.methods.grokking.concept_space.diffusion import (
     posterior,
     prior_kl,
 )
-from latebloom.methods.grokking.concept_space.drawing import draw_corners, draw_onset
+from latebloom.methods.grokking.concept_space.drawing import draw_corners, draw_onset, draw_samples
 from latebloom.methods.grokking.concept_space.interventions import (
     concept_direction,
     patch_embedding,
@@ -27,6 +27,7 @@ from latebloom.methods.grokking.concept_space.readers import (
     ConceptClassifier,
     VectorReader,
     classifier_report,
+    shared_classifier,
     train_classifier,
 )
 from latebloom.methods.grokking.concept_space.trajectory import (
@@ -71,6 +72,7 @@ __all__ = [
     "concept_trajectory",
     "draw_corners",
     "draw_onset",
+    "draw_samples",
     "guided",
     "hidden_capability_onset",
     "landscape_trajectory",
@@ -81,6 +83,7 @@ __all__ = [
     "placebo",
     "posterior",
     "prior_kl",
+    "shared_classifier",
     "signed_area",
     "smooth",
     "steer",

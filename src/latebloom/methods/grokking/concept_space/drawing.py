@@ -1,10 +1,11 @@
-"""The two pictures of a run: its path in concept space, and what the plain prompt hides."""
+"""Pictures of a run: its path in concept space, its samples, and what the plain prompt hides."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
@@ -44,3 +45,29 @@ def draw_onset(
     ax.set_xlabel("step")
     ax.set_ylabel("accuracy on the unseen combination")
     ax.legend()
+
+
+def draw_samples(
+    axes: Sequence[Sequence[Axes]], seed: xr.Dataset, observations: Sequence[int],
+    asked: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Images of the class with every bit set: a row for what is asked, a column for an observation.
+
+    - `axes`: [row, column]. `seed`: of one seed of an `ImageConceptSpace` with interventions.
+    - `asked`: the rows, label -> "class" for the plain prompt, "over_prompt", "placebo_prompt",
+      "linear" or "placebo_linear", of which the variant that is right most often is shown.
+    """
+    accuracy = {"class": np.ones((seed.sizes["step"], 1))}
+    first, start = {"class": 0}, 1
+    for name in ("over_prompt", "placebo_prompt", "linear", "placebo_linear"):  # as recorded
+        accuracy[name], first[name] = seed[f"{name}_accuracy"].values, start
+        start += accuracy[name].shape[1]
+    for row, (label, name) in zip(axes, asked.items(), strict=True):
+        for ax, k in zip(row, observations, strict=True):
+            shown = seed.images.values[k, first[name] + int(accuracy[name][k].argmax())]
+            ax.imshow(np.concatenate(list(shown), axis=1))
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for ax, k in zip(axes[0], observations, strict=True):
+        ax.set_title(f"{seed.step.values[k]}", fontsize=9)

@@ -1,0 +1,34 @@
+"""A small convolutional network for small images."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from latebloom.nn.conv import Conv
+from latebloom.nn.mlp import Linear
+
+
+class ConvNet(eqx.Module):
+    """Three convolutions, the mean over the image, an affine map: [b, h, w, 1] -> [b, classes].
+
+    Channels are half of `width`, `width`, and twice that; the second and third halve the image.
+    """
+
+    layers: tuple[Conv, ...]
+    readout: Linear
+
+    def __init__(self, width: int, classes: int, *, key: PRNGKeyArray):
+        keys = jax.random.split(key, 4)
+        channels = (1, width // 2, width, 2 * width)
+        self.layers = tuple(
+            Conv(channels[i], channels[i + 1], 3, stride=1 if i == 0 else 2, key=keys[i])
+            for i in range(3)
+        )
+        self.readout = Linear(2 * width, classes, key=keys[3])
+
+    def __call__(self, x: Float[Array, "b h w 1"]) -> Float[Array, "b classes"]:
+        for layer in self.layers:
+            x = jax.nn.leaky_relu(layer(x))
+        return self.readout(x.mean((1, 2)))
