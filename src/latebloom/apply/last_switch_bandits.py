@@ -348,7 +348,7 @@ def draw_certificate(plan: Schedule, horizon: int) -> MatplotlibFigure:
 application = Application(
     about="From a log of what was played and what it brought to payoff curves by state and a calendar, "
     "with a bound that no calendar can beat.",
-    files="One file. CSV or Parquet with columns time (ISO 8601, or seconds), item, reward (a number, 0 or "
+    files="One file. CSV or Parquet with columns time (ISO 8601, or numbers since 1970), item, reward (a number, 0 or "
     'more), and perhaps user; or JSON {"items": {NAME: {"idle": LIST, "streak": LIST}}, "start": {NAME: '
     "state}}, with the payoffs after 1, 2, ... rounds of rest, and of the second, third, ... play in a row.",
     options=Options,
