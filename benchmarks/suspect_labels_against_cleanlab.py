@@ -5,7 +5,8 @@ pairs. AUROC of the ranking (wrong labels first), and seconds, of
 
 - `ours`: `find_label_errors`, the targets of two networks trained once on all labels;
 - `cleanlab`: its three quality scores on out-of-sample probabilities (five folds) of scikit-learn's
-  MLPClassifier with the same hidden layer, with early stopping and without, and of LogisticRegression;
+  MLPClassifier with the same hidden layer, with early stopping and without, of LogisticRegression and
+  of a RandomForestClassifier;
 - the same three scores on the very targets of `ours`, and the share of suspects that are wrong
   (precision) and of wrong labels that are suspects (recall), ours by the largest target, cleanlab's by
   `find_label_issues`.
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict
@@ -57,6 +59,7 @@ CLASSIFIERS = {
     "MLP": MLPClassifier((256,), max_iter=50, random_state=0),
     "MLP, early stopping": MLPClassifier((256,), max_iter=50, early_stopping=True, random_state=0),
     "logistic regression": LogisticRegression(max_iter=200),
+    "random forest": RandomForestClassifier(300, n_jobs=-1, random_state=0),
 }
 
 

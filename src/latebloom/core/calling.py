@@ -19,8 +19,10 @@ Apply = Callable[[Any, Array, PRNGKeyArray | None, bool], Array]
 
 
 def batch_first(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:
-    """Calls a network of `latebloom.nn`: `model(x, key=key, train=train)`."""
-    return model(x, key=key, train=train)
+    """Calls a network of `latebloom.nn`: `model(x, key=key, train=train)`, or without a key."""
+    if "key" in _parameters(model):
+        return model(x, key=key, train=train)
+    return model(x, train=train)
 
 
 def whole_batch(model: Any, x: Array, key: PRNGKeyArray | None, train: bool) -> Array:

@@ -14,6 +14,7 @@ from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.examples import Examples, load_examples
 from latebloom.data.images import Images, block_means, load, read_idx, scaled, standardised
 from latebloom.data.sources import DataError
+from latebloom.data.standardising import Standardiser
 from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
 
@@ -24,6 +25,7 @@ __all__ = [
     "Images",
     "ModularArithmetic",
     "SparseParity",
+    "Standardiser",
     "Subset",
     "Table",
     "TaggedText",

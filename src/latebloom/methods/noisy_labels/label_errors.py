@@ -18,6 +18,7 @@ from jaxtyping import Array, PRNGKeyArray
 from latebloom.core.calling import builder, call
 from latebloom.core.training import accuracy
 from latebloom.core.unfold import unfold
+from latebloom.data import Standardiser
 from latebloom.methods.noisy_labels.early_learning import (
     EarlyLearning,
     EarlyLearningLoss,
@@ -103,7 +104,9 @@ def find_label_errors(
     _check(x, y, network)
     _check_settings(epochs, strength, beta, rate, seeds)
     classes, labels = np.unique(y, return_inverse=True)
-    prepare = _preparation(x, flat=network == "mlp")
+    prepare: Any = Standardiser.of(x)
+    if isinstance(network, str) and network == "mlp":
+        prepare = _Flat(prepare)
     inputs = prepare(x)
     model = _builder(network, inputs.shape[1:], len(classes))
     _check_output(model, inputs, len(classes))
@@ -132,6 +135,16 @@ def find_label_errors(
     table = suspects(targets, labels, ids, classes.tolist())
     networks = tuple(_rebuilt(model, weights) for weights in end.weights.values)
     return LabelErrors(table, targets, tuple(classes.tolist()), agreed, networks, prepare)
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """Prepared examples as vectors."""
+
+    prepare: Standardiser
+
+    def __call__(self, x: np.ndarray) -> Array:
+        return self.prepare(x).reshape(len(x), -1)
 
 
 class _Watched(EarlyLearning):
@@ -185,8 +198,6 @@ def _check(x: np.ndarray, y: np.ndarray, network: Any) -> None:
         )
     if len(x) < FEWEST:
         raise ValueError(f"there are {len(x)} examples where at least {FEWEST} are needed")
-    if x.dtype.kind not in "uifb" or not np.isfinite(x).all():
-        raise ValueError("x must hold finite numbers: fill or drop what is missing")
     if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"x looks like images with the channels first, {list(x.shape)}: put them last, as in "
@@ -235,28 +246,6 @@ def _check_learned(
             f"{chance:.1%}: they have not learned the classes (training accuracy {train_accuracy:.1%}), so "
             "no label can be called suspect; try more epochs, another rate, or network 'cnn' for images"
         )
-
-
-def _preparation(x: np.ndarray, flat: bool) -> Callable[[np.ndarray], Array]:
-    """Standardises examples by the mean and deviation of these: of each feature, or of each channel."""
-    channels = x.ndim == 4
-    axes = 0 if x.ndim == 2 else tuple(range(x.ndim - channels))
-    # In double precision, and before the cast: an offset must not cost the digits.
-    wide = x.astype(np.float64)
-    mean, varies = wide.mean(axis=axes), np.ptp(wide, axis=axes) > 0
-    deviation = np.where(varies, (wide - mean).std(axis=axes), 1.0)
-
-    def prepare(examples: np.ndarray) -> Array:
-        if examples.shape[1:] != x.shape[1:]:
-            raise ValueError(
-                f"examples must be [n, {', '.join(map(str, x.shape[1:]))}], not {list(examples.shape)}"
-            )
-        scaled = np.asarray((examples.astype(np.float64) - mean) / deviation, np.float32)
-        if x.ndim == 3:
-            scaled = scaled[..., None]
-        return jnp.asarray(scaled.reshape(len(scaled), -1) if flat else scaled)
-
-    return prepare
 
 
 def _builder(network: Any, shape: tuple[int, ...], classes: int) -> Callable[[PRNGKeyArray], Any]:

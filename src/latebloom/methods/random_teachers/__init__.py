@@ -4,6 +4,7 @@ Sarnthein, Bachmann, Anagnostidis, Hofmann (ICML 2023, arXiv 2302.12091).
 """
 
 from latebloom.methods.random_teachers.distillation import Distillation, divergence
+from latebloom.methods.random_teachers.features import DistilledFeatures, distil_features
 from latebloom.methods.random_teachers.gratings import gratings
 from latebloom.methods.random_teachers.landscape import Landscape, Plane, on_grid, plane_through
 from latebloom.methods.random_teachers.network import (
@@ -21,8 +22,10 @@ __all__ = [
     "ConvEncoder",
     "Distillation",
     "Distilled",
+    "DistilledFeatures",
     "Landscape",
     "Plane",
+    "distil_features",
     "divergence",
     "gratings",
     "linear_probe",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import gradients, shuffled, trainable, update
@@ -167,8 +168,8 @@ class Distillation(Process):
             ).mean()
         }
         looks: dict[str, Callable[[Array], Array]] = {
-            "student": lambda x: state.student.encoder(x, train=False),
-            "teacher": lambda x: state.teacher.encoder(x, train=False),
+            "student": lambda x: call(state.student.encoder, x),
+            "teacher": lambda x: call(state.teacher.encoder, x),
             "input": lambda x: x.reshape(len(x), -1),
         }
         keys = jax.random.split(jax.random.key(0), self.probes)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
 from latebloom.core.statistics import trainable_leaves
 from latebloom.nn import BatchNorm, Conv, Linear, ResNet, ViT
 
@@ -128,7 +129,7 @@ class Distilled(eqx.Module):
     def __call__(
         self, x: Float[Array, "batch ..."], *, key: PRNGKeyArray | None = None, train: bool = False
     ) -> Float[Array, "batch out"]:
-        return self.head(self.encoder(x, train=train))
+        return self.head(call(self.encoder, x, key, train))
 
 
 class Architecture(eqx.Module):
