@@ -131,7 +131,9 @@ def _extremes(
     return values.min(1), values.max(1)
 
 
-def _extremes_one_by_one(planes: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, ...]:
+def _extremes_one_by_one(
+    planes: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The same by two linear programs a direction, where the corners cannot be had."""
 
     def largest(direction: np.ndarray) -> float:
