@@ -146,10 +146,15 @@ def _check_order(table: pd.DataFrame, used: Sequence[str], path: Path) -> None:
 
 def _as_times(table: pd.DataFrame, name: str) -> pd.Series | None:
     """The column as times, if it holds dates throughout (a number may be anything)."""
-    if pd.to_numeric(table[name], errors="coerce").notna().any():
+    column = pd.Series(table[name])
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    if (
+        not pd.api.types.is_datetime64_any_dtype(column)
+        and np.isfinite(numbers.to_numpy(float)).any()
+    ):
         return None
     try:
-        return pd.Series(check_table(table[[name]], {name: Column("time")})[name])
+        return pd.Series(check_table(pd.DataFrame({name: column}), {name: Column("time")})[name])
     except FileError:
         return None
 
