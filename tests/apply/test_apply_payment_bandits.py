@@ -45,7 +45,7 @@ def test_from_the_file_to_the_next_policy(written):
     own = next(line for line in summary["values"] if line["policy"] == "logged")
     assert own["value"] == pytest.approx(log.reward.mean(), abs=1e-5)
     assert len(summary["generations"]) == log.generation.nunique()
-    assert "the next policy is worth" in result["found"][0]
+    assert "the next policy earns" in result["found"][0]
 
 
 def test_the_value_holds_the_truth_of_the_simulator(written):
