@@ -21,7 +21,13 @@ def verdicts(count, *, n=400, k=2, lift=0.0, wrong=1.0, model=0.3):
         r = rng.random(n) < 0.3 + lift * (a == 0)
         t = np.full((n, k), 0.1 / (k - 1))
         t[:, 0] = 0.9
-        parts = (r, b[rows, a] * wrong, t[rows, a], np.full(n, model), np.full(n, model))
+        parts = (
+            r,
+            np.minimum(b[rows, a] * wrong, 1),
+            t[rows, a],
+            np.full(n, model),
+            np.full(n, model),
+        )
         found[judge(*(jnp.asarray(x, jnp.float32) for x in parts)).verdict] += 1
     return found
 

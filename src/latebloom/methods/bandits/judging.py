@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import ArrayLike, Float, PRNGKeyArray
 from scipy.stats import rankdata
 
 from latebloom.methods.bandits.off_policy import Estimate, Evaluation, evaluate, ratio
@@ -57,8 +57,8 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    reward: Float[Array, " n"], propensity: Float[Array, " n"], target: Float[Array, " n"],
-    predicted: Float[Array, " n"], expected: Float[Array, " n"], *,
+    reward: Float[ArrayLike, " n"], propensity: Float[ArrayLike, " n"], target: Float[ArrayLike, " n"],
+    predicted: Float[ArrayLike, " n"], expected: Float[ArrayLike, " n"], *,
     key: PRNGKeyArray | None = None, resamples: int = 1000,
 ) -> Judgement:  # fmt: skip
     """Value a policy that was not fitted to these rows; arguments as in `off_policy.evaluate`."""
@@ -67,8 +67,8 @@ def judge(
 
 
 def compared(
-    reward: Float[Array, " n"], propensity: Float[Array, " n"], target: Float[Array, " n"],
-    predicted: Float[Array, " n"], expected: Float[Array, " n"], evaluation: Evaluation,
+    reward: Float[ArrayLike, " n"], propensity: Float[ArrayLike, " n"], target: Float[ArrayLike, " n"],
+    predicted: Float[ArrayLike, " n"], expected: Float[ArrayLike, " n"], evaluation: Evaluation,
 ) -> Judgement:  # fmt: skip
     """The judgement that goes with an evaluation of the same rows."""
     r, b, p, f, m = (

@@ -249,7 +249,7 @@ class OnlinePolicy:
 @eqx.filter_jit
 def _decide(policy: OraclePolicy, state: Any, x: Array, allowed: Array, round: Array) -> Any:
     return jax.lax.map(
-        lambda row: policy.probabilities(state, *row, round), (x, allowed), batch_size=256
+        lambda row: policy.probabilities(state, row[0], row[1], round), (x, allowed), batch_size=256
     )
 
 
