@@ -194,11 +194,10 @@ def read_logged(path):
     options = neural_bandits.Options()
     frame = neural_bandits.read(path, options)
     taken = (options.action, options.reward, options.propensity)
-    x, said = neural_bandits._context(path, frame, options, taken)
-    age = next((c for c in x.T if not set(c) <= {0.0, 1.0}), None)
-    assert age is not None, f"a column of numbers is not among the context: {said}"
+    if "1 numbers" in neural_bandits._context(path, frame, options, taken)[-1]:
+        frame["age"] = frame["age"].map(float)
     frame["device"] = frame["device"].map(str.strip)
-    return columns(frame, (*taken, "device")) | {"age": age.tolist()}
+    return columns(frame, (*taken, "device", "age"))
 
 
 def draw_payments(rng):

@@ -167,10 +167,7 @@ COMMAS = {  # of each application, a file with semicolons and decimal commas, an
     ),
     "neural": (
         "age;action;reward;propensity\n" + "1,5;a;0,5;0,25\n2,5;b;1;0,25\n" * 25,
-        lambda p: neural_bandits._context(
-            p, neural_bandits.read(p, neural_bandits.Options()), neural_bandits.Options(),
-            ("action", "reward", "propensity"),
-        )[0][:2, 0].tolist(),
+        lambda p: neural_bandits.read(p, neural_bandits.Options()).age.map(float).tolist()[:2],
         [1.5, 2.5],
     ),
     "payments": (
