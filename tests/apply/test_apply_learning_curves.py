@@ -45,7 +45,10 @@ def test_a_clean_curve_comes_out_as_it_is(tmp_path):
     assert (row["a"], row["b"], row["c"]) == pytest.approx((1.2, 0.3, 0.96), rel=1e-2)
     assert row["stop_size"] == 85_000 and row["working_size"] == 15_000
     said = " ".join(done.applied.found)
-    assert "from size 85,000 on at most 0.04 is to be gained: stop" in said
+    assert (
+        "from size 85,000 on the trend expects at most 0.04 more (an estimate, no bound): stop"
+        in said
+    )
     assert "the target 0.93 needs size 21" in said or "the target 0.93 needs size 22" in said
     table = pd.read_csv(tmp_path / "out" / "forecast.csv")
     np.testing.assert_allclose(table.score, law(table["size"]), atol=3e-4)
@@ -62,7 +65,7 @@ def test_what_is_never_reached_and_what_is_reached_already(tmp_path):
     done = apply("learning-curves", [path], tmp_path / "b", settings={"target": "0.9"}).applied
     assert "is reached already" in " ".join(done.found)
     go_on = apply("learning-curves", [path], tmp_path / "c", settings={"tau": "0.001"}).applied
-    assert "still to be gained, more than 0.001: go on" in " ".join(go_on.found)
+    assert "more, above 0.001: go on" in " ".join(go_on.found)
     assert go_on.summary["learners"][0]["stop_size"] is None
 
 
@@ -107,6 +110,8 @@ def test_an_unsettled_curve_says_so(tmp_path):
         ([f"{x - 5000},0.5" for x in SIZES], "size,score", "column 'size', row 2: 0 is outside"),
         ([f"{x},{-0.5 if x == 10_000 else 0.5}" for x in SIZES], "size,score", "column 'score', row 3: -0.5 is outside"),
         ([f"{x},{150 if x == 10_000 else 50}" for x in SIZES], "size,score", "column 'score', row 3: 150 is above the best score 100"),
+        ([f"{x},{100 * law(x) if x == 15_000 else law(x)}" for x in SIZES], "size,score", "column 'score', row 4: .* is above 1 and others are not: give all scores as fractions or all in percent, or set upper"),
+        ([f"{x},{law(x) * (100 if s == 'a' else 1)},{s}" for s in "abc" for x in SIZES if s != "c"] + ["1000,80,c"], "size,score,seed", "column 'score', row 22: .* is at most 1 and others are above"),
         ([f"{x},{1 - law(x)}" for x in SIZES], "size,score", "columns 'size' and 'score': scores fall"),
         ([f"100,{0.5 + i / 100}" for i in range(9)], "size,score", "at 5 training sizes or more, and there are 1"),
         ([f"{x},{law(x)},a" for x in SIZES] + ["1,0.1,b"], "size,score,learner", "learner 'b': a forecast needs"),
@@ -123,14 +128,42 @@ def test_bad_tables_are_refused_with_their_place(tmp_path, rows, header, message
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"target": "93"}, "target is a score of at most 1, not 93"),
+        ({"target": "93"}, "target is a score above 0 and of at most 1, not 93"),
+        ({"target": 0.0}, "target is a score above 0"),
+        ({"target": "high"}, "setting target takes a value of type float.*, not 'high'"),
+        ({"target": [0.9, 0.94]}, "setting target takes a value of type float"),
         ({"confidence": "1.5"}, "confidence must lie between 0 and 1"),
-        ({"tau": "-1"}, "must be positive"),
+        ({"tau": "-1"}, "tau must be positive, not -1"),
+        ({"at": "nan"}, "at must be positive, not nan"),
+        ({"upper": 0}, "upper, the best score there is, must be positive, not 0"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path, setting, message):
     with pytest.raises(ValueError, match=message):
         apply("learning-curves", [clean(tmp_path / "c.csv")], tmp_path / "out", settings=setting)
+
+
+def test_settings_may_be_values(tmp_path):
+    path = clean(tmp_path / "c.csv")
+    values = apply(
+        "learning-curves", [path], tmp_path / "a", settings={"target": 0.94, "at": 800_000}
+    )
+    text = apply(
+        "learning-curves", [path], tmp_path / "b", settings={"target": ".94", "at": "800000"}
+    )
+    assert values.applied.found == text.applied.found
+    assert "the target 0.94 needs size" in " ".join(values.applied.found)
+
+
+def test_sizes_may_be_shares_of_the_data(tmp_path):
+    shares = np.linspace(0.05, 1, 20)
+    path = write(tmp_path / "c.csv", [f"{x},{96 - 8 * x**-0.3:.5f}" for x in shares])
+    done = apply("learning-curves", [path], tmp_path / "out", settings={"at": 1.5, "target": 88.5})
+    found = " ".join(done.applied.found)
+    assert "at size 1.5 a score of 88.92 is expected" in found
+    assert "the target 88.5 needs size 1.24" in found  # (8 / 7.5)^(1 / 0.3) = 1.240
+    table = pd.read_csv(tmp_path / "out" / "forecast.csv")
+    assert len(table) == 60 and table["size"].min() == pytest.approx(0.05)
 
 
 def test_one_table_at_a_time(tmp_path):

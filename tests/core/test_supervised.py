@@ -230,3 +230,22 @@ def test_rows_of_a_batch_are_an_epoch_without_its_rest():
     np.testing.assert_array_equal(batch_rows(key, jnp.int32(4), 10, None), np.arange(10))
     drawn = [jax.random.key_data(step_key(key, jnp.int32(step))).tolist() for step in range(3)]
     assert len(set(map(tuple, drawn))) == 3
+
+
+@pytest.mark.parametrize(("label", "row"), [(3, 1), (-1, 0), (-100, 4)])
+def test_labels_that_are_no_outputs_are_refused(label, row):
+    y = np.array([0, 1, 2, 0, 1])
+    wrong = np.where(np.arange(5) == row, label, y)
+
+    def make(train, test, **more):
+        return Supervised(
+            model=lambda key: eqx.nn.Linear(2, 3, key=key), optimiser=optax.sgd, hyper={"learning_rate": 0.1},
+            loss=optax.softmax_cross_entropy_with_integer_labels,
+            data=Dataset(jnp.ones((5, 2)), jnp.asarray(train), jnp.ones((5, 2)), jnp.asarray(test)), **more,
+        )  # fmt: skip
+
+    said = f"labels must be from 0 to 2, but row {row} has {label}"
+    for data, part in (((wrong, y), "train"), ((y, wrong), "test")):
+        with pytest.raises(ValueError, match=f"the {part} {said}"):
+            make(*data)
+    make(wrong, y, accuracy=False)  # then they mean what the loss takes them for

@@ -67,3 +67,24 @@ def test_a_table_drives_an_optax_optimiser():
 def test_tables_that_are_no_schedule(values):
     with pytest.raises(ValueError):
         tabulated(values, steps=10)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: stable_decay(0.0), "share must be above 0 and at most 1 .*, not 0"),
+        (lambda: stable_decay(1.2), "share must be above 0 and at most 1"),
+        (lambda: stable_decay(float("nan")), "share must be above 0"),
+        (lambda: polynomial_decay(-1.0), "power must be 0 or more, not -1"),
+        (lambda: polynomial_decay(float("inf")), "power must be 0 or more, not inf"),
+        (lambda: inverse_decay(0.0), "offset must be positive, not 0"),
+        (lambda: inverse_sqrt_decay(-0.1), "offset must be positive"),
+        (lambda: step_decay(factor=-0.1), "factor must be from 0 to 1"),
+        (lambda: step_decay(at=(30.0, 60.0)), "each of at must be a share of the run, from 0 to 1, not 30"),
+        (lambda: tabulated([1.0, 0.0], 10, peak=-1.0), "peak must be 0 or more, not -1"),
+        (lambda: tabulated([1.0, 0.0], 10, peak=float("nan")), "peak must be 0 or more, not nan"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

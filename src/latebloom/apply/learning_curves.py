@@ -15,6 +15,7 @@ from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.learning_curves import LearningCurve
+from latebloom.methods.learning_curves.estimator import best_score, odd_unit
 
 COLUMNS = {
     "size": Column(
@@ -30,17 +31,18 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Options:
-    """- `target`: score for which the required size is wanted (0: none). `at`: size to forecast at
-      (0: ten times the largest).
-    - `tau`: stop where no more than this is to be gained (0: one hundredth of the best score).
-    - `upper`: the best score there is (0: 1 or 100, by the scores). `confidence` of the intervals.
+    """- `target`: score for which the required size is wanted. `at`: size to forecast at (None: ten times
+      the largest).
+    - `tau`: stop where no more than this is to be gained (None: one hundredth of the best score).
+    - `upper`: the best score there is (None: 1 if no score is above 1, 100 if all are; where some are,
+      it must be given). `confidence` of the intervals.
     - `columns`: what the file calls them, where it calls them otherwise ("size=n,score=val_f1").
     """
 
-    target: float = 0.0
-    at: float = 0.0
-    tau: float = 0.0
-    upper: float = 0.0
+    target: float | None = None
+    at: float | None = None
+    tau: float | None = None
+    upper: float | None = None
     confidence: float = 0.9
     columns: tuple[str, ...] = ()
 
@@ -50,8 +52,8 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         raise FileError(f"one table of scores is needed, not {len(paths)} files")
     say("reading the scores", 0.0)
     table = read_scores(paths[0], options.columns)
-    sizes, scores = (table[name].to_numpy(float) for name in ("size", "score"))
-    upper = options.upper or (1.0 if scores.max() <= 1 else 100.0)
+    sizes = table["size"].to_numpy(float)
+    upper = _best_score(options, table, paths[0])
     _check(options, table, upper, paths[0])
     curves = {}
     names = list(dict.fromkeys(table["learner"]))
@@ -59,8 +61,8 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         say(f"fitting {name}" if name else "fitting", 0.1 + 0.7 * done / len(names))
         curves[name] = fitted(table.loc[table["learner"] == name], upper, options, name, paths[0])
     say("drawing", 0.9)
-    at = options.at or 10 * float(sizes.max())
-    tau = options.tau or upper / 100
+    at = 10 * float(sizes.max()) if options.at is None else options.at
+    tau = upper / 100 if options.tau is None else options.tau
     rows = [summary(name, curve, at, tau, options.target) for name, curve in curves.items()]
     return Applied(
         tuple(sentence for row in rows for sentence in sentences(row, at, tau, options)) + ranking(rows, at),
@@ -90,6 +92,18 @@ def _seeded(table: pd.DataFrame) -> bool:
     return bool(np.any(table["seed"].to_numpy() != ""))
 
 
+def _best_score(options: Options, table: pd.DataFrame, path: Path) -> float:
+    scores = table["score"].to_numpy(float)
+    odd = odd_unit(scores) if options.upper is None else None
+    if odd is None:
+        return best_score(scores, options.upper)
+    side = "above 1 and others are not" if scores[odd] > 1 else "at most 1 and others are above"
+    raise FileError(
+        f"{path}, column 'score', row {row_number(table, odd)}: {scores[odd]:g} is {side}: give all scores "
+        "as fractions or all in percent, or set upper, the best score there is"
+    )
+
+
 def _check(options: Options, table: pd.DataFrame, upper: float, path: Path) -> None:
     scores = table["score"].to_numpy(float)
     over = scores > upper
@@ -99,10 +113,14 @@ def _check(options: Options, table: pd.DataFrame, upper: float, path: Path) -> N
             f"{path}, column 'score', row {row_number(table, row)}: {scores[row]:g} is above the best score "
             f"{upper:g}; set upper, or give all scores as fractions or all in percent"
         )
-    if options.upper < 0 or options.tau < 0 or options.at < 0:
-        raise ValueError("upper, tau and at must be positive, or 0 for their defaults")
-    if not 0 <= options.target <= upper:
-        raise ValueError(f"target is a score of at most {upper:g}, not {options.target:g}")
+    for name in ("tau", "at"):
+        value = getattr(options, name)
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive, not {value:g}")
+    if options.target is not None and not 0 < options.target <= upper:
+        raise ValueError(
+            f"target is a score above 0 and of at most {upper:g}, not {options.target:g}"
+        )
     if not 0 < options.confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {options.confidence:g}")
 
@@ -120,13 +138,12 @@ def fitted(
 
 
 def summary(
-    name: str, curve: LearningCurve, at: float, tau: float, target: float
+    name: str, curve: LearningCurve, at: float, tau: float, target: float | None
 ) -> dict[str, object]:
     """JSON-able facts of one learner; sizes that are never reached are None."""
     expected = curve.forecast(np.array([at]))
-    need = curve.required_size(target) if target else None
-    trends = curve.trace_.trends[0, -1]
-    a, b, c = trends.power_law()
+    need = None if target is None else curve.required_size(target)
+    a, b, c = curve.trend_.power_law()
     return {
         "learner": name,
         "sizes": len(curve.sizes_),
@@ -158,24 +175,23 @@ def sentences(row: dict, at: float, tau: float, options: Options) -> list[str]:
     who = f"{row['learner']}: " if row["learner"] else ""
     percent = f"{options.confidence:.0%}"
     said = [
-        f"{who}at size {at:,.0f} a score of {row['forecast']:.4g} is expected ({percent} interval "
+        f"{who}at size {_size(at)} a score of {row['forecast']:.4g} is expected ({percent} interval "
         f"{row['forecast_low']:.4g} to {row['forecast_high']:.4g}); the last one measured, at "
-        f"{row['largest_size']:,.0f}, is {row['last_score']:.4g}"
+        f"{_size(row['largest_size'])}, is {row['last_score']:.4g}"
     ]
-    if options.target:
+    if options.target is not None:
         said.append(f"{who}{_need(row, options.target)}")
     if not row["feasible"]:
         said.append(f"{who}the asymptote still lies above the best score: measure at larger sizes")
     if row["stop_size"] is not None:
         said.append(
-            f"{who}from size {row['stop_size']:,.0f} on at most {tau:.3g} is to be gained: stop"
+            f"{who}from size {_size(row['stop_size'])} on the trend expects at most {tau:.3g} more (an "
+            "estimate, no bound): stop"
         )
     elif row["prediction_size"] is None:
         said.append(f"{who}the asymptote has not settled yet: go on, and trust the interval only")
     else:
-        said.append(
-            f"{who}{row['remaining']:.3g} is still to be gained, more than {tau:.3g}: go on"
-        )
+        said.append(f"{who}the trend expects {row['remaining']:.3g} more, above {tau:.3g}: go on")
     return said
 
 
@@ -184,16 +200,20 @@ def _need(row: dict, target: float) -> str:
         return f"the target {target:g} is reached already"
     if row["required_size"] is None:
         best = (
-            "it may be from " + f"{row['required_low']:,.0f}"
-            if row["required_low"]
+            f"it may be from {_size(row['required_low'])} on"
+            if row["required_low"] is not None
             else "it is not"
         )
         return f"the target {target:g} is not reached at any size by the forecast; {best} at its upper bound"
-    high = "no size" if row["required_high"] is None else f"{row['required_high']:,.0f}"
+    high = "no size" if row["required_high"] is None else _size(row["required_high"])
     return (
-        f"the target {target:g} needs size {row['required_size']:,.0f} (from "
-        f"{row['required_low']:,.0f} to {high})"
+        f"the target {target:g} needs size {_size(row['required_size'])} (from "
+        f"{_size(row['required_low'])} to {high})"
     )
+
+
+def _size(size: float) -> str:
+    return f"{size:,.0f}" if size >= 100 or size == round(size) else f"{size:.4g}"
 
 
 def ranking(rows: Sequence[dict], at: float) -> tuple[str, ...]:
@@ -203,14 +223,16 @@ def ranking(rows: Sequence[dict], at: float) -> tuple[str, ...]:
     names = ", ".join(f"{row['learner']} ({row['forecast']:.4g})" for row in order)
     sure = order[0]["forecast_low"] > order[1]["forecast_high"]
     tail = "" if sure else "; the intervals of the first two overlap"
-    return (f"order expected at size {at:,.0f}: {names}{tail}",)
+    return (f"order expected at size {_size(at)}: {names}{tail}",)
 
 
 def forecasts(curves: dict[str, LearningCurve], at: float) -> pd.DataFrame:
     """Sizes from the smallest to `at` on a logarithmic grid, with score and interval."""
     frames = []
     for name, curve in curves.items():
-        sizes = np.unique(np.round(np.geomspace(curve.sizes_[0], max(at, curve.sizes_[-1]), 60)))
+        sizes = np.geomspace(curve.sizes_[0], max(at, curve.sizes_[-1]), 60)
+        if (curve.sizes_ == curve.sizes_.round()).all():  # shares of the data are no whole numbers
+            sizes = np.unique(sizes.round())
         found = curve.forecast(sizes)
         frames.append(pd.DataFrame({"learner": name, "size": sizes, **found._asdict()}))
     return pd.concat(frames, ignore_index=True)
@@ -233,7 +255,9 @@ def levels(curves: dict[str, LearningCurve]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def draw(curves: dict[str, LearningCurve], table: pd.DataFrame, at: float, target: float) -> Figure:
+def draw(
+    curves: dict[str, LearningCurve], table: pd.DataFrame, at: float, target: float | None
+) -> Figure:
     """Scores with forecasts and intervals, and the asymptotes of all levels."""
     figure, (left, right) = style.figure(1, 2, width=10.5, height=4.0)
     for place, (name, curve) in enumerate(curves.items()):
@@ -257,7 +281,7 @@ def draw(curves: dict[str, LearningCurve], table: pd.DataFrame, at: float, targe
         if curve.working_size_ is not None:
             right.axvline(curve.working_size_, color=colour, linestyle=":", linewidth=1.5,
                           label=None if name else "working level")  # fmt: skip
-    if target:
+    if target is not None:
         left.axhline(target, color=style.INK, linewidth=0.8, linestyle="--")
         left.annotate(f"target {target:g}", (0, target), xycoords=("axes fraction", "data"), ha="left",
                       xytext=(4, 4), textcoords="offset points", fontsize=9)  # fmt: skip

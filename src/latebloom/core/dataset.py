@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array, Shaped
 
@@ -46,3 +47,15 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
             + (f" (so have {len(wrong) - 1} others)" if len(wrong) > 1 else "")
             + ": leave rows without a label out, and number the classes from 0"
         )
+
+
+def check_targets(targets: Any, outputs: Any, name: str = "labels") -> None:
+    """`check_labels` of class indices, int [n], that are to be told by outputs (or their shape) [n, classes].
+
+    Other targets pass: rows, those of a single output, and those whose values are not known yet, as
+    while JAX traces.
+    """
+    if isinstance(targets, jax.core.Tracer) or np.ndim(targets) != 1 or len(outputs.shape) != 2:
+        return
+    if np.asarray(targets).dtype.kind in "iu" and outputs.shape[1] > 1:
+        check_labels(targets, outputs.shape[1], name)

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from latebloom.core.calling import Apply, call, per_example
-from latebloom.core.dataset import Dataset
+from latebloom.core.dataset import Dataset, check_targets
 from latebloom.core.process import Process, Quantity
 from latebloom.core.statistics import (
     Statistics,
@@ -145,6 +145,9 @@ class Supervised(Process):
       beside `train_loss`, `test_loss` and, unless `accuracy=False`, `train_accuracy` and
       `test_accuracy`.
     - `about`: units and dimensions of what the probes return.
+
+    Raises `ValueError` for a batch size that the data cannot fill and, unless `accuracy=False`, for labels
+    of shared data that are not indices of the network's outputs.
     """
 
     model: Callable[[PRNGKeyArray], Any]
@@ -184,6 +187,18 @@ class Supervised(Process):
         self.about = _Frozen(about or {})
         self.batch_size, self.accuracy = batch_size, accuracy
         self.seeds_by, self.x64 = seeds_by, x64
+        if accuracy and isinstance(data, Dataset):
+            self._check_labels(data)
+
+    def _check_labels(self, data: Dataset) -> None:
+        def outputs(key: PRNGKeyArray, x: Array) -> Array:
+            return self.apply(self.model(key), x, None, False)
+
+        for part in ("train", "test"):
+            x, y = getattr(data, f"x_{part}"), getattr(data, f"y_{part}")
+            if jnp.ndim(y) == 1:
+                shape = eqx.filter_eval_shape(outputs, jax.random.key(0), x)
+                check_targets(y, shape, f"the {part} labels")
 
     def init(self, key: PRNGKeyArray) -> SupervisedState:
         model_key, data_key, step_key = jax.random.split(key, 3)

@@ -65,12 +65,13 @@ class Written:
 
 def apply(
     study: str, files: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *,
-    settings: Mapping[str, str] | None = None, say: Say = lambda what, share: None,
+    settings: Mapping[str, Any] | None = None, say: Say = lambda what, share: None,
 ) -> Written:  # fmt: skip
     """Run a study's method on files and write what it found into the folder `out`.
 
-    Writes `<table>.csv`, `<figure>.png`, `result.json` and perhaps files of its own, such as a policy
-    that was learned, each aside and renamed.
+    Settings are values of the application's options, or text that reads as such. Writes `<table>.csv`,
+    `<figure>.png`, `result.json` and perhaps files of its own, such as a policy that was learned, each
+    aside and renamed.
 
     Raises `ValueError` for a study that takes no files, a file that cannot be used, an unknown
     setting or one of the wrong type, and a folder that cannot be written to.

@@ -1,9 +1,10 @@
-"""Settings given as text, laid over a config dataclass."""
+"""Settings given as text or as values, laid over a config dataclass."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import types
 import typing
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from latebloom.lab.naming import nearest
 
 
-def override(config: Any, name: str, text: str) -> Any:
-    """The config with one field parsed from `text`.
+def override(config: Any, name: str, value: Any) -> Any:
+    """The config with one field parsed from text, or from a value that reads as such text does.
 
     Raises `ValueError` for a field that does not exist (and suggests the nearest) or a value of
     the wrong type.
@@ -21,11 +22,19 @@ def override(config: Any, name: str, text: str) -> Any:
     if name not in hints:
         raise ValueError(f"there is no setting {name!r}{nearest(name, hints)}")
     try:
-        value = _parse(text, hints[name])
+        parsed = _parse(_text(value), hints[name])
     except (ValueError, csv.Error):
         wanted = getattr(hints[name], "__name__", str(hints[name]))
-        raise ValueError(f"setting {name} takes a value of type {wanted}, not {text!r}") from None
-    return dataclasses.replace(config, **{name: value})
+        raise ValueError(f"setting {name} takes a value of type {wanted}, not {value!r}") from None
+    return dataclasses.replace(config, **{name: parsed})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, tuple | list):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)  # quotes what holds a comma
+    return line.getvalue()
 
 
 def _parse(text: str, kind: Any) -> Any:

@@ -18,17 +18,31 @@ def flat() -> Shape:
 
 
 def inverse_decay(offset: float) -> Shape:
-    """1 / (1 + s / offset) at progress s in (0, 1]; offset 1 / steps gives the textbook's 1/t."""
+    """1 / (1 + s / offset) at progress s in (0, 1]; offset 1 / steps gives the textbook's 1/t.
+
+    Raises `ValueError` unless the offset is positive.
+    """
+    _within("offset", offset, offset > 0, "positive")
     return lambda s: offset / (offset + s)
 
 
 def inverse_sqrt_decay(offset: float) -> Shape:
-    """1 / sqrt(1 + s / offset) at progress s in (0, 1]; offset 1 / steps gives 1/sqrt(t)."""
+    """1 / sqrt(1 + s / offset) at progress s in (0, 1]; offset 1 / steps gives 1/sqrt(t).
+
+    Raises `ValueError` unless the offset is positive.
+    """
+    _within("offset", offset, offset > 0, "positive")
     return lambda s: jnp.sqrt(offset / (offset + s))
 
 
 def step_decay(at: Sequence[float] = (0.3, 0.6, 0.9), factor: float = 0.1) -> Shape:
-    """Multiplied by `factor` when the progress passes each of `at`."""
+    """Multiplied by `factor` when the progress passes each of `at`.
+
+    Raises `ValueError` for a factor outside [0, 1] and for places outside [0, 1].
+    """
+    _within("factor", factor, 0 <= factor <= 1, "from 0 to 1")
+    for place in at:
+        _within("each of at", place, 0 <= place <= 1, "a share of the run, from 0 to 1")
     return lambda s: factor ** jnp.sum(s > jnp.asarray(at)[:, None], axis=0)
 
 
@@ -38,13 +52,23 @@ def cosine_decay() -> Shape:
 
 
 def polynomial_decay(power: float = 1.0) -> Shape:
-    """(1 - s)^power; power 1 is linear decay."""
+    """(1 - s)^power; power 1 is linear decay. Raises `ValueError` for a power below 0."""
+    _within("power", power, power >= 0, "0 or more")
     return lambda s: (1 - s) ** power
 
 
 def stable_decay(share: float = 0.2) -> Shape:
-    """1, then linear to 0 over the last `share` of the run (warm-up-stable-decay, with warm-up)."""
+    """1, then linear to 0 over the last `share` of the run (warm-up-stable-decay, with warm-up).
+
+    Raises `ValueError` for a share outside (0, 1].
+    """
+    _within("share", share, 0 < share <= 1, "above 0 and at most 1 (`flat` does not decay)")
     return lambda s: jnp.minimum(1.0, (1 - s) / share)
+
+
+def _within(name: str, value: float, fits: bool, what: str) -> None:
+    if not (fits and np.isfinite(value)):
+        raise ValueError(f"{name} must be {what}, not {value:g}")
 
 
 def schedule_values(shape: Shape, steps: int, warmup: float = 0.0) -> Float[Array, " steps"]:
@@ -72,8 +96,10 @@ def tabulated(
 
     The first step has the first value and step `steps - 1` the last, which is kept afterwards.
 
-    Raises `ValueError` for fewer than 2 steps or values, or values that are not finite and >= 0.
+    Raises `ValueError` for fewer than 2 steps or values, and for values or a peak that are not finite
+    and >= 0.
     """
+    _within("peak", peak, peak >= 0, "0 or more")
     table = np.asarray(values, np.float32)
     if steps < 2 or table.ndim != 1 or len(table) < 2:
         raise ValueError(

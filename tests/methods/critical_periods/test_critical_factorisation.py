@@ -181,6 +181,21 @@ def test_matrices_of_ones_own():
     process = DeficitSweep(given, (0,), 4000, depth=2, rate=0.5, init_scale=1e-3)
     trace = unfold(process, steps=process.total_steps, progress=False)
     assert trace.final_error.values[0, -1, 0] < 0.01  # rank one: the hidden entries are found
+    # Gaps are NaN: the same matrices, and the same descent.
+    gaps = np.where(seen > 0, target, np.nan)
+    own = GivenTasks(gaps, seen, target, seen, judged=1 - seen)
+    for a, b in zip(jax.tree.leaves(own.curriculum), jax.tree.leaves(given.curriculum), strict=True):
+        np.testing.assert_array_equal(a, b)
+    judged = np.zeros_like(seen)
+    judged[1, 2] = 1
+    partly = np.where(np.maximum(seen, judged) > 0, target, np.nan)
+    process = DeficitSweep(GivenTasks(gaps, seen, partly, seen, judged), (0,), 4000, depth=2, rate=0.5)
+    trace = unfold(process, steps=process.total_steps, progress=False)
+    assert trace.final_error.values[0, -1, 0] < 0.01
+    with pytest.raises(ValueError, match="second is nan at row 1, column 2"):
+        GivenTasks(gaps, seen, gaps, seen, judged)
+    with pytest.raises(ValueError, match="first is inf at row 0, column 0"):
+        GivenTasks(np.where(target == 1, np.inf, target), seen, target, seen, judged)
     with pytest.raises(ValueError, match="second_seen has the shape"):
         GivenTasks(target, seen, target, seen[:2], seen)
     with pytest.raises(ValueError, match="judged must be 1"):

@@ -14,6 +14,7 @@ from scipy import ndimage
 from latebloom.data.images import Images
 from latebloom.methods.critical_periods import (
     Deficit,
+    DeprivedTraining,
     Pathways,
     Views,
     blur,
@@ -234,6 +235,56 @@ def test_early_gates_cost_the_pathway_its_share():
     early, none = trace.sel(onset=20), trace.sel(onset=-1)
     np.testing.assert_array_equal(early.train_loss[:, :6], none.train_loss[:, :6])
     assert (early.train_loss[:, 8] != none.train_loss[:, 8]).all()
+
+
+RULES = {
+    "sgd": lambda rate: optax.sgd(rate),
+    "momentum": lambda rate: optax.sgd(rate, 0.9),
+    "adam": lambda rate: optax.adam(rate),
+    "adamw": lambda rate: optax.adamw(rate, weight_decay=0.1),
+    "clipped": lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gated_pathway_stays_exactly_where_it_is(rule):
+    process = DeprivedTraining(
+        model=network, data=TRAIN["data"], deficit=Deficit("gate", 1, 0, 4), onsets=(3,),
+        optimiser=RULES[rule], hyper={"rate": 0.05}, batch_size=20,
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+    )  # fmt: skip
+    step = eqx.filter_jit(process.step)
+    states = [process.init(KEY)]
+    for _ in range(8):
+        states.append(step(states[-1]))
+
+    def of(state, run, path):
+        parts = (state.model.paths[path], [
+            tree.paths[path] for tree in jax.tree.leaves(
+                state.optimiser, is_leaf=lambda t: isinstance(t, Pathways)) if isinstance(tree, Pathways)
+        ])  # fmt: skip
+        return [np.asarray(leaf[run]) for leaf in jax.tree.leaves(eqx.filter(parts, eqx.is_array))]
+
+    for t in range(8):  # run 0 has no deficit, run 1 has it in steps 3 to 6
+        still = [
+            all((a == b).all() for a, b in zip(of(states[t], run, p), of(states[t + 1], run, p), strict=True))
+            for run, p in ((1, 1), (1, 0), (0, 1))
+        ]  # fmt: skip
+        assert still == [3 <= t < 7, False, False]
+
+
+def test_labels_are_indices_of_the_outputs():
+    data = TRAIN["data"]
+    with pytest.raises(ValueError, match="the train labels must be from 0 to 1, but row 0 has 5"):
+        train(
+            data=Views(data.train, data.y_train * 0 + 5, data.test, data.y_test),
+            deficit=Deficit("gate", 1, 0, 5),
+        )
+    with pytest.raises(ValueError, match="the test labels must be from 0 to 1, but row 0 has -1"):
+        train(
+            data=Views(data.train, data.y_train, data.test, data.y_test * 0 - 1),
+            deficit=Deficit("gate", 1, 0, 5),
+        )
 
 
 def test_a_deficit_of_the_first_pathway_is_the_other_way_round():

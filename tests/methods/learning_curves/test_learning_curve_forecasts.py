@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize, stats
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -18,6 +19,7 @@ from latebloom.methods.learning_curves.forecasts import (
     stop_by_gain,
 )
 from latebloom.methods.learning_curves.generated import MadeUpCurve
+from latebloom.methods.learning_curves.intervals import plausible
 
 SIZES = np.arange(5000.0, 105_000, 5000)
 AHEAD = np.array([2e5, 8e5])
@@ -166,20 +168,114 @@ def test_the_estimator_is_of_scikit_learns_kind():
     np.testing.assert_allclose(column, curve.predict(AHEAD))
 
 
+MIXED = np.concatenate([truth(SIZES[:10]) / 100, truth(SIZES[10:])])
+
+
 @pytest.mark.parametrize(
-    ("sizes", "scores", "message"),
+    ("settings", "sizes", "scores", "message"),
     [
-        (SIZES[:4], truth(SIZES[:4]), "at 5 training sizes or more, and there are 4"),
-        (SIZES, truth(SIZES[:-1]), r"sizes \(20,\) and scores \(19,\)"),
-        (SIZES, np.where(SIZES > 9e4, np.nan, 90), "must be finite"),
-        (SIZES - 5000, truth(SIZES), "must be positive"),
-        (SIZES, truth(SIZES) + 30, "between 0 and 100"),
-        (SIZES, 1 - truth(SIZES) / 100, "give accuracies, not errors"),
+        ({}, SIZES[:4], truth(SIZES[:4]), "at 5 training sizes or more, and there are 4"),
+        ({}, SIZES, truth(SIZES[:-1]), r"sizes \(20,\) and scores \(19,\)"),
+        ({}, SIZES, np.where(SIZES > 9e4, np.nan, 90), "must be finite"),
+        ({}, SIZES - 5000, truth(SIZES), "must be positive"),
+        ({}, SIZES, truth(SIZES) + 30, "between 0 and 100"),
+        ({}, SIZES, 1 - truth(SIZES) / 100, "give accuracies, not errors"),
+        ({}, SIZES, MIXED, "all as fractions or all in percent, or say with `upper`"),
+        ({"upper": 1.0}, SIZES, MIXED, "between 0 and 1;"),
+        ({"upper": 0.0}, SIZES, truth(SIZES), "upper, the best score there is, must be positive, not 0"),
+        ({"upper": np.nan}, SIZES, truth(SIZES), "must be positive, not nan"),
+        ({"confidence": 1.0}, SIZES, truth(SIZES), "confidence must lie between 0 and 1, not 1"),
     ],
-)
-def test_bad_curves_are_refused(sizes, scores, message):
+)  # fmt: skip
+def test_bad_curves_are_refused(settings, sizes, scores, message):
     with pytest.raises(ValueError, match=message):
-        LearningCurve().fit(sizes, scores)
+        LearningCurve(**settings).fit(sizes, scores)
+
+
+def test_one_seed_in_percent_and_another_in_fractions_are_refused():
+    both = np.concatenate([truth(SIZES), truth(SIZES) / 100])
+    with pytest.raises(ValueError, match="some scores are above 1 and some are not"):
+        LearningCurve().fit(np.tile(SIZES, 2), both, np.repeat(["a", "b"], len(SIZES)))
+
+
+def test_a_declared_best_score_lets_percentages_begin_below_one():
+    scores = np.concatenate([[0.4], truth(SIZES[1:])])
+    assert LearningCurve(upper=100).fit(SIZES, scores).upper_ == 100
+    assert LearningCurve(upper=50).fit(SIZES, truth(SIZES) / 2).asymptote_ == pytest.approx(48)
+
+
+def test_a_forecast_lies_within_its_interval_and_below_the_best_score():
+    # The power law of these scores tends to more than 100 %.
+    sizes, scores = 100 * 2.0 ** np.arange(6), np.array([0.2, 0.3, 0.42, 0.55, 0.69, 0.84])
+    curve = LearningCurve().fit(sizes, scores)
+    assert curve.asymptote_ > 1
+    found = curve.forecast(np.geomspace(100, 1e9, 40))
+    assert (found.low <= found.score).all() and (found.score <= found.high).all()
+    assert found.score.max() <= 1 and found.high.max() <= 1
+    assert curve.required_size(1.0).size == np.inf and curve.required_size(1.0).high == np.inf
+    assert 0 <= curve.remaining() <= 1 - curve.predict(sizes[-1:])[0] + 1e-12
+
+
+def curve_of(kind, count, noise, rng):
+    """Sizes, noisy scores, and the noise-free curve, of which 5 to 60 % of the rise are left at the end."""
+    x = 2.0 ** np.arange(count) if rng.random() < 0.5 else np.arange(1.0, count + 1)
+    top, rise, left = rng.uniform(75, 99), rng.uniform(10, 40), rng.uniform(0.05, 0.6)
+    if kind == "power":
+        power = -np.log(left) / np.log(x[-1])
+        rest = lambda z: z**-power  # noqa: E731
+    else:
+        d = 1.0 if kind == "exponential" else rng.uniform(0.2, 0.8)
+        rate = -np.log(left) / (x[-1] ** d - 1)
+        rest = lambda z: np.exp(-rate * (z**d - 1))  # noqa: E731
+    curve = lambda sizes: top - rise * rest(np.asarray(sizes) / 500)  # noqa: E731
+    return 500 * x, curve(500 * x) + noise * rng.normal(size=count), curve
+
+
+@pytest.mark.parametrize("kind", ["power", "exponential", "stretched"])
+def test_intervals_cover_curves_of_several_families_from_few_sizes(kind):
+    # 90 % are promised; benchmarks/learning_curves_coverage.py has the figures of many more curves.
+    inside, needed = [], []
+    for seed in range(32):
+        rng = np.random.default_rng(seed)
+        sizes, scores, curve = curve_of(kind, 5 + seed % 8, (0.1, 0.3, 1.0)[seed % 3], rng)
+        fitted = LearningCurve(upper=100.0).fit(sizes, np.clip(scores, 0, 100))
+        at = sizes[-1] * np.array([2.0, 4.0, 10.0])
+        _, low, high = fitted.forecast(at)
+        inside.append((low <= curve(at)) & (curve(at) <= high))
+        need = fitted.required_size(float(curve(at[1])))
+        needed.append(
+            need.low <= 1.006 * at[1] and at[1] <= 1.006 * need.high
+        )  # a step of the grid
+    assert np.mean(inside, axis=0).min() >= 0.88 and np.mean(needed) >= 0.88
+
+
+def test_plausible_curves_are_those_that_an_optimiser_finds():
+    sizes, rng = np.array([1.0, 2, 4, 8, 16, 32, 64]), np.random.default_rng(0)
+    scores = 90 - 30 * np.exp(-0.6 * (sizes**0.5 - 1)) + 0.3 * rng.normal(size=7)
+    found = plausible(sizes, scores, 0.9)
+
+    def value(p, x):
+        a, c, k, d = p
+        return c - a * np.exp(-np.exp(k) * np.expm1(d * np.log(x)))
+
+    def residual(p):
+        return ((scores - value(p, sizes)) ** 2).sum()
+
+    start = (30.0, 90.0, np.log(0.6), 0.5)
+    best = optimize.least_squares(lambda p: scores - value(p, sizes), start).x
+    bound = residual(best) * (1 + stats.t.ppf(0.95, 3) ** 2 / 3)
+    limits = [(0, 100), (0, 100), (-8, 6), (0.005, 1.6)]
+    inside = [{"type": "ineq", "fun": lambda p: bound - residual(p)},
+              {"type": "ineq", "fun": lambda p: p[1] - p[0]}]  # fmt: skip
+    for sign, end in zip((1.0, -1.0), found.span(np.array([256.0])), strict=True):
+        ends = [
+            optimize.minimize(
+                lambda p, s=sign: s * value(p, 256.0), begin, method="SLSQP", bounds=limits,
+                constraints=inside, options={"maxiter": 500},
+            ).fun
+            for begin in (best, start)
+        ]  # fmt: skip
+        assert end[0] == pytest.approx(sign * min(ends), abs=0.05)
 
 
 def test_bad_questions_are_refused():
@@ -188,6 +284,11 @@ def test_bad_questions_are_refused():
         curve.predict(np.array([0.0]))
     with pytest.raises(ValueError, match="20 scores and 2 runs"):
         curve.fit(SIZES, truth(SIZES), np.array(["a", "b"]))
+    with pytest.raises(ValueError, match="position 3 belongs to no run"):
+        curve.fit(SIZES, truth(SIZES), np.array([*"aaa", None, *"a" * 16], object))
+    for score in (-1.0, 101.0, np.nan):
+        with pytest.raises(ValueError, match="the score must lie between 0 and 100"):
+            curve.required_size(score)
 
 
 def test_training_stops_when_little_is_left():

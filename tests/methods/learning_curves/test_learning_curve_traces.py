@@ -45,6 +45,27 @@ def test_the_working_level_by_hand():
     assert short[0].tolist() == [NEVER] * 3 and short[1].tolist() == [NEVER] * 3
 
 
+def test_an_asymptote_at_the_bound_of_the_search_has_not_settled():
+    sizes = np.arange(1.0, 11)
+    backbone = np.array([[150, 150, 150, 150, 120, 119.9, 119.8, 119.7]])
+    frame = Frame(verticality=0.2, lookahead=1)
+    assert working_level(sizes, backbone, frame)[0].tolist() == [4]
+    assert working_level(sizes, backbone, frame, highest=151.0)[0].tolist() == [0]
+
+
+def test_an_anchor_does_not_hold_a_slow_curve_at_the_bound_of_the_search():
+    # y = 99 - 90 x^-0.15: the first asymptotes lie at 150 %, whatever is measured.
+    sizes, rng = np.geomspace(500, 20_000, 12), np.random.default_rng(0)
+    scores = 99 - 90 * sizes**-0.15 + rng.normal(0, 0.1, (40, 12))
+    trace = learning_trace(sizes, scores, frame=Frame(0.2 / np.median(np.diff(sizes))))
+    for run in np.flatnonzero(trace.working != NEVER):
+        assert trace.backbone[run, trace.working[run]] < 150
+    free = learning_trace(sizes, scores, anchored=False)
+    end = np.array([40_000.0])
+    off = [np.abs(t.trends[:, -1](end)[:, 0] - (99 - 90 * end**-0.15)) for t in (trace, free)]
+    assert off[0].max() < off[1].max() + 0.05
+
+
 def test_slowdown_takes_a_root_and_steps_count_by_their_length():
     assert Frame(verticality=0.01, slowdown=2).steepest == pytest.approx(0.1)
     backbone = np.array([[100.0, 99.7, 99.4]])

@@ -383,3 +383,12 @@ def test_tickets_are_pruned_from_a_student_and_rewound_to_it(digits):
     assert np.isnan(observe(tickets(3), sparse)["barrier"])
     random = step(tickets(0), start)
     np.testing.assert_allclose(weights(random.rewound.encoder), weights(teacher.encoder), atol=0.01)
+
+
+@pytest.mark.parametrize("probe", [nearest_neighbours, partial(linear_probe, key=jax.random.key(0))])
+def test_labels_beyond_the_classes_are_refused(probe):
+    x, y = jnp.eye(6), np.array([0, 100, 200, 0, 100, 200])
+    with pytest.raises(ValueError, match="labels must be from 0 to 2, but row 1 has 100"):
+        probe(x, y, x, y // 100, classes=3)
+    with pytest.raises(ValueError, match="test_labels must be from 0 to 2, but row 1 has 100"):
+        probe(x, y // 100, x, y, classes=3)

@@ -3,7 +3,9 @@
     deficit = Deficit("blur", pathway=1, start=0, length=500, strength=2.0)
     outputs = pathway_outputs(model.paths, views, deficit, step, key)
 
-"gate" lets the pathway speak but not learn (arXiv 2308.12221); "remove" closes its eye; "noise",
+"gate" lets the pathway speak but not learn (arXiv 2308.12221). No gradient flows into it then, which holds
+it still under plain gradient descent; momentum, Adam and weight decay would move it all the same, and
+`hold` undoes that. "remove" closes its eye; "noise",
 "blur" and "mask" let it see badly (the cataract of Achille, Rovere, Soatto, ICLR 2019).
 """
 
@@ -15,6 +17,7 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
@@ -83,13 +86,36 @@ class Deficit(eqx.Module):
             return blur(x, self.strength)
         return x
 
+    def gated(self, step: int | Array, key: PRNGKeyArray) -> Array:
+        """Whether the pathway does not learn at this step."""
+        if self.kind != "gate":
+            return jnp.asarray(False)
+        draw = jax.random.uniform(jax.random.fold_in(key, step))
+        return self.active(step) & (draw < self.strength)
+
     def on_output(self, y: Array, step: int | Array, key: PRNGKeyArray) -> Array:
         """The pathway's output `y`, through which no gradient flows where it is gated."""
         if self.kind != "gate":
             return y
-        draw = jax.random.uniform(jax.random.fold_in(key, step))
-        gated = self.active(step) & (draw < self.strength)
-        return jnp.where(gated, jax.lax.stop_gradient(y), y)
+        return jnp.where(self.gated(step, key), jax.lax.stop_gradient(y), y)
+
+    def hold(self, after: Any, before: Any, step: int | Array, key: PRNGKeyArray) -> Any:
+        """`after` with the pathway as it was `before` where it is gated; bit for bit.
+
+        For a `Pathways`, and for an optimiser's state on one: moments of the pathway (whatever lies under
+        `.paths[pathway]`) stay too. Counts of steps go on, and with them schedules and the
+        correction of Adam's bias. Call it with both after every update.
+        """
+        if self.kind != "gate":
+            return after
+        gated = self.gated(step, key)
+        place = (jtu.GetAttrKey("paths"), jtu.SequenceKey(self.pathway))
+
+        def keep(path: tuple[Any, ...], new: Any, old: Any) -> Any:
+            within = any(path[i : i + 2] == place for i in range(len(path) - 1))
+            return jnp.where(gated, old, new) if within and eqx.is_array(new) else new
+
+        return jtu.tree_map_with_path(keep, after, before)
 
 
 def blur(x: Float[Array, "batch height width"], sd: float | Array) -> Array:

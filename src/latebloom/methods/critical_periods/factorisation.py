@@ -152,8 +152,10 @@ class GivenTasks(eqx.Module):
     """The same two tasks for every seed: matrices of your own, with masks of what is observed.
 
     `judged` marks the entries on which the result is measured (not among those observed second).
+    What is neither observed nor judged may be NaN, as gaps are.
 
-    Raises `ValueError` for shapes that differ or a mask without an entry.
+    Raises `ValueError` for shapes that differ, a mask without an entry, and values that are needed and
+    are not finite.
     """
 
     curriculum: Curriculum
@@ -176,8 +178,19 @@ class GivenTasks(eqx.Module):
                 array.any() and np.isin(array, (0, 1)).all()
             ):
                 raise ValueError(f"{name} must be 1 at some entries and 0 at the others")
-        w1, m1, w2, m2, judged = map(jnp.asarray, arrays)
-        self.curriculum = Curriculum(Task(w1 * m1, m1), Task(w2, m2), judged)
+        w1, m1, w2, m2, judged = arrays
+        needed = {"first": (w1, m1), "second": (w2, np.maximum(m2, judged))}  # pyright: ignore
+        for name, (target, where) in needed.items():
+            gaps = np.argwhere((where > 0) & ~np.isfinite(target))
+            if len(gaps):
+                row, column = gaps[0]
+                raise ValueError(
+                    f"{name} is {target[row, column]} at row {row}, column {column}, which is marked as "
+                    "observed or judged: only other entries may be gaps"
+                )
+        w1, w2 = (np.where(where > 0, target, 0) for target, where in needed.values())
+        w1, m1, w2, m2, judged = map(jnp.asarray, (w1, m1, w2, m2, judged))
+        self.curriculum = Curriculum(Task(w1, m1), Task(w2, m2), judged)
 
     @property
     def shape(self) -> tuple[int, int]:

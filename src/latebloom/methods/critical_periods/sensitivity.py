@@ -20,6 +20,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import stats
 
+from latebloom.core.dataset import check_targets
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import accuracy, batch_rows, each, gradients, trainable, update
 from latebloom.core.unfold import unfold
@@ -90,7 +91,11 @@ class DeprivedTraining(Process):
     the outputs explain: the covariance of its outputs with the target over the test part, divided by
     that of the whole network (all pathways together have 1); `train_loss` on the training part.
 
-    Raises `ValueError` for onsets that do not increase or a pathway that has no view.
+    A gated pathway stays as it is, whatever the optimiser: its weights, statistics and moments
+    (`Deficit.hold`).
+
+    Raises `ValueError` for onsets that do not increase, a pathway that has no view, and labels that
+    are not indices of the outputs.
     """
 
     model: Callable[[PRNGKeyArray], Pathways]
@@ -129,6 +134,11 @@ class DeprivedTraining(Process):
         self.hyper = {name: jnp.float32(value) for name, value in hyper.items()}
         self.onsets = jnp.asarray([NEVER, *at.tolist()], jnp.int32)
         self.batch_size = batch_size
+        for part, views, y in (
+            ("train", data.train, data.y_train), ("test", data.test, data.y_test)
+        ):  # fmt: skip
+            shape = eqx.filter_eval_shape(lambda key, x: model(key)(x), jax.random.key(0), views)
+            check_targets(y, shape, f"the {part} labels")
 
     def init(self, key: PRNGKeyArray) -> Runs:
         model_key, run_key = jax.random.split(key)
@@ -158,7 +168,9 @@ class DeprivedTraining(Process):
 
             rule = self.optimiser(**self.hyper)
             slopes, seen = gradients(objective, model)
-            return update(rule, slopes, optimiser, model, seen)
+            before = model, optimiser
+            after = update(rule, slopes, optimiser, model, seen)
+            return deficit.hold(after, before, state.step, deficit_key)
 
         model, optimiser = each("map", descend, state.model, state.optimiser, self.onsets)
         return Runs(model, optimiser, state.key, state.step + 1)

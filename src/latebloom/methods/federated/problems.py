@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
+from latebloom.core.dataset import check_targets
 from latebloom.core.process import Quantity
 from latebloom.core.training import shuffled
 from latebloom.losses import cross_entropy
@@ -55,10 +57,13 @@ class Quadratics(eqx.Module):
 class Classification(eqx.Module):
     """Cross-entropy of a network on clients with labelled examples, split anew for each seed.
 
-    - `network(key)`: a batch-first model, all of whose arrays are trained.
+    - `network(key)`: any model that makes outputs of inputs (`latebloom.core.calling.call`); its
+      floating-point arrays are trained.
     - `split(key)`: which examples each client has (`latebloom.methods.federated.split.DirichletSplit`).
     - `batch_size`: examples of each local step, drawn afresh without replacement; all of a client's
       if it has fewer.
+
+    Raises `ValueError` for labels that are not indices of the network's outputs.
     """
 
     network: Callable[[PRNGKeyArray], Any]
@@ -68,6 +73,16 @@ class Classification(eqx.Module):
     x_test: Float[Array, "test ..."] = eqx.field(converter=jnp.asarray)
     y_test: Int[Array, " test"] = eqx.field(converter=jnp.asarray)
     batch_size: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        def outputs(key: PRNGKeyArray, x: Array) -> Array:
+            return call(self.network(key), x)
+
+        for part in ("train", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if not isinstance(y, jax.core.Tracer):
+                shape = eqx.filter_eval_shape(outputs, jax.random.key(0), x)
+                check_targets(y, shape, f"the {part} labels")
 
     def draw(self, key: PRNGKeyArray) -> Split:
         return self.split(key)
@@ -80,10 +95,10 @@ class Classification(eqx.Module):
         places = shuffled(key, jnp.arange(min(self.batch_size, size)), size)
         rows = data.train[client, places]
         x, y = self.x_train[rows], self.y_train[rows]
-        return jax.grad(lambda network: cross_entropy(network(x), y).mean())(params)
+        return eqx.filter_grad(lambda network: cross_entropy(call(network, x), y).mean())(params)
 
     def observe(self, data: Split, params: Any, by: Weighing) -> dict[str, Array]:
-        train, test = params(self.x_train), params(self.x_test)
+        train, test = call(params, self.x_train), call(params, self.x_test)
         right = (test.argmax(axis=1) == self.y_test).astype(jnp.float32)
         each = {
             "train_loss": cross_entropy(train, self.y_train)[data.train],

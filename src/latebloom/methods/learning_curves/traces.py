@@ -115,7 +115,7 @@ def learning_trace(
     seen = np.where(np.arange(len(sizes)) < levels[:, None], 1.0, 0.0)  # [levels, n]
     every = np.repeat(scores[:, None], len(levels), axis=1)
     free = fit(sizes, every, weights=np.broadcast_to(seen, every.shape), highest=highest)
-    working, known = working_level(sizes, free.c, frame)
+    working, known = working_level(sizes, free.c, frame, highest)
     trends = free
     if anchored:
         trends = _anchored(sizes, scores, free, working, frame, highest)
@@ -124,15 +124,17 @@ def learning_trace(
 
 
 def working_level(
-    sizes: np.ndarray, backbone: np.ndarray, frame: Frame
+    sizes: np.ndarray, backbone: np.ndarray, frame: Frame, highest: float = HIGHEST
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions [runs] of the working level and of the level at which it is known, or `NEVER`.
 
     The first level from which on, for `lookahead` + 1 steps, the asymptote moves no faster than the
-    frame allows. `backbone`: [runs, n - 2], for the last of the n `sizes`.
+    frame allows. `backbone`: [runs, n - 2], for the last of the n `sizes`. An asymptote at `highest`,
+    the bound of the search, is held there by nothing that was measured: it has not settled.
     """
     steps = np.abs(np.diff(backbone)) / np.diff(sizes[FEWEST - 1 :])
-    calm = steps <= frame.steepest
+    held = backbone >= highest * (1 - 1e-9)
+    calm = (steps <= frame.steepest) & ~(held[:, 1:] | held[:, :-1])
     span = frame.lookahead + 1
     if calm.shape[1] < span:
         nowhere = np.full(len(calm), NEVER)

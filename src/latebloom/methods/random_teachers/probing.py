@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core.dataset import check_targets
 from latebloom.core.training import batch_rows
 from latebloom.losses import cross_entropy
 
@@ -21,10 +22,11 @@ def linear_probe(
     Weights and biases start uniform in +-1/sqrt(d); batches are drawn without replacement (all
     examples at once if there are fewer than `batch_size`). With `standardise` every feature is
     shifted and scaled to mean 0 and variance 1 over the training set. One key gives one probe: use
-    the same for features that are compared.
+    the same for features that are compared. Raises `ValueError` for labels beyond `classes`.
 
     Source: Sarnthein et al. 2023 (arXiv 2302.12091), section 3 and code.
     """
+    _check_classes(labels, test_labels, classes)
     mean = jnp.where(standardise, train.mean(0), 0)
     spread = jnp.where(standardise, train.std(0) + 1e-6, 1)
     train, test = (train - mean) / spread, (test - mean) / spread
@@ -59,12 +61,18 @@ def nearest_neighbours(
 ) -> Float[Array, ""]:  # fmt: skip
     """Test accuracy of the most frequent label among the nearest training features (Euclidean).
 
-    Ties go to the lower class. Labels are not checked: they must be from 0 to `classes` - 1 (see
-    `latebloom.core.dataset.check_labels`). Source: Sarnthein et al. 2023, Table 3 (20 neighbours).
+    Ties go to the lower class. Raises `ValueError` for labels beyond `classes`. Source: Sarnthein et
+    al. 2023, Table 3 (20 neighbours).
     """
+    _check_classes(labels, test_labels, classes)
     middle = train.mean(0)  # squares of an offset would drown the distances
     train, test = train - middle, test - middle
     away = jnp.square(test).sum(-1)[:, None] + jnp.square(train).sum(-1) - 2 * test @ train.T
     nearest = jax.lax.top_k(-away, min(neighbours, len(train)))[1]
     votes = jax.nn.one_hot(labels[nearest], classes).sum(1)
     return (votes.argmax(-1) == test_labels).mean()
+
+
+def _check_classes(labels: Array, test_labels: Array, classes: int) -> None:
+    for name, y in (("labels", labels), ("test_labels", test_labels)):
+        check_targets(y, jax.ShapeDtypeStruct((len(y), classes), jnp.float32), name)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.dataset import check_targets
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import batch_rows, shuffled, trainable
 from latebloom.methods.schedules.refinement import Norm
@@ -27,7 +28,8 @@ class Problem(eqx.Module):
       subtracted: `optax.identity()` for SGD, `optax.scale_by_adam()` for Adam.
     - `norm`: the gradient norm that refinement wants for it, "l2" for SGD and "l1" for Adam.
 
-    Raises `ValueError` for a training set that is empty, holds no batch, or leaves nothing out.
+    Raises `ValueError` for a training set that is empty, holds no batch, or leaves nothing out, and for
+    labels that are not from 0 to `classes` - 1.
     """
 
     x: Float[Array, "n features"]
@@ -45,6 +47,7 @@ class Problem(eqx.Module):
                 f"train must leave some of the {len(self.x)} examples and hold a batch of "
                 f"{self.batch_size}, not {self.train}"
             )
+        check_targets(self.y, jax.ShapeDtypeStruct((len(self.y), self.classes), jnp.float32), "y")
 
     def scores(
         self, params: Any, x: Float[Array, "batch features"], y: Float[Array, "batch classes"]
