@@ -12,6 +12,7 @@ import pytest
 from latebloom.apply.payment_bandits import Options, application, read_log
 from latebloom.data.files import FileError
 from latebloom.lab import apply
+from latebloom.methods.bandits.next_policy import NextPolicy
 from latebloom.methods.bandits.payments.serving import keys_of
 from latebloom.methods.bandits.payments.world import Features, PaymentWorld
 
@@ -45,7 +46,7 @@ def test_from_the_file_to_the_next_policy(written):
     own = next(line for line in summary["values"] if line["policy"] == "logged")
     assert own["value"] == pytest.approx(log.reward.mean(), abs=1e-5)
     assert len(summary["generations"]) == log.generation.nunique()
-    assert "the next policy is worth" in result["found"][0]
+    assert "the next policy earns" in result["found"][0]
 
 
 def test_the_value_holds_the_truth_of_the_simulator(written):
@@ -108,3 +109,67 @@ def test_one_file_and_a_window_that_the_log_can_give(tmp_path):
     path = bad(tmp_path, lambda t: t.drop(columns="generation"))
     with pytest.raises(FileError, match="no column 'generation', which window=1 needs"):
         application.run([path], Options(window=1), lambda text, share: None)
+
+
+def test_what_is_saved_serves_new_rows(written):
+    policy = NextPolicy.load(written.folder / "policy.saved")
+    log = read_log(EXAMPLE)
+    told = pd.read_csv(written.folder / "policy.csv").filter(like="p_").to_numpy()
+    np.testing.assert_allclose(policy.score(log), told, atol=2e-6)
+    np.testing.assert_allclose(
+        policy.score(log.drop(columns=["reward", "action"])), told, atol=2e-6
+    )
+    new = log.head(4).assign(
+        merchant="never seen", allowed_actions=[["0"], ["1", "2"], ["0"], ["3"]]
+    )
+    names, propensities = policy.draw(new, np.random.default_rng(0))
+    assert names[0] == "0" and names[1] in ("1", "2") and propensities[0] == pytest.approx(1)
+    assert policy.predict(new).shape == (4, 4)
+    with pytest.raises(ValueError, match="no context column 'amount'"):
+        policy.score(log.drop(columns="amount"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gamma": -5.0}, "gamma must be a number, 0 or more, not -5"),
+        ({"gamma": np.inf}, "gamma must be a number"),
+        ({"ridge": -1.0}, "ridge must be a number above 0, not -1"),
+        ({"ridge": 0.0}, "ridge must be a number above 0, not 0"),
+        ({"floor": 1.0}, r"floor must be in \[0, 1\)"),
+        ({"cost_share": 0.0}, r"cost_share must be in \(0, 1\]"),
+        ({"folds": 1}, "folds must be at least 2"),
+        ({"resamples": 0}, "resamples must be at least 1"),
+        ({"window": -1}, "window must be at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(FileError, match=message):
+        application.run([EXAMPLE], Options(**settings), lambda text, share: None)
+
+
+def test_rewards_that_are_not_there_have_no_time_either(tmp_path):
+    """The normal case: an empty reward with an empty reward_timestamp."""
+    log = read_log(EXAMPLE)
+    assert log.reward.isna().any() and (log.reward_timestamp.isna() == log.reward.isna()).all()
+
+
+def test_a_column_that_was_written_after_the_reward_is_named(tmp_path):
+    path = bad(tmp_path, lambda t: t.assign(code=t.reward.map({"1": "ok", "0": "no"})))
+    quick = Options(resamples=20, ridge=10.0, folds=2)
+    found = application.run([path], quick, lambda text, share: None)
+    assert any("'code' alone tells high rewards from low" in line for line in found.found)
+    assert found.summary["leaking"] == ["code"]
+
+
+def test_halved_propensities_are_said_and_not_valued(tmp_path):
+    half = bad(tmp_path, lambda t: t.assign(propensity=(t.propensity.astype(float) / 2).map(str)))
+    quick = Options(resamples=20, ridge=10.0, folds=2)
+    found = application.run([half], quick, lambda text, share: None)
+    assert found.summary["verdict"] == "not covered" and "check the propensities" in found.found[0]
+
+
+def test_a_number_that_is_none_is_named(tmp_path):
+    path = bad(tmp_path, lambda t: t.assign(amount=["n/a", *t.amount[1:]]))
+    with pytest.raises(FileError, match="column 'amount', row 0: 'n/a' is not a finite number"):
+        application.run([path], Options(resamples=20), lambda text, share: None)

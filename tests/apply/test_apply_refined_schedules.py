@@ -68,7 +68,7 @@ def test_overflow_and_collapse_are_told_of(tmp_path):
         (["0,1"] * 5, "step,grad_norm", "5 rows where at least 20"),
         ([f"{i},1" for i in range(30)], "step,norm", "no column 'grad_norm'"),
         ([f"{i},{'x' if i == 7 else 1}" for i in range(30)], "step,grad_norm", "row 9: 'x' is not a"),
-        ([f"{i},{-1 if i == 3 else 1}" for i in range(30)], "step,grad_norm", "row 5: '-1' is below"),
+        ([f"{i},{-1 if i == 3 else 1}" for i in range(30)], "step,grad_norm", "row 5: -1 is outside"),
         ([f"{i % 20},1" for i in range(30)], "step,grad_norm", "column 'step', row 22: steps must"),
         ([f"{i},0" for i in range(30)], "step,grad_norm", "log.csv: the gradient norms are mostly 0"),
         ([f"{i},inf" for i in range(30)], "step,grad_norm", "0 finite norms are left"),

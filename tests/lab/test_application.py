@@ -1,5 +1,6 @@
 """A method applied to files: what is written, and what is refused."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from latebloom.cli import app
 from latebloom.lab import apply
+from latebloom.lab.settings import override
 
 STUDY = """
 from dataclasses import dataclass
@@ -109,3 +111,25 @@ def test_unknown_options_and_studies_without_files_are_refused(files):
 def test_show_says_what_files_must_hold(files):
     done = CliRunner().invoke(app, ["show", str(files / "sums.py")])
     assert "CSV with a column x" in done.stdout and "factor=2.0" in done.stdout
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    columns: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a,b", ("a", "b")),
+        ("(a, b)", ("a", "b")),
+        ("a=norm (l2)", ("a=norm (l2)",)),
+        ('"a=x, y",b=z', ("a=x, y", "b=z")),
+        (["a=x, y", "b=z"], ("a=x, y", "b=z")),
+        ("", ()),
+    ],
+)
+def test_names_in_a_setting_may_hold_commas_and_brackets(given, expected):
+    assert override(Names(), "columns", given).columns == expected
+    with pytest.raises(ValueError, match="setting columns takes a value of type"):
+        override(Names(), "columns", '"a" b')

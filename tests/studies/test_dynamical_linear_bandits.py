@@ -211,7 +211,7 @@ def put(table, row, column, value):
         (lambda t: t, {"lags": 60}, "120 periods are too few for 60 lags"),
         (lambda t: t, {"lags": 1}, "setting lags must be at least 2"),
         (lambda t: t, {"parts": 0}, "setting parts must be at least 1"),
-        (lambda t: t, {"budget": 0.0}, "setting budget must be above 0"),
+        (lambda t: t, {"budget": 0.0}, "setting budget must be a number above 0"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_used_say_where_and_what_to_do(tmp_path, change, settings, message):

@@ -15,7 +15,7 @@ from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.lab.pictures import gantt
 from latebloom.methods.federated import planning
-from latebloom.methods.federated.planning import COLUMNS, Plan, client_log, plan
+from latebloom.methods.federated.planning import COLUMNS, ClientLog, Plan, client_log, plan
 from latebloom.methods.federated.weights import Scheme
 
 SHOWN_CLIENTS = 12
@@ -28,7 +28,8 @@ class Options:
     """How the federation is run now, and how long and under which noise it is simulated.
 
     `window` in seconds for "fedfix"; `buffer_size` of FedBuff (None: a quarter of the clients);
-    `horizon` in mean times of the slowest client.
+    `horizon` in mean times of the slowest client. `columns`: what the file calls them, where it
+    calls them otherwise ("seconds=round_trip,client=node").
     """
 
     scheme: Scheme = "async"
@@ -38,21 +39,26 @@ class Options:
     heterogeneity: float = 1.0
     noise: float = 1.0
     seed: int = 0
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise ValueError(f"give one file with columns client and seconds, not {len(paths)}")
-    table = read_table(paths[0], COLUMNS, min_rows=2)
-    first = 1 if paths[0].suffix.lower() in (".parquet", ".pq") else 2
-    log = client_log(table, where=str(paths[0]), first_row=first)
-    found = plan(log, **vars(options), say=say)
+    log = read_log(paths[0], options.columns)
+    settings = {name: value for name, value in vars(options).items() if name != "columns"}
+    found = plan(log, **settings, say=say)
     return Applied(
         sentences(found, options.horizon), summary(found),
         {"clients": found.clients, "schemes": found.schemes, "curves": found.curves},
         {"weights": draw_weights(found), "rounds": draw_rounds(found),
          "staleness": draw_staleness(found), "schemes": draw_schemes(found)},
     )  # fmt: skip
+
+
+def read_log(path: Path, chosen: Sequence[str] = ()) -> ClientLog:
+    """The round trips of a file; raises `FileError`."""
+    return client_log(read_table(path, COLUMNS, min_rows=2, chosen=chosen), where=str(path))
 
 
 def _left(name: str, row: Any) -> str:

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.data.files import Column, FileError, check_table, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, Unit, check_table, read_table
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.bandits.dynamical_linear import Recommendation, recommend
 
 SHOWN_CHANNELS, SHOWN_PERIODS = 7, 150
+LONGEST_MEMORY = 1 / 3  # of a record: what lasts longer cannot be told from a drift
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Options:
     - `spend`, `outcome`: columns; unless given, those whose names begin with "spend" and "outcome".
     - `weights`: what a unit of each outcome is worth (1 unless given).
     - `method`: "arx" (past outcomes too), "fir" (past spends only) or "predictor".
-    - `lags`, `order`: None chooses. `season`: periods of a season, 1 for none. `ridge`: shrinkage.
+    - `lags`, `order`: None chooses. `season`: periods of a season, 1 for none. `trend`: whether
+      outcomes may grow or fall in a straight line by themselves. `ridge`: shrinkage.
     - `budget`: to be shared out (the mean of the past unless given) in `parts`; `caps`: most a
       channel (its largest spend of the past unless given).
-    - `time`: a column of times, whose rows must be evenly spaced.
+    - `time`: a column of times, whose rows must be evenly spaced; `time_unit`: of times that are
+      numbers ("s", "ms", "us", "ns", "D" since 1970), unless their digits tell it.
     - `draws`: of the bootstrap behind the intervals; `seed`: of its random numbers.
     """
 
@@ -41,12 +45,14 @@ class Options:
     lags: int | None = None
     order: int | None = None
     season: int = 1
+    trend: bool = True
     ridge: float = 0.0
     budget: float | None = None
     parts: int = 10
     caps: tuple[float, ...] = ()
     draws: int = 300
     seed: int = 0
+    time_unit: Unit = "auto"
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
@@ -66,13 +72,13 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
             table, spend, outcomes, weights=options.weights or None, candidates=candidates,
             budget=options.budget, caps=options.caps or None, parts=options.parts,
             method=options.method, lags=options.lags, order=options.order, ridge=options.ridge,
-            season=options.season, replicates=options.draws, seed=options.seed, say=say,
+            season=options.season, trend=options.trend, replicates=options.draws, seed=options.seed, say=say,
         )  # fmt: skip
     except ValueError as error:
         raise FileError(f"{paths[0]}: {error}") from None
     say("drawing", None)
     return Applied(
-        found=tuple(_sentences(found, table, outcomes)),
+        found=(*_sentences(found, table, outcomes), *_unused(table, spend, outcomes, options)),
         summary=_summary(found, len(table)),
         tables={"channels": found.channels, "actions": found.actions, "impulse": found.impulse,
                 "fit": found.fit},
@@ -83,45 +89,100 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
 
 def _check_options(options: Options) -> None:
     for name, least in (("parts", 1), ("season", 1), ("draws", 20), ("ridge", 0), ("seed", 0)):
-        if getattr(options, name) < least:
+        if not least <= getattr(options, name) < np.inf:
             raise FileError(f"setting {name} must be at least {least}")
     for name, least in (("lags", 2), ("order", 1)):
         if (value := getattr(options, name)) is not None and value < least:
             raise FileError(f"setting {name} must be at least {least}")
-    if options.budget is not None and not options.budget > 0:
-        raise FileError("setting budget must be above 0")
+    if options.budget is not None and not 0 < options.budget < np.inf:
+        raise FileError("setting budget must be a number above 0")
+    if not all(0 <= cap < np.inf for cap in options.caps):
+        raise FileError("setting caps must be numbers, 0 or more")
+    if not np.isfinite(options.weights).all():
+        raise FileError("setting weights must be finite numbers")
 
 
 def read_record(path: Path, options: Options) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The table, its spend columns and its outcome columns; raises `FileError`."""
-    raw = read_table(path, {})
-    spend = list(options.spend) or [c for c in raw.columns if str(c).lower().startswith("spend")]
-    outcomes = list(options.outcome) or [
-        c for c in raw.columns if str(c).lower().startswith("outcome")
-    ]
+    found: tuple[list[str], list[str]] = [], []
+
+    def wanted(names: list[str]) -> dict[str, Column]:
+        for kept, own in zip(found, _roles(names, path, options), strict=True):
+            kept[:] = own
+        columns = {name: Column(low=0, setting="spend") for name in found[0]}
+        columns |= {name: Column(setting="outcome") for name in found[1]}
+        if options.time:
+            columns[options.time] = Column("time", unit=options.time_unit, setting="time")
+        return columns
+
+    table = read_table(path, wanted, min_rows=20)
+    if options.time:
+        table = _in_order(table, options.time, path)
+    else:
+        _check_order(table, [*found[0], *found[1]], path)
+    return table, *found
+
+
+def _roles(names: list[str], path: Path, options: Options) -> tuple[list[str], list[str]]:
+    """The spend columns and the outcome columns of a file that has columns `names`."""
+    spend = list(options.spend) or [c for c in names if c.lower().startswith("spend")]
+    outcomes = list(options.outcome) or [c for c in names if c.lower().startswith("outcome")]
     for name, chosen, example in (("spend", spend, "tv,search"), ("outcome", outcomes, "orders")):
         if not chosen:
             raise FileError(
                 f"{path} has no column whose name begins with {name!r}: name them with --set"
-                f" {name}={example}; it has: {', '.join(map(str, raw.columns))}"
+                f" {name}={example}; it has: {listed(names)}"
             )
     if both := set(spend) & set(outcomes):
         raise FileError(f"{path}: column {min(both)!r} is both a spend and an outcome")
-    for setting, names in (("caps", spend), ("weights", outcomes)):
+    for setting, of in (("caps", spend), ("weights", outcomes)):
         values = getattr(options, setting)
-        if values and len(values) != len(names):
+        if values and len(values) != len(of):
             raise FileError(
-                f"setting {setting} has {len(values)} values for {len(names)} columns:"
-                f" {', '.join(names)}"
+                f"setting {setting} has {len(values)} values for {len(of)} columns: {listed(of)}"
             )
-    columns = {name: Column(low=0) for name in spend} | {name: Column() for name in outcomes}
-    first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
-    if options.time:
-        columns[options.time] = Column("time")
-    table = check_table(raw, columns, where=str(path), min_rows=20, first_row=first)
-    if options.time:
-        table = _in_order(table, options.time, path)
-    return table, spend, outcomes
+    return spend, outcomes
+
+
+def _check_order(table: pd.DataFrame, used: Sequence[str], path: Path) -> None:
+    """Refuse rows that a column of times, which nobody named, says are not in order."""
+    for name in table.columns:
+        times = None if name in used else _as_times(table, str(name))
+        if times is not None and not times.is_monotonic_increasing:
+            raise FileError(
+                f"{path}: the rows are not in the order of the times in column {name!r}: give --set"
+                f" time={name} to sort them by it, or leave the column out"
+            )
+
+
+def _as_times(table: pd.DataFrame, name: str) -> pd.Series | None:
+    """The column as times, if it holds dates throughout (a number may be anything)."""
+    column = pd.Series(table[name])
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    if (
+        not pd.api.types.is_datetime64_any_dtype(column)
+        and np.isfinite(numbers.to_numpy(float)).any()
+    ):
+        return None
+    try:
+        return pd.Series(check_table(pd.DataFrame({name: column}), {name: Column("time")})[name])
+    except FileError:
+        return None
+
+
+def _unused(
+    table: pd.DataFrame, spend: Sequence[str], outcomes: Sequence[str], options: Options
+) -> list[str]:
+    left = [str(c) for c in table.columns if c not in (*spend, *outcomes, options.time)]
+    if not left:
+        return []
+    said = f"Not used: {', '.join(left)}."
+    dates = [name for name in left if _as_times(table, name) is not None]
+    if dates:
+        said += f" Give --set time={dates[0]} to check that no period is missing."
+    if set(left) - set(dates) and not options.spend:
+        said += " If one of them is a spend, name all spends with --set spend=..."
+    return [said]
 
 
 def _in_order(table: pd.DataFrame, time: str, path: Path) -> pd.DataFrame:
@@ -150,8 +211,7 @@ def _sentences(found: Recommendation, table: pd.DataFrame, outcomes: list[str]) 
     ]
     if best.gain_at_once < 0 < best.gain:
         said.append(f"In its first period it brings {best.gain_at_once:+,.4g}: the rest comes later.")  # fmt: skip
-    if best.low <= 0:
-        said.append("The interval includes 0: the record does not show that the past can be beaten.")  # fmt: skip
+    said += _doubts(found, best, len(table))
     first, last = channels.loc[channels.at_once.idxmax()], channels.loc[channels.response.idxmax()]
     if first.channel != last.channel:
         said.append(
@@ -175,10 +235,26 @@ def _sentences(found: Recommendation, table: pd.DataFrame, outcomes: list[str]) 
             f" {', '.join(outside.channel)}: try a higher order for the impulse responses; the"
             " recommendation does not depend on it."
         )
-    if found.unstable > 0.1 * (found.unstable + len(found.replicates)):
+    return said
+
+
+def _doubts(found: Recommendation, best: pd.Series, periods: int) -> list[str]:
+    """What speaks against taking the recommendation as it stands."""
+    said = []
+    if best.high < 0 < best.gain or best.low > 0 > best.gain:
+        said.append("The interval contradicts the estimate: trust neither.")
+    elif best.high < 0:
         said.append(
-            f"{found.unstable} refits were unstable and left out: intervals are too narrow; is there"
-            " a trend in the outcomes?"
+            "The whole interval lies below 0: no action is as good as the mean of the past."
+        )
+    elif best.low <= 0:
+        said.append("The interval includes 0: the record does not show that the past can be beaten.")  # fmt: skip
+    unstable = found.unstable > 0.1 * (found.unstable + len(found.replicates))
+    if unstable or found.carried > periods * LONGEST_MEMORY:
+        said.append(
+            "Outcomes seem to remember more than a third of the record: a slow drift that no spend"
+            " explains looks like that, and long-run responses and their intervals are then wrong; try"
+            " --set method=fir, which does not take a drift for memory."
         )
     return said
 

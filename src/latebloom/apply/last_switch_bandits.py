@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.data.files import FileError, read_table
+from latebloom.data.columns import shown
+from latebloom.data.files import FileError, Unit, read_json, read_table
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.bandits.last_switch import is_monotone, position_of, state_of, table
@@ -33,6 +33,9 @@ class Options:
     - `resamples`, `confidence`: of the bootstrap intervals.
     - `draws`: roundings tried. `depth`: rounds that lookahead sees ahead.
     - `heuristic`: plan although payoff tables are not monotone, without a certificate.
+    - `time_unit`: of times that are numbers ("s", "ms", "us", "ns", "D" since 1970), unless their
+      digits tell it; `columns`: what the log calls them, where it calls them otherwise
+      ("item=sku,reward=clicks").
     """
 
     horizon: int = 28
@@ -46,6 +49,8 @@ class Options:
     depth: int = 3
     heuristic: bool = False
     seed: int = 0
+    time_unit: Unit = "auto"
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,9 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         raise ValueError(f"give one file, a log (CSV) or payoff tables (JSON), not {len(paths)}")
     path = Path(paths[0])
     say("reading", 0.0)
-    model, found = _from_json(path, options) if path.suffix == ".json" else _from_log(path, options)
+    model, found = (
+        _from_json(path, options) if path.suffix.lower() == ".json" else _from_log(path, options)
+    )
     plan = schedule(
         model.payoffs, model.streak, options.horizon, start=model.start, draws=options.draws,
         depth=options.depth, heuristic=options.heuristic, seed=options.seed, say=say,
@@ -84,7 +91,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
 
 
 def _from_log(path: Path, options: Options) -> tuple[Model, list[str]]:
-    events = read_table(path, EVENT_COLUMNS, min_rows=2)
+    events = read_events(path, options.time_unit, options.columns)
     try:
         curves = payoff_curves(
             events, period=options.period, max_idle=options.max_idle, max_streak=options.max_streak,
@@ -115,13 +122,14 @@ def _from_log(path: Path, options: Options) -> tuple[Model, list[str]]:
     return Model(curves.items, curves.payoffs, curves.streak, curves.start, curves), found
 
 
+def read_events(path: Path, unit: Unit = "auto", chosen: Sequence[str] = ()) -> pd.DataFrame:
+    """The log of a file; raises `FileError`."""
+    columns = EVENT_COLUMNS | {"time": replace(EVENT_COLUMNS["time"], unit=unit)}
+    return read_table(path, columns, min_rows=2, chosen=chosen)
+
+
 def _from_json(path: Path, options: Options) -> tuple[Model, list[str]]:
-    if not path.is_file():
-        raise FileError(f"{path}: there is no such file")
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FileError(f"{path} is not JSON: {error}") from None
+    told = read_json(path)
     items = told.get("items") if isinstance(told, dict) else None
     if not isinstance(items, dict) or not items:
         raise FileError(
@@ -137,15 +145,17 @@ def _from_json(path: Path, options: Options) -> tuple[Model, list[str]]:
             "p(-1) exceed p(1): mend them, or set heuristic=true to plan without a certificate"
         )
     start = told.get("start", {})
+    if not isinstance(start, dict):
+        raise FileError(f"{path}: start must be {{NAME: state}}, not {shown(start)}")
     unknown = [name for name in start if name not in names]
     if unknown:
         raise FileError(f"{path}, start: there is no item {unknown[0]!r}")
     idle = payoffs.shape[1] - streak
     states = [start.get(name, idle) for name in names]
     for name, state in zip(names, states, strict=True):
-        if not isinstance(state, int) or state == 0:
+        if not isinstance(state, int) or isinstance(state, bool) or not 0 < abs(state) < 2**31:
             raise FileError(
-                f"{path}, start of {name!r}: {state!r} is no state: rounds idle, 1, 2, ..., or minus "
+                f"{path}, start of {name!r}: {shown(state)} is no state: rounds idle, 1, 2, ..., or minus "
                 "the number of plays in a row"
             )
     found = [f"{len(names)} items with up to {idle} rounds of rest and {streak} plays in a row."]
@@ -157,11 +167,11 @@ def _curve(path: Path, name: str, own: object, part: str) -> list[float]:
     number = isinstance(values, list) and all(type(v) in (int, float) for v in values)
     if not isinstance(values, list) or not values or not number:
         raise FileError(
-            f"{path}, item {name!r}: {part!r} must be a list of numbers, not {values!r}"
+            f"{path}, item {name!r}: {part!r} must be a list of numbers, not {shown(values)}"
         )
-    if not np.isfinite(values).all() or min(values) < 0:
+    if not all(0 <= value < 2**1000 for value in values):
         raise FileError(f"{path}, item {name!r}: {part!r} must hold finite numbers, 0 or more")
-    return values
+    return [float(value) for value in values]
 
 
 def _interval(model: Model, plan: Schedule, confidence: float) -> tuple[float, float] | None:
@@ -338,7 +348,7 @@ def draw_certificate(plan: Schedule, horizon: int) -> MatplotlibFigure:
 application = Application(
     about="From a log of what was played and what it brought to payoff curves by state and a calendar, "
     "with a bound that no calendar can beat.",
-    files="One file. CSV or Parquet with columns time (ISO 8601, or seconds), item, reward (a number, 0 or "
+    files="One file. CSV or Parquet with columns time (ISO 8601, or numbers since 1970), item, reward (a number, 0 or "
     'more), and perhaps user; or JSON {"items": {NAME: {"idle": LIST, "streak": LIST}}, "start": {NAME: '
     "state}}, with the payoffs after 1, 2, ... rounds of rest, and of the second, third, ... play in a row.",
     options=Options,

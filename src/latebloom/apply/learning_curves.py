@@ -11,11 +11,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.learning_curves import LearningCurve
 from latebloom.methods.learning_curves.estimator import best_score, odd_unit
+
+COLUMNS = {
+    "size": Column(
+        low=0,
+        above=True,
+        aliases=("train_size", "train_sizes", "training_size", "n_train", "examples"),
+    ),
+    "score": Column(low=0, aliases=("test_score", "test_accuracy", "accuracy")),
+    "seed": Column("label", required=False),
+    "learner": Column("label", required=False),
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class Options:
     - `tau`: stop where no more than this is to be gained (None: one hundredth of the best score).
     - `upper`: the best score there is (None: 1 if no score is above 1, 100 if all are; where some are,
       it must be given). `confidence` of the intervals.
+    - `columns`: what the file calls them, where it calls them otherwise ("size=n,score=val_f1").
     """
 
     target: float | None = None
@@ -32,16 +44,17 @@ class Options:
     tau: float | None = None
     upper: float | None = None
     confidence: float = 0.9
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"one table of scores is needed, not {len(paths)} files")
     say("reading the scores", 0.0)
-    table = read_scores(paths[0])
-    sizes, scores = (table[name].to_numpy(float) for name in ("size", "score"))
-    upper = _best_score(options, scores, paths[0])
-    _check(options, scores, upper, paths[0])
+    table = read_scores(paths[0], options.columns)
+    sizes = table["size"].to_numpy(float)
+    upper = _best_score(options, table, paths[0])
+    _check(options, table, upper, paths[0])
     curves = {}
     names = list(dict.fromkeys(table["learner"]))
     for done, name in enumerate(names):
@@ -59,15 +72,9 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     )  # fmt: skip
 
 
-def read_scores(path: Path) -> pd.DataFrame:
+def read_scores(path: Path, chosen: Sequence[str] = ()) -> pd.DataFrame:
     """Columns `size` > 0, `score` >= 0, `seed` and `learner` (text, "" where the file has none)."""
-    columns = {
-        "size": Column(low=0, above=True),
-        "score": Column(low=0),
-        "seed": Column("text", required=False),
-        "learner": Column("text", required=False),
-    }
-    table = read_table(path, columns, min_rows=5)
+    table = read_table(path, COLUMNS, min_rows=5, chosen=chosen)
     for name in ("seed", "learner"):
         if name not in table:
             table[name] = ""
@@ -75,7 +82,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     if twice.any() and _seeded(table):
         row = int(np.flatnonzero(twice)[0])
         raise FileError(
-            f"{path}, column 'size', row {row + _first_row(path)}: size {table['size'][row]:g} has a score of seed "
+            f"{path}, column 'size', row {row_number(table, row)}: size {table['size'][row]:g} has a score of seed "
             f"{table['seed'][row]!r} already; keep one of them or name the seeds apart"
         )
     return table
@@ -85,27 +92,25 @@ def _seeded(table: pd.DataFrame) -> bool:
     return bool(np.any(table["seed"].to_numpy() != ""))
 
 
-def _best_score(options: Options, scores: np.ndarray, path: Path) -> float:
+def _best_score(options: Options, table: pd.DataFrame, path: Path) -> float:
+    scores = table["score"].to_numpy(float)
     odd = odd_unit(scores) if options.upper is None else None
     if odd is None:
         return best_score(scores, options.upper)
     side = "above 1 and others are not" if scores[odd] > 1 else "at most 1 and others are above"
     raise FileError(
-        f"{path}, column 'score', row {odd + _first_row(path)}: {scores[odd]:g} is {side}: give all scores "
+        f"{path}, column 'score', row {row_number(table, odd)}: {scores[odd]:g} is {side}: give all scores "
         "as fractions or all in percent, or set upper, the best score there is"
     )
 
 
-def _first_row(path: Path) -> int:
-    return 1 if path.suffix.lower() in (".parquet", ".pq") else 2
-
-
-def _check(options: Options, scores: np.ndarray, upper: float, path: Path) -> None:
+def _check(options: Options, table: pd.DataFrame, upper: float, path: Path) -> None:
+    scores = table["score"].to_numpy(float)
     over = scores > upper
     if over.any():
         row = int(np.flatnonzero(over)[0])
         raise FileError(
-            f"{path}, column 'score', row {row + _first_row(path)}: {scores[row]:g} is above the best score "
+            f"{path}, column 'score', row {row_number(table, row)}: {scores[row]:g} is above the best score "
             f"{upper:g}; set upper, or give all scores as fractions or all in percent"
         )
     for name in ("tau", "at"):

@@ -11,16 +11,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import style
 from latebloom.lab.application import Application, Applied, Say
+from latebloom.methods.bandits.encoding import Encoding, learn_encoding
+from latebloom.methods.bandits.judging import about_leaks, leaking_columns
 from latebloom.methods.bandits.neural.next_policy import (
     Learned,
     Settings,
     Simulated,
     learn_from_log,
+    one_hot,
     simulate,
 )
+from latebloom.methods.bandits.next_policy import NextPolicy
 
 LEAST_ROWS = 50
 MOST_CATEGORIES = 30
@@ -30,12 +35,14 @@ MOST_CATEGORIES = 30
 class Options:
     """How the table is read and the policy made; see `latebloom.methods.bandits.neural.next_policy`.
 
+    - `mode`: "log" or "labels", where the table has the columns of both.
     - `context`: names of the context columns, by commas; empty for all that are left.
     - `label`, `action`, `reward`, `propensity`: names of those columns.
     - `train_share`: of a log's first rows that are learned from; the rest judges the policy.
     - `seeds`, `order`: simulations of a labelled table, rows "shuffled" or in the "file"'s order.
     """
 
+    mode: Literal["auto", "log", "labels"] = "auto"
     context: str = ""
     label: str = "label"
     action: str = "action"
@@ -66,51 +73,82 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"give one file, not {len(paths)}")
     path, settings = paths[0], options.settings()
+    if not 0 < options.train_share < 1:
+        raise FileError(f"setting train_share must be in (0, 1), not {options.train_share:g}")
+    if options.seeds < 1:
+        raise FileError(f"setting seeds must be at least 1, not {options.seeds}")
     say(f"reading {path.name}", 0.0)
-    raw = read_table(path, {}, min_rows=LEAST_ROWS)
-    if options.label in raw.columns:
-        return _labelled(path, raw, options, settings, say)
-    if {options.action, options.reward} <= set(raw.columns):
-        return _logged(path, options, settings, say)
-    raise FileError(
-        f"{path} has neither a column {options.label!r} (labels, to simulate) nor "
-        f"{options.action!r} with {options.reward!r} and {options.propensity!r} (a log); it has: "
-        f"{', '.join(map(str, raw.columns))}"
-    )
+    frame = read(path, options)
+    go = _labelled if _mode(path, list(frame.columns), options) == "labels" else _logged
+    return go(path, frame, options, settings, say)
 
 
-def _logged(path: Path, options: Options, settings: Settings, say: Say) -> Applied:
-    columns = {
-        options.action: Column("text"),
-        options.reward: Column("number", 0.0, 1.0),
-        options.propensity: Column("number", 0.0, 1.0, above=True),
-    }
-    frame = read_table(path, columns, min_rows=LEAST_ROWS)
-    x, said = _context(path, frame, options, tuple(columns))
+def read(path: Path, options: Options) -> pd.DataFrame:
+    """The table, its labels or its log checked; the context is as it comes."""
+
+    def wanted(names: list[str]) -> dict[str, Column]:
+        if _mode(path, names, options) == "labels":
+            return {options.label: Column("label", setting="label")}
+        return {
+            options.action: Column("label", setting="action"),
+            options.reward: Column("number", 0.0, 1.0, setting="reward"),
+            options.propensity: Column("number", 0.0, 1.0, above=True, setting="propensity"),
+        }
+
+    return read_table(path, wanted, min_rows=LEAST_ROWS)
+
+
+def _mode(path: Path, names: list[str], options: Options) -> str:
+    """Whether a table with columns `names` is of "labels" or a "log"."""
+    if options.mode != "auto":
+        return options.mode
+    labels, log = options.label in names, {options.action, options.reward} <= set(names)
+    if labels and log:
+        raise FileError(
+            f"{path} has a column {options.label!r} (labels, to simulate) and columns "
+            f"{options.action!r} and {options.reward!r} (a log): say which with --set mode=log or "
+            "--set mode=labels"
+        )
+    if not labels and not log:
+        raise FileError(
+            f"{path} has neither a column {options.label!r} (labels, to simulate) nor "
+            f"{options.action!r} with {options.reward!r} and {options.propensity!r} (a log); it has: "
+            f"{listed(names)}: choose with --set label=COLUMN, or action=, reward= and propensity="
+        )
+    return "labels" if labels else "log"
+
+
+def _logged(
+    path: Path, frame: pd.DataFrame, options: Options, settings: Settings, say: Say
+) -> Applied:
+    taken = (options.action, options.reward, options.propensity)
+    encoding, x, said = _context(path, frame, options, taken)
     actions, positions = _named(path, pd.Series(frame[options.action]), options.action)
     say("learning from the log", 0.2)
     reward = frame[options.reward].to_numpy(float)
     found = learn_from_log(
         x, positions, reward, frame[options.propensity].to_numpy(float), actions, settings,
-        options.train_share,
+        options.train_share, encoding.sizes,
     )  # fmt: skip
     say("drawing", 0.9)
     values = _values(found)
     test = len(frame) - found.trained
     found_said = (
-        _verdict(found),
+        found.judgement.sentence(),
         f"{len(frame)} rows, {len(actions)} actions: learned from the first {found.trained}, judged "
         f"on the other {test}",
         f"those {test} rows are worth {float(found.value.effective_size):.0f} of the next policy's "
         f"own; the mean importance weight is {float(found.value.mean_weight):.2f} (1 where the log "
         "covers the policy)",
         said,
+        *about_leaks(leaking_columns(frame, _names(encoding), reward), 0.0),
     )
     part = np.where(np.arange(len(frame)) < found.trained, "train", "test")
     summary = {
         "mode": "log", "rows": len(frame), "actions": list(actions), "trained": found.trained,
         "values": {row["estimator"]: [_plain(row["value"]), _plain(row["low"]), _plain(row["high"])]
                    for row in values.to_dict("records")},
+        "verdict": found.judgement.verdict,
         "effective_size": _plain(found.value.effective_size),
         "mean_weight": _plain(found.value.mean_weight),
     }  # fmt: skip
@@ -124,20 +162,22 @@ def _logged(path: Path, options: Options, settings: Settings, say: Say) -> Appli
     return Applied(
         found_said, summary,
         {"policy": _rows(found.probabilities, actions, {"part": part}), "values": values}, figures,
+        {"policy.saved": NextPolicy(actions, encoding, found.policy).save},
     )  # fmt: skip
 
 
 def _labelled(
-    path: Path, raw: pd.DataFrame, options: Options, settings: Settings, say: Say
+    path: Path, frame: pd.DataFrame, options: Options, settings: Settings, say: Say
 ) -> Applied:
-    frame = read_table(path, {options.label: Column("text")}, min_rows=LEAST_ROWS)
-    x, said = _context(path, frame, options, (options.label,))
+    taken = (options.label, options.action, options.reward, options.propensity)
+    encoding, x, said = _context(path, frame, options, taken)
     actions, labels = _named(path, pd.Series(frame[options.label]), options.label)
 
     def play(settings: Settings, low: float, high: float) -> Simulated:
         return simulate(
             x, labels, actions, settings, options.seeds, options.order == "shuffled",
             progress=lambda what, share: say(what, low + (high - low) * (share or 0.0)),
+            sizes=encoding.sizes,
         )  # fmt: skip
 
     other = "linear" if settings.oracle == "neural" else "neural"
@@ -176,42 +216,75 @@ def _labelled(
     return Applied(
         found_said, summary,
         {"policy": _rows(found.probabilities, actions, {}), "curves": curves}, figures,
+        {"policy.saved": NextPolicy(actions, encoding, found.policy).save},
     )  # fmt: skip
 
 
 def _context(
     path: Path, frame: pd.DataFrame, options: Options, taken: tuple[str, ...]
-) -> tuple[np.ndarray, str]:
-    """Context features [n, d] and a sentence on them: numbers as they are, categories one-hot."""
+) -> tuple[Encoding, np.ndarray, str]:
+    """How context columns become features, these [n, d], and a sentence on them.
+
+    Numbers stay numbers, their gaps become the mean; categories are one-hot, a gap one of them.
+    """
     wanted = [name.strip() for name in options.context.split(",") if name.strip()]
-    names = wanted or [name for name in frame.columns if name not in taken]
+    names = wanted or [str(name) for name in frame.columns if name not in taken]
+    kinds: dict[str, list[str]] = {"number": [], "category": [], "left out": []}
+    gaps = []
     for name in names:
         if name not in frame.columns:
-            raise FileError(
-                f"{path} has no column {name!r}; it has: {', '.join(map(str, frame.columns))}"
-            )
-    parts, numbers, categories, left = [], [], [], []
-    for name in names:
-        column = pd.Series(frame[name])
-        values = pd.Series(pd.to_numeric(column, errors="coerce"), dtype=float)
-        if values.notna().all() or (wanted and values.notna().mean() > 0.5):
-            numbers.append(name)
-        elif column.nunique() <= MOST_CATEGORIES:
-            categories.append(name)
-            parts.append(pd.get_dummies(column.fillna("")).to_numpy(float))
-        else:
-            left.append(name)
-    if numbers:
-        checked = read_table(path, {name: Column("number") for name in numbers})
-        parts.append(checked[numbers].to_numpy(float))
-    if not parts:
+            raise FileError(f"{path} has no column {name!r}; it has: {listed(frame.columns)}")
+        if name in taken:
+            raise FileError(f"{path}: column {name!r} cannot be context, it is one of {taken}")
+        kind, missing = _kind(path, frame, name, bool(wanted))
+        kinds[kind].append(name)
+        if kind == "number" and missing:
+            gaps.append(f"{name} ({missing})")
+    used = [name for name in names if name not in kinds["left out"]]
+    encoding = learn_encoding(frame, used, most_levels=MOST_CATEGORIES, few=0)
+    encoding = Encoding({k: tuple(sorted(v)) for k, v in encoding.levels.items()}, encoding.scales)
+    if not _names(encoding):
         raise FileError(
-            f"{path} has no context column: give at least one beside {', '.join(taken)}"
+            f"{path} has no context column that varies: give at least one beside {', '.join(taken)}"
         )
-    said = f"context: {len(numbers)} numbers, {len(categories)} categories"
-    if left:
-        said += f"; left out, being neither: {', '.join(left)}"
-    return np.concatenate(parts, axis=1), said
+    said = f"context: {len(encoding.scales)} numbers, {len(encoding.levels)} categories"
+    if gaps:
+        said += f"; gaps filled with the mean: {', '.join(gaps)}"
+    if kinds["left out"]:
+        said += f"; left out, being neither: {', '.join(kinds['left out'])}"
+    same = [name for name in used if name not in _names(encoding)]
+    if same:
+        said += f"; left out, the same in all rows: {', '.join(same)}"
+    return encoding, one_hot(encoding(frame), encoding.sizes), said
+
+
+def _names(encoding: Encoding) -> list[str]:
+    return [*encoding.levels, *encoding.scales]
+
+
+def _kind(path: Path, frame: pd.DataFrame, name: str, wanted: bool) -> tuple[str, int]:
+    """Whether a column is a "number", a "category" or "left out", and how many gaps it has."""
+    column = pd.Series(frame[name])
+    empty = (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    finite, there = np.isfinite(numbers.to_numpy(float)), int((~empty).sum())
+    if finite.sum() == there and there:
+        return "number", int(empty.sum())
+    fractions = bool((numbers.to_numpy(float)[finite] % 1 != 0).any())
+    if finite.sum() > there / 2 and (fractions or column.nunique() > MOST_CATEGORIES):
+        row = int(np.flatnonzero(~finite & ~empty)[0])
+        raise FileError(
+            f"{path}, column {name!r}, row {row_number(frame, row)}: {column.iloc[row]!r} is not a finite number, "
+            "as most of the column are: mend it, or leave it empty"
+        )
+    if column.nunique() <= MOST_CATEGORIES:
+        return "category", int(empty.sum())
+    if wanted:
+        raise FileError(
+            f"{path}, column {name!r} has {column.nunique()} different texts: at most "
+            f"{MOST_CATEGORIES} make a category; leave it out of --set context"
+        )
+    return "left out", int(empty.sum())
 
 
 def _named(path: Path, values: pd.Series, name: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -232,25 +305,12 @@ def _named(path: Path, values: pd.Series, name: str) -> tuple[tuple[str, ...], n
     return tuple(found), texts.map(places).to_numpy(np.int64)
 
 
-def _verdict(found: Learned) -> str:
-    gain, logged = found.gain, float(found.logged.value)
-    value = found.value.snips
-    low, high = float(gain.low), float(gain.high)
-    if not np.isfinite(low):
-        return "the log says nothing about the next policy: it never played what that would play"
-    better = "better" if low > 0 else "worse" if high < 0 else "neither clearly better nor worse"
-    return (
-        f"the next policy earns {float(value.value):.4g} a row [{float(value.low):.4g}, "
-        f"{float(value.high):.4g}] (SNIPS, 95 %), the logged one {logged:.4g}: {better} "
-        f"(IPS difference {float(gain.value):+.4g} [{low:+.4g}, {high:+.4g}])"
-    )
-
-
 def _values(found: Learned) -> pd.DataFrame:
     value = found.value
     rows = {
-        "logged policy": found.logged, "IPS": value.ips, "SNIPS": value.snips,
-        "doubly robust": value.dr, "model only": value.direct, "IPS - logged": found.gain,
+        "logged policy": found.judgement.logged, "IPS": value.ips, "SNIPS": value.snips,
+        "doubly robust": value.dr, "model only": value.direct,
+        "doubly robust - logged": found.judgement.gain,
     }  # fmt: skip
     return pd.DataFrame(
         [(name, float(e.value), float(e.low), float(e.high)) for name, e in rows.items()],
@@ -298,7 +358,9 @@ def _draw_calibration(
 
 
 def _draw_values(values: pd.DataFrame) -> Figure:
-    shown = [r for r in values.to_dict("records")[::-1] if r["estimator"] != "IPS - logged"]
+    shown = [
+        r for r in values.to_dict("records")[::-1] if r["estimator"] != "doubly robust - logged"
+    ]
     figure, ax = style.figure(width=5.4, height=2.8)
     for i, row in enumerate(shown):
         colour = style.colours[1 if row["estimator"] == "logged policy" else 0]

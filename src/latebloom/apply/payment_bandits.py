@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.columns import listed
+from latebloom.data.files import Column, FileError, Unit, read_table, row_number
 from latebloom.lab import style
 from latebloom.lab.application import Application, Applied, Say
+from latebloom.methods.bandits.encoding import learn_encoding
+from latebloom.methods.bandits.judging import about_leaks
+from latebloom.methods.bandits.next_policy import with_hour
 from latebloom.methods.bandits.payments.logs import (
     POLICIES,
-    NextPolicy,
+    Learned,
     audit,
+    context_columns,
     learn_next_policy,
     with_reward,
 )
@@ -27,8 +32,10 @@ LEAST_ROWS = 100
 COLUMNS = {
     "timestamp": Column("time"),
     "allowed_actions": Column("list"),
-    "action": Column("text"),
-    "propensity": Column("number", low=0, high=1, above=True),
+    "action": Column("label"),
+    "propensity": Column(
+        "number", low=0, high=1, above=True, aliases=("propensity_score", "pscore")
+    ),
     "reward": Column("number", low=0, high=1, gaps=True),
     "reward_timestamp": Column("time", required=False, gaps=True),
     "generation": Column("integer", required=False),
@@ -40,31 +47,41 @@ class Options:
     """How the policy is made; see `latebloom.methods.bandits.payments.logs.learn_next_policy`.
 
     - `cost_share`: what exploring may give up, as a share of the predicted gain over uniform play;
-      `gamma` above 0 sets γ itself instead.
+      `gamma` sets γ itself instead (0: uniform).
     - `floor`: share of the traffic that is served uniformly on top.
-    - `ridge`: 0 chooses it by held-out log-loss.
+    - `ridge`: above 0; chosen by held-out log-loss unless given.
     - `window`: only the last so many generations are trained on (0: all; needs `generation`).
+    - `time_unit`: of times that are numbers ("s", "ms", "us", "ns", "D" since 1970), unless their
+      digits tell it; `columns`: what the log calls them, where it calls them otherwise
+      ("propensity=p,reward=approved").
     """
 
     cost_share: float = 0.25
-    gamma: float = 0.0
+    gamma: float | None = None
     floor: float = 0.0
-    ridge: float = 0.0
+    ridge: float | None = None
     window: int = 0
     folds: int = 5
     resamples: int = 1000
     seed: int = 0
+    time_unit: Unit = "auto"
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"give one log, not {len(paths)} files: join them first")
+    _check_options(options)
     say(f"reading {paths[0].name}", 0.0)
-    log = read_log(paths[0])
+    log = read_log(paths[0], options.time_unit, options.columns)
     recent = _recent(log, options.window, paths[0])
+    try:
+        learn_encoding(with_hour(recent), context_columns(recent))
+    except ValueError as error:
+        raise FileError(f"{paths[0]}: {error} (rows from 0)") from None
     policy = learn_next_policy(
-        recent, cost_share=options.cost_share, gamma=options.gamma or None, floor=options.floor,
-        ridge=options.ridge or None, folds=options.folds, resamples=options.resamples,
+        recent, cost_share=options.cost_share, gamma=options.gamma, floor=options.floor,
+        ridge=options.ridge, folds=options.folds, resamples=options.resamples,
         seed=options.seed, say=lambda text, share: say(text, 0.1 + 0.7 * (share or 0.0)),
     )  # fmt: skip
     chain = None
@@ -88,20 +105,39 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         tables["generations"] = chain
         figures["generations"] = draw_generations(chain, log)
     return Applied(
-        tuple(_sentences(log, recent, policy, chain)), _summary(log, policy, chain), tables, figures
-    )
+        tuple(_sentences(log, recent, policy, chain)), _summary(log, policy, chain), tables, figures,
+        {"policy.saved": policy.policy.save},
+    )  # fmt: skip
 
 
-def read_log(path: Path) -> pd.DataFrame:
-    """The table, with its rows checked one by one."""
-    log = read_table(path, COLUMNS, min_rows=LEAST_ROWS)
-    first = 2 if path.suffix.lower() not in (".parquet", ".pq") else 1
-    allowed = [set(map(str, names)) for names in log["allowed_actions"]]
-    for row, (names, action) in enumerate(zip(allowed, log["action"], strict=True)):
-        if str(action) not in names:
+def _check_options(options: Options) -> None:
+    for name, least in (("folds", 2), ("resamples", 1), ("window", 0), ("seed", 0)):
+        if getattr(options, name) < least:
             raise FileError(
-                f"{path}, column 'action', row {row + first}: {action} is not among the row's "
-                "allowed_actions: add it there, or drop the row"
+                f"setting {name} must be at least {least}, not {getattr(options, name)}"
+            )
+    if options.gamma is not None and not 0 <= options.gamma < np.inf:
+        raise FileError(f"setting gamma must be a number, 0 or more, not {options.gamma:g}")
+    if options.ridge is not None and not 0 < options.ridge < np.inf:
+        raise FileError(f"setting ridge must be a number above 0, not {options.ridge:g}")
+    if not 0 <= options.floor < 1:
+        raise FileError(f"setting floor must be in [0, 1), not {options.floor:g}")
+    if not 0 < options.cost_share <= 1:
+        raise FileError(f"setting cost_share must be in (0, 1], not {options.cost_share:g}")
+
+
+def read_log(path: Path, unit: Unit = "auto", chosen: Sequence[str] = ()) -> pd.DataFrame:
+    """The table, with its rows checked one by one."""
+    columns = {
+        name: replace(column, unit=unit) if column.kind == "time" else column
+        for name, column in COLUMNS.items()
+    }
+    log = read_table(path, columns, min_rows=LEAST_ROWS, chosen=chosen)
+    for row, (names, action) in enumerate(zip(log["allowed_actions"], log["action"], strict=True)):
+        if action not in names:
+            raise FileError(
+                f"{path}, column 'action', row {row_number(log, row)}: {action} is not among the "
+                f"row's allowed_actions ({listed(names)}): add it there, or drop the row"
             )
     rewards = log["reward"].dropna().to_numpy(float)
     if len(rewards) == 0 or np.ptp(rewards) == 0:
@@ -113,7 +149,7 @@ def read_log(path: Path) -> pd.DataFrame:
         early = (log["reward_timestamp"] < log["timestamp"]).to_numpy()
         if early.any():
             raise FileError(
-                f"{path}, column 'reward_timestamp', row {int(early.argmax()) + first}: the reward "
+                f"{path}, column 'reward_timestamp', row {row_number(log, int(early.argmax()))}: the reward "
                 "comes before the decision: check the time zones"
             )
     return log
@@ -129,7 +165,7 @@ def _recent(log: pd.DataFrame, window: int, path: Path) -> pd.DataFrame:
     return log.loc[np.isin(generation, last)].reset_index(drop=True)
 
 
-def _scored(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray) -> pd.DataFrame:
+def _scored(log: pd.DataFrame, policy: Learned, scores: np.ndarray) -> pd.DataFrame:
     best = np.array(policy.actions)[scores.argmax(axis=1)]
     table = pd.DataFrame(
         {"timestamp": log["timestamp"], "action": log["action"],
@@ -139,13 +175,13 @@ def _scored(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray) -> pd.Dat
     return pd.concat([table, pd.DataFrame(np.round(scores, 6), columns=pd.Index(names))], axis=1)
 
 
-def _calibration(policy: NextPolicy) -> pd.DataFrame:
+def _calibration(policy: Learned) -> pd.DataFrame:
     return pd.DataFrame({name: np.asarray(x) for name, x in policy.curve._asdict().items()}).rename(
         columns={"weight": "rows"}
     )
 
 
-def _by_action(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray) -> pd.DataFrame:
+def _by_action(log: pd.DataFrame, policy: Learned, scores: np.ndarray) -> pd.DataFrame:
     names = pd.Index(policy.actions, name="action")
     of = log.groupby(log["action"].map(str))
     mean: Any = of["reward"].agg(["count", "mean"]).reindex(names)
@@ -160,21 +196,13 @@ def _by_action(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray) -> pd.
     )
 
 
-def _line(policy: NextPolicy, name: str, estimator: str = "dr") -> Any:
-    table = policy.estimates
-    return table[(table["policy"] == name) & (table["estimator"] == estimator)].iloc[0]
-
-
 def _sentences(
-    log: pd.DataFrame, recent: pd.DataFrame, policy: NextPolicy, chain: pd.DataFrame | None
+    log: pd.DataFrame, recent: pd.DataFrame, policy: Learned, chain: pd.DataFrame | None
 ) -> list[str]:
-    value, own = _line(policy, "next"), _line(policy, "logged", "mean")
     arrived = with_reward(recent)
     low = float(np.mean(arrived["reward"].to_numpy(float) < 0.5))
     said = [
-        f"the next policy is worth {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}] "
-        f"a decision (doubly robust, cross-fitted), the one that ran {own['value']:.4f} "
-        f"[{own['low']:.4f}, {own['high']:.4f}]",
+        policy.judgement.sentence(),
         f"γ = {policy.gamma:.3g}: exploring gives up {policy.cost:.4f} a decision by the model's "
         "own predictions",
         f"{len(log)} rows, {len(policy.actions)} actions; trained on {policy.used} rows whose reward "
@@ -184,11 +212,7 @@ def _sentences(
         f"{policy.mean_weight['next']:.2f} (1 where the log covers the policy)",
         f"held-out calibration error {policy.calibration_error:.4f}, AUC {policy.auc:.3f}",
     ]
-    if abs(policy.mean_weight["next"] - 1) > 0.2:
-        said.append(
-            "the log hardly covers the next policy: trust no estimate of it; explore more, or set a "
-            "smaller gamma"
-        )
+    said += about_leaks(policy.leaking, policy.auc)
     missing = 1 - len(arrived) / len(recent)
     if missing > 0.05:
         said.append(
@@ -212,7 +236,7 @@ def _about_chain(chain: pd.DataFrame) -> str:
     )
 
 
-def _summary(log: pd.DataFrame, policy: NextPolicy, chain: pd.DataFrame | None) -> dict[str, Any]:
+def _summary(log: pd.DataFrame, policy: Learned, chain: pd.DataFrame | None) -> dict[str, Any]:
     rewards = with_reward(log)["reward"].to_numpy(float)
     low = int((rewards < 0.5).sum())
     return {
@@ -221,6 +245,8 @@ def _summary(log: pd.DataFrame, policy: NextPolicy, chain: pd.DataFrame | None) 
         "ridge": policy.ridge, "negatives": low,
         "negative_share": _plain(low / len(rewards)),
         "values": _records(policy.estimates),
+        "verdict": policy.judgement.verdict,
+        "leaking": list(policy.leaking),
         "effective_size": {k: _plain(v) for k, v in policy.effective_size.items()},
         "mean_weight": {k: _plain(v) for k, v in policy.mean_weight.items()},
         "log_loss": _plain(policy.log_loss), "auc": _plain(policy.auc),
@@ -240,7 +266,7 @@ def _plain(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def draw_propensities(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray) -> Figure:
+def draw_propensities(log: pd.DataFrame, policy: Learned, scores: np.ndarray) -> Figure:
     """How the propensities are spread, logged and next, on a logarithmic axis."""
     figure, ax = style.figure(1, 1, width=6.4, height=3.6)
     logged = log["propensity"].to_numpy(float)
@@ -261,7 +287,7 @@ def draw_propensities(log: pd.DataFrame, policy: NextPolicy, scores: np.ndarray)
     return figure
 
 
-def draw_calibration(policy: NextPolicy) -> Figure:
+def draw_calibration(policy: Learned) -> Figure:
     figure, ax = style.figure(1, 1, width=4.6, height=4.2)
     curve = policy.curve
     count = np.maximum(np.asarray(curve.weight), 1e-9)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latebloom.data.files import Column, FileError, read_table
+from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, style
 from latebloom.lab.application import Say
 from latebloom.methods.schedules.refined_run import FEWEST, RefinedRun, refine_run
@@ -20,11 +20,25 @@ COLLAPSED = 1000.0  # largest over smallest smoothed norm from which on we warn
 FAR = 0.1  # RMS distance from which on no template is near
 
 
+COLUMNS = {  # as trainers, Weights & Biases, Lightning, TensorBoard and MLflow call them
+    "step": Column(
+        low=0,
+        aliases=("global_step", "train/global_step", "trainer/global_step", "iteration", "iter"),
+    ),
+    "grad_norm": Column(
+        low=0, gaps=True, infinite=True,
+        aliases=("train/grad_norm", "gradient_norm", "global_grad_norm", "train/gradient_norm",
+                 "train/global_grad_norm", "grad_2.0_norm_total", "value"),
+    ),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Options:
     """- `norm`: "l2" for SGD, "l1" for Adam. `steps`: length of the run to come (0: as the log).
     - `trim`: entries left out at both ends. `window`: share of the run that the median filter
       spans. `floor`: quantile of the smoothed norms below which they are raised to it.
+    - `columns`: what the log calls them, where it is not recognised ("grad_norm=train/norm").
     """
 
     norm: Literal["l1", "l2"] = "l2"
@@ -32,13 +46,14 @@ class Options:
     trim: int = 2
     window: float = 0.1
     floor: float = 0.0
+    columns: tuple[str, ...] = ()
 
 
 def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"one log of gradient norms is needed, not {len(paths)} files")
     say("reading the log", 0.0)
-    log = read_log(paths[0])
+    log = read_log(paths[0], options.columns)
     say("refining the schedule", 0.3)
     try:
         found = refine_run(
@@ -56,31 +71,29 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     )
 
 
-def read_log(path: Path) -> pd.DataFrame:
+def read_log(path: Path, chosen: Sequence[str] = ()) -> pd.DataFrame:
     """Columns `step` (increasing) and `grad_norm` (NaN where the file has none, NaN or infinity).
+
+    Takes what trainers and trackers write: the CSV of Weights & Biases, TensorBoard or Lightning,
+    a Hugging Face trainer_state.json, a line of JSON a step.
 
     Raises `FileError` that names the row.
     """
-    columns = {"step": Column(low=0), "grad_norm": Column("text", gaps=True)}
-    log = read_table(path, columns, min_rows=FEWEST)
-    first = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
-    written = log["grad_norm"].fillna("nan").map(str.strip)
-    values = np.asarray(pd.to_numeric(written, errors="coerce"), np.float64)
-    overflow = written.str.lower().isin(["nan", "inf", "+inf", "infinity", "-inf", "-infinity"])
-    where = f"{path}, column 'grad_norm', row"
-    for wrong, what in ((np.isnan(values) & ~overflow, "not a number"),
-                        ((values < 0) & ~overflow, "below 0, which no norm can be")):  # fmt: skip
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise FileError(f"{where} {row + first}: {written[row]!r} is {what}")
-    back = np.flatnonzero(np.diff(log["step"]) <= 0)
-    if len(back):
+    log = read_table(path, COLUMNS, min_rows=FEWEST, chosen=chosen)
+    steps, norms = log["step"].to_numpy(float), log["grad_norm"].to_numpy(float)
+    given = np.flatnonzero(~np.isnan(norms))
+    again = given[pd.Series(steps[given]).duplicated().to_numpy()]
+    wrong = np.append(np.flatnonzero(np.diff(steps) < 0) + 1, again)
+    if len(wrong):
         raise FileError(
-            f"{path}, column 'step', row {back[0] + 1 + first}: steps must increase; sort the file, "
-            "and keep one row a step where a run was resumed"
+            f"{path}, column 'step', row {row_number(log, wrong.min())}: steps must increase; sort "
+            "the file, and keep one row a step where a run was resumed"
         )
-    log["grad_norm"] = np.where(np.isfinite(values), values, np.nan)
-    return log
+    log["grad_norm"] = np.where(np.isfinite(norms), norms, np.nan)
+    # an evaluation has rows of its own, without a norm, at steps that have one
+    kept = ~np.isnan(norms) | ~np.isin(steps, steps[given])
+    first = ~log["step"].where(kept).duplicated().to_numpy()
+    return log.loc[kept & first].reset_index(drop=True)
 
 
 def sentences(found: RefinedRun, options: Options) -> tuple[str, ...]:

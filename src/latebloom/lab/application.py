@@ -27,12 +27,14 @@ class Applied:
 
     - `found`: sentences, the most important first: what the files hold, what follows from them.
     - `summary`: JSON-able values; `tables` and `figures` by name.
+    - `files`: what else is written, by file name: each is called with the path to write to.
     """
 
     found: tuple[str, ...]
     summary: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame]
     figures: Mapping[str, MatplotlibFigure] = field(default_factory=dict)
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def apply(
     """Run a study's method on files and write what it found into the folder `out`.
 
     Settings are values of the application's options, or text that reads as such. Writes `<table>.csv`,
-    `<figure>.png` and `result.json`, each aside and renamed.
+    `<figure>.png`, `result.json` and perhaps files of its own, such as a policy that was learned, each
+    aside and renamed.
 
     Raises `ValueError` for a study that takes no files, a file that cannot be used, an unknown
     setting or one of the wrong type, and a folder that cannot be written to.
@@ -100,6 +103,9 @@ def _write(
     for name, figure in applied.figures.items():
         paths.append(folder / f"{name}.png")
         write_atomically(paths[-1], style.png(figure))
+    for name, write in applied.files.items():
+        paths.append(folder / name)
+        write(paths[-1])
     result = {
         "study": study.slug,
         "files": [str(file) for file in files],

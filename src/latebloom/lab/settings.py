@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import types
 import typing
 from typing import Any
@@ -21,14 +23,18 @@ def override(config: Any, name: str, value: Any) -> Any:
         raise ValueError(f"there is no setting {name!r}{nearest(name, hints)}")
     try:
         parsed = _parse(_text(value), hints[name])
-    except ValueError:
+    except (ValueError, csv.Error):
         wanted = getattr(hints[name], "__name__", str(hints[name]))
         raise ValueError(f"setting {name} takes a value of type {wanted}, not {value!r}") from None
     return dataclasses.replace(config, **{name: parsed})
 
 
 def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if not isinstance(value, tuple | list):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)  # quotes what holds a comma
+    return line.getvalue()
 
 
 def _parse(text: str, kind: Any) -> Any:
@@ -38,7 +44,9 @@ def _parse(text: str, kind: Any) -> Any:
             return None
         return _parse(text, next(k for k in inner if k is not type(None)))
     if origin is tuple:
-        return tuple(_parse(part, inner[0]) for part in text.strip("()").split(",") if part.strip())
+        bare = text[1:-1] if text.startswith("(") and text.endswith(")") else text
+        parts = next(csv.reader([bare], skipinitialspace=True, strict=True), [])
+        return tuple(_parse(part, inner[0]) for part in parts if part.strip())
     if origin is typing.Literal:
         match = [value for value in inner if str(value) == text]
         if not match:

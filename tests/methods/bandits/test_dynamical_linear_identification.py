@@ -245,6 +245,33 @@ def test_intervals_cover_the_truth():
     assert max(np.mean(f.channels.high - f.channels.low) for f in campaigns()) < 2
 
 
+def grown(seed, periods=300):
+    """A record that grows by 0.3 a period and has a season, for reasons of its own."""
+    t = np.arange(periods)
+    return campaign(seed, periods).assign(
+        sales=lambda f: f.sales + 0.3 * t + 10 * np.sin(2 * np.pi * t / 7)
+    )
+
+
+def test_intervals_cover_the_truth_where_outcomes_grow_and_have_a_season():
+    found = [recommend(grown(s), SPEND, ["sales"], season=7, replicates=60) for s in range(15)]
+    low, high = (np.array([f.channels[name] for f in found]) for name in ("low", "high"))
+    assert ((low < BEHIND.response) & (BEHIND.response < high)).mean() >= 0.85
+    blind = recommend(grown(0), SPEND, ["sales"], season=7, trend=False, replicates=60).channels
+    assert blind.response[0] > 1.7 * BEHIND.response[0]  # the growth passes for a memory
+    assert max(f.channels.response[0] for f in found) < 1.5 * BEHIND.response[0]
+
+
+def test_beyond_zero_means_better_than_the_past():
+    """Of intervals that say "better than the past", as few are false as 95 % promise."""
+    claims = []
+    for found, table in ((f, campaign(s)) for s, f in enumerate(campaigns())):
+        best = found.actions.iloc[0]
+        truth = (best[SPEND].to_numpy(float) - table[SPEND].mean().to_numpy()) @ BEHIND.response
+        claims.append(best.low <= 0 or truth > 0)
+    assert all(claims)
+
+
 def test_listed_actions_weights_and_caps():
     table = campaign(0).assign(returns=lambda t: 0.2 * t.sales + t.search)
     listed = pd.DataFrame({"search": [40.0, 0.0], "tv": [0.0, 40.0]})
@@ -275,6 +302,7 @@ def test_what_the_spends_explain():
         (lambda t: t.assign(tv=3.0), "column 'tv' never changes"),
         (lambda t: t.assign(sales=3.0), "column 'sales' never changes"),
         (lambda t: t.assign(tv=t.search * 2 + 1), "'tv' and 'search' move together"),
+        (lambda t: t.assign(sales=np.where(t.tv > 30, np.inf, 0)), "'sales' holds a value that is not"),
         (lambda t: t.head(15), "15 periods are too few for 2 channels"),
         (lambda t: t.assign(sales=t.sales + 1.05 ** np.arange(len(t))), "looks unstable"),
     ],
@@ -284,6 +312,20 @@ def test_records_that_say_nothing_are_refused(change, message):
         recommend(change(campaign(0)), SPEND, ["sales"], replicates=20)
     with pytest.raises(ValueError, match="2 weights"):
         recommend(campaign(0), SPEND, ["sales"], weights=[1, 2], replicates=20)
+
+
+def test_a_sum_of_others_is_no_channel_of_its_own():
+    """Pairwise correlations of a sum are harmless; the budget would be counted twice."""
+    table = campaign(0).assign(social=lambda t: np.random.default_rng(1).gamma(9, 2.0, len(t)))
+    table = table.assign(total=table.tv + table.search + table.social)
+    channels = [*SPEND, "social", "total"]
+    assert np.abs(np.corrcoef(table[channels].T) - np.eye(4)).max() < 0.9
+    with pytest.raises(ValueError, match="is a combination of .*leave one of them out"):
+        recommend(table, channels, ["sales"], replicates=20)
+    both = table.assign(returns=table.social, all=table.sales + table.social)
+    with pytest.raises(ValueError, match="is a combination of 'returns', 'all'"):
+        recommend(both, SPEND, ["sales", "returns", "all"], replicates=20)
+    recommend(table, channels[:3], ["sales"], replicates=20)
 
 
 def test_the_advisor_goes_on_from_its_file(tmp_path):

@@ -376,3 +376,24 @@ def test_epochs_that_never_come_change_nothing():
     for one, other in zip(policy.act(state, view, jnp.int32(5), jax.random.key(1)),
                           padded.act(state, view, jnp.int32(5), jax.random.key(1)), strict=True):  # fmt: skip
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda b: ar2(3, replace(b, radius=0.0)), "AR2 is for rewards with memory and noise"),
+        (lambda b: ar2(3, replace(b, noise=0.0)), "AR2 is for rewards with memory and noise"),
+        (lambda b: exp3(1, b, 100), "arms must be at least 2"),
+        (lambda b: exp3(3, b, 100, batch=0), "batch at least 1"),
+        (lambda b: lin_ucb((3, 2), b, 1), "ridge must be a positive number, not 0"),
+        (lambda b: lin_ucb((3, 2), b, 0), "the horizon must be from 1"),
+        (lambda b: dynlin_ucb((3, 2), b, 100, ridge=-1.0), "ridge must be a positive number"),
+        (lambda b: stateless_lin_ucb((3, 2), 1.0, 1.0, 100, ridge=0.0), "ridge must be a positive"),
+        (lambda b: d_lin_ucb((3, 2), 1.0, 1.0, 0.1, 100, forgotten=0.0), "forgotten must be in"),
+        (lambda b: undiscounted_d_lin_ucb((3, 2), b, 100, forgotten=1.0), "forgotten must be in"),
+    ],
+)
+def test_settings_of_policies_out_of_range_are_refused(make, message):
+    system = advertising_system()
+    with pytest.raises(ValueError, match=message):
+        make(exact_bounds(system, budget_splits(), 0.01))

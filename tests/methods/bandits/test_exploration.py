@@ -8,6 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latebloom.methods.bandits import exploration as ex
+from latebloom.methods.bandits.neural import rules as neural
+from latebloom.methods.bandits.neural.linear import KernelRegression, LinearRegression
+from latebloom.methods.bandits.neural.network import ArmNetwork
+from latebloom.methods.bandits.neural.regression import NeuralRegression, Replay
+from latebloom.methods.bandits.payments import by_name
+from latebloom.methods.bandits.payments import rules as payments
+from latebloom.methods.bandits.payments.model import CrossedLogistic
 
 ALL = jnp.ones(3, bool)
 RULES = {
@@ -72,3 +79,61 @@ def test_actions_are_drawn_with_their_propensities():
     )
     np.testing.assert_allclose(np.bincount(actions, minlength=5) / 20000, p, atol=0.012)
     np.testing.assert_array_equal(told, p[actions])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda v, a: ex.inverse_gap(v, a, -5.0),
+            "gamma must be a finite number at least 0, not -5",
+        ),
+        (lambda v, a: ex.inverse_gap(v, a, np.nan), "gamma must be a finite number"),
+        (lambda v, a: ex.inverse_gap(v, a, np.inf), "gamma must be a finite number"),
+        (lambda v, a: ex.small_loss_inverse_gap(v, a, -1.0), "gamma must be"),
+        (lambda v, a: ex.small_loss_inverse_gap(v, a, 1.0, least=0.0), "least must be .* above 0"),
+        (lambda v, a: ex.softmax(v, a, 0.0), "temperature must be a finite number above 0"),
+        (lambda v, a: ex.epsilon_greedy(v, a, 1.5), "epsilon must be .* at most 1, not 1.5"),
+        (lambda v, a: ex.with_floor(ex.uniform(a), a, -0.1), "floor must be .* at least 0"),
+        (lambda v, a: ex.uniform(a & False), "row 0 allows no action"),
+        (lambda v, a: ex.greedy(v, a & False), "row 0 allows no action"),
+        (lambda v, a: by_name.rule("epsilon", 5.0), "epsilon must be .* at most 1, not 5"),
+        (lambda v, a: by_name.rule("softmax", 0.0), "temperature must be"),
+        (lambda v, a: by_name.rule("floored", -1.0), "gamma must be"),
+        (lambda v, a: neural.InverseGap(-1.0), "gamma must be"),
+        (lambda v, a: neural.SmallLossInverseGap(1.0, -1.0), "growth must be"),
+        (lambda v, a: neural.EpsilonGreedy(2.0), "epsilon must be"),
+        (lambda v, a: neural.LowerBound(-1.0), "nu must be"),
+        (lambda v, a: neural.Thompson(np.nan), "nu must be"),
+        (lambda v, a: payments.SquareCB(-1.0), "gamma must be"),
+        (lambda v, a: payments.FastCB(-1.0), "gamma must be"),
+        (lambda v, a: payments.Falcon(0.0), "complexity must be"),
+        (lambda v, a: payments.Softmax(0.0), "temperature must be"),
+        (lambda v, a: payments.EpsilonGreedy(-0.1), "epsilon must be"),
+        (lambda v, a: payments.UpperBound(-0.1), "nu must be"),
+        (lambda v, a: payments.Floored(payments.Greedy(), 1.1), "floor must be"),
+        (lambda v, a: CrossedLogistic((2,), 1, 3, ridge=-1.0), "ridge must be"),
+        (lambda v, a: LinearRegression(3, 2, 0.0), "ridge must be .* above 0"),
+        (lambda v, a: KernelRegression(3, 2, 0), "memory must be .* at least 1"),
+        (lambda v, a: Replay(0), "capacity must be at least 1"),
+        (lambda v, a: NeuralRegression(ArmNetwork(2, 2), rate=-0.1), "rate must be .* above 0"),
+        (lambda v, a: NeuralRegression(ArmNetwork(2, 2), radius=0.0), "radius must be"),
+    ],
+)
+def test_settings_out_of_range_and_sets_without_action_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.array([0.1, 0.5, 0.3]), ALL)
+
+
+def test_probabilities_are_right_at_the_ends_of_the_settings():
+    values = jnp.array([0.1, 0.5, 0.3])
+    np.testing.assert_allclose(ex.inverse_gap(values, ALL, 0.0), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(ex.inverse_gap(values, ALL, 1e9), [0, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(ex.epsilon_greedy(values, ALL, 1.0), 1 / 3, rtol=1e-6)
+    traced = jax.jit(lambda gamma: ex.inverse_gap(values, ALL, gamma))  # what is traced passes
+    np.testing.assert_allclose(traced(2.0), ex.inverse_gap(values, ALL, 2.0))
+
+
+def test_predictions_of_another_width_are_refused_and_not_broadcast():
+    with pytest.raises(Exception, match=r"1 predictions do not fit 3 actions|[Tt]ype-check error"):
+        ex.inverse_gap(jnp.ones(1), ALL, 1.0)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from latebloom.methods.bandits.encoding import learn_encoding
 from latebloom.methods.bandits.payments import logs
-from latebloom.methods.bandits.payments.encoding import learn_encoding
 from latebloom.methods.bandits.payments.model import CrossedLogistic
 
 
@@ -41,12 +41,15 @@ def test_columns_become_codes_and_numbers():
     assert encoding.levels["flag"] == ("1", "0") and "same" not in encoding.levels
     mean, deviation = encoding.scales["amount"]
     assert mean == pytest.approx(np.mean([1.5, 2.5, 3.25, 1.0]))
-    found = encoding(pd.DataFrame({"bank": ["b", "new"], "flag": [1.0, 5], "amount": [mean, "?"]}))
+    found = encoding(pd.DataFrame({"bank": ["b", "new"], "flag": [1.0, 5], "amount": [mean, None]}))
     np.testing.assert_array_equal(found.categories, [[1, 1], [0, 0]])
     np.testing.assert_allclose(found.numbers, [[0], [0]], atol=1e-6)
     assert encoding.sizes == (3, 3) and deviation > 0
     with pytest.raises(ValueError, match="no context column 'flag'"):
         encoding(table[["bank", "amount"]])
+    for wrong in ("?", np.inf):
+        with pytest.raises(ValueError, match="column 'amount', row 1: .* is not a finite number"):
+            encoding(pd.DataFrame({"bank": "b", "flag": 1, "amount": [mean, wrong]}, dtype=object))
 
 
 def test_actions_are_named_sorted_and_checked():

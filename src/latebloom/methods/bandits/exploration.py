@@ -2,22 +2,50 @@
 
 `values` [..., K] are predicted rewards, or losses with `feedback="loss"`; `allowed` [..., K] says
 which actions there are. Each rule gives probabilities [..., K] that are zero outside the set and sum
-to one within it, so that they can be logged as propensities.
+to one within it, so that they can be logged as propensities. They raise `ValueError` for settings out of
+range and for a row that allows no action, where these are concrete (what is traced passes unchecked).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 Feedback = Literal["reward", "loss"]
 
 
+def check_setting(
+    name: str, value: Any, low: float = 0.0, high: float = np.inf, *, above: bool = False
+) -> None:
+    """Raises `ValueError` for a setting outside [low, high], or (low, high] with `above`, and for one
+    that is not finite; what is traced passes."""
+    if isinstance(value, Tracer) or not isinstance(
+        value, int | float | np.ndarray | np.generic | jax.Array
+    ):
+        return
+    values = np.asarray(value)
+    good = np.isfinite(values) & (values <= high) & (values > low if above else values >= low)
+    if not good.all():
+        wanted = f"above {low:g}" if above else f"at least {low:g}"
+        wanted += f" and at most {high:g}" if np.isfinite(high) else ""
+        raise ValueError(f"{name} must be a finite number {wanted}, not {values[~good].flat[0]:g}")
+
+
+def unplayed(rule: Any, strength: float) -> Any:
+    """A rule of one number with another number, in range or not: it is carried, so that rules share a
+    program, but another one is played."""
+    return eqx.tree_at(lambda r: jax.tree.leaves(r)[0], rule, strength)
+
+
 def uniform(allowed: Bool[Array, "*b k"]) -> Float[Array, "*b k"]:
     """The same probability for every allowed action."""
+    _check_allowed(allowed)
     mask = allowed.astype(jnp.float32)
     return mask / mask.sum(-1, keepdims=True)
 
@@ -35,6 +63,7 @@ def epsilon_greedy(
     feedback: Feedback = "reward",
 ) -> Float[Array, "*b k"]:  # fmt: skip
     """The best prediction, and with probability epsilon a uniformly drawn action."""
+    check_setting("epsilon", epsilon, 0.0, 1.0)
     return with_floor(greedy(values, allowed, feedback), allowed, epsilon)
 
 
@@ -43,6 +72,7 @@ def softmax(
     temperature: Float[Array, ""] | float, feedback: Feedback = "reward",
 ) -> Float[Array, "*b k"]:  # fmt: skip
     """Boltzmann exploration: probabilities in proportion to exp(reward / temperature)."""
+    check_setting("temperature", temperature, above=True)
     return jax.nn.softmax(-_losses(values, allowed, feedback) / temperature, axis=-1)
 
 
@@ -56,6 +86,7 @@ def inverse_gap(
     best is never played with less than 1/K. `gamma` is of the order of 1/gap: much smaller and the
     rule is uniform, much larger and it is greedy.
     """
+    check_setting("gamma", gamma)
     losses = _losses(values, allowed, feedback)
     gaps = losses - losses.min(-1, keepdims=True)
     count = allowed.sum(-1, keepdims=True)
@@ -72,6 +103,8 @@ def small_loss_inverse_gap(
     where the best action hardly loses. `losses` are in [0, 1] and are clipped to
     [`least`, 1 - `least`]; for predicted rewards give 1 - reward.
     """
+    check_setting("gamma", gamma)
+    check_setting("least", least, 0.0, 0.5, above=True)
     clipped = _losses(jnp.clip(losses, least, 1 - least), allowed, "loss")
     best = clipped.min(-1, keepdims=True)
     count = allowed.sum(-1, keepdims=True)
@@ -83,6 +116,7 @@ def with_floor(
     floor: Float[Array, ""] | float,
 ) -> Float[Array, "*b k"]:  # fmt: skip
     """Mix with the uniform rule, so that no allowed action has less than `floor` / K."""
+    check_setting("floor", floor, 0.0, 1.0)
     return (1 - floor) * probabilities + floor * uniform(allowed)
 
 
@@ -105,7 +139,20 @@ def draw(
 
 def _losses(values: Array, allowed: Array, feedback: Feedback) -> Array:
     """Losses, infinite outside the action set."""
+    if values.shape[-1] != allowed.shape[-1]:
+        raise ValueError(f"{values.shape[-1]} predictions do not fit {allowed.shape[-1]} actions")
+    _check_allowed(allowed)
     return jnp.where(allowed, -values if feedback == "reward" else values, jnp.inf)
+
+
+def _check_allowed(allowed: Array) -> None:
+    if isinstance(allowed, Tracer):
+        return
+    none = ~np.asarray(allowed).any(-1)
+    if none.any():
+        raise ValueError(
+            f"row {int(np.flatnonzero(none)[0])} allows no action: give it at least one"
+        )
 
 
 def _rest_to_best(others: Array, losses: Array, allowed: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from latebloom.data.files import Column, FileError, check_table
+from latebloom.data.files import Column, FileError, check_table, row_number
 from latebloom.methods.federated.clock import (
     TOLD,
     Rule,
@@ -36,8 +36,13 @@ from latebloom.methods.federated.weights import (
 )
 
 COLUMNS = {
-    "client": Column("text"),
-    "seconds": Column("number", low=0, above=True),
+    "client": Column("label", aliases=("client_id", "cid", "node", "node_id", "partition_id")),
+    "seconds": Column(
+        "number",
+        low=0,
+        above=True,
+        aliases=("duration_seconds", "elapsed_seconds", "time_seconds", "duration_s", "time_s"),
+    ),
     "importance": Column("number", low=0, above=True, required=False),
 }
 DIVISORS = (1, 2, 3, 4, 6, 8)  # windows tried: the slowest client's mean time over each
@@ -102,13 +107,13 @@ class _Candidate:
     cut: bool  # whether the clock was cut short
 
 
-def client_log(table: pd.DataFrame, *, where: str = "the table", first_row: int = 0) -> ClientLog:
+def client_log(table: pd.DataFrame, *, where: str = "the table") -> ClientLog:
     """Read a table `client, seconds` with one row a round trip, and perhaps `importance`.
 
     Raises `FileError` for missing columns, times that are not positive, fewer than two clients, or
     an importance that changes within a client.
     """
-    table = check_table(table, COLUMNS, where=where, min_rows=2, first_row=first_row)
+    table = check_table(table, COLUMNS, where=where, min_rows=2)
     names = table["client"].unique()
     if len(names) < 2:
         raise FileError(
@@ -121,7 +126,7 @@ def client_log(table: pd.DataFrame, *, where: str = "the table", first_row: int 
         if odd.any():
             row = int(np.flatnonzero(odd)[0])
             raise FileError(
-                f"{where}, column 'importance', row {row + first_row}: "
+                f"{where}, column 'importance', row {row_number(table, row)}: "
                 f"{table['importance'][row]:g} differs from an earlier row of client "
                 f"{table['client'][row]!r}: give each client one importance"
             )

@@ -67,7 +67,14 @@ class Exp3(Policy):
 
 
 def exp3(arms: int, bounds: Bounds, horizon: int, *, batch: int = 1) -> Exp3:
-    """Exp3 with the rate that suits a horizon: mixing = sqrt(K log K / ((e - 1) 2/3 T / batch))."""
+    """Exp3 with the rate that suits a horizon: mixing = sqrt(K log K / ((e - 1) 2/3 T / batch)).
+
+    Raises `ValueError` for fewer than two arms, and a horizon or batch below 1.
+    """
+    if arms < 2 or horizon < 1 or batch < 1:
+        raise ValueError(
+            f"arms must be at least 2, horizon and batch at least 1, not {arms}, {horizon}, {batch}"
+        )
     rounds = horizon / batch
     mixing = min(1.0, np.sqrt(arms * np.log(arms) / ((np.e - 1) * 2 * rounds / 3)))
     steady = bounds.theta + bounds.omega * bounds.drive / (1 - bounds.radius)
@@ -156,7 +163,14 @@ def ar2(arms: int, bounds: Bounds) -> AR2:
     """AR2 with alpha the spectral radius and the constants of its analysis.
 
     Epochs of ceil(K alpha⁻³ sigma⁻³) rounds; c0² = 4 log(1/(alpha sigma)) + 4 log(epoch) + 2 log(4K).
+    Raises `ValueError` for a radius or a noise of 0: rewards without memory, or without noise, leave
+    nothing to alternate for, and the constants are infinite.
     """
+    if arms < 1 or bounds.radius == 0 or bounds.noise == 0:
+        raise ValueError(
+            "AR2 is for rewards with memory and noise: arms must be at least 1, radius and noise"
+            f" above 0, not {arms}, {bounds.radius:g}, {bounds.noise:g}"
+        )
     alpha, sigma = bounds.radius, bounds.noise
     epoch = np.ceil(arms * alpha**-3 * sigma**-3)
     c0 = np.sqrt(4 * np.log(1 / (alpha * sigma)) + 4 * np.log(epoch) + 2 * np.log(4 * arms))

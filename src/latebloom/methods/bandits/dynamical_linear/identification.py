@@ -20,7 +20,8 @@ class Design:
     """A record as a regression of outputs [rows, m] on lagged columns [rows, q].
 
     The columns: inputs now and 1 ... `lags` periods ago, then (unless the method is "fir") the
-    outputs 1 ... `lags` periods ago, and last the constants (one, or one for each phase of a season).
+    outputs 1 ... `lags` periods ago, and last the constants (one, or one for each phase of a season)
+    and perhaps a straight line in time, from -1 to 1.
     """
 
     columns: Float[np.ndarray, "rows q"]
@@ -30,7 +31,7 @@ class Design:
     method: Method
 
     def coefficients(self, ridge: float = 0.0) -> np.ndarray:
-        """Least squares [q, m]; constants are not shrunk by the ridge.
+        """Least squares [q, m]; constants and trend are not shrunk by the ridge.
 
         By the normal equations: long records then leave no large factorisation, on which threads
         would wait for each other. Directions that the record does not excite stay at zero.
@@ -60,7 +61,7 @@ class Design:
 
 def design(
     inputs: Float[np.ndarray, "t p"], outputs: Float[np.ndarray, "t m"], lags: int,
-    method: Method = "arx", *, season: int = 1,
+    method: Method = "arx", *, season: int = 1, trend: bool = False,
 ) -> Design:  # fmt: skip
     """The regression of a record; its first `lags` periods serve as past only."""
     periods = len(inputs)
@@ -68,7 +69,10 @@ def design(
     if method != "fir":
         shifted += [outputs[lags - i : periods - i] for i in range(1, lags + 1)]
     phases = np.eye(season)[np.arange(lags, periods) % season]
-    return Design(np.hstack([*shifted, phases]), outputs[lags:], inputs.shape[1], lags, method)
+    line = [np.linspace(-1, 1, periods)[lags:, None]] if trend else []
+    return Design(
+        np.hstack([*shifted, phases, *line]), outputs[lags:], inputs.shape[1], lags, method
+    )
 
 
 def ho_kalman(
@@ -171,13 +175,15 @@ class Identified:
 def identify(
     inputs: Float[np.ndarray, "t p"], outputs: Float[np.ndarray, "t m"], *, lags: int,
     method: Method = "arx", order: int | None = None, ridge: float = 0.0, season: int = 1,
+    trend: bool = False,
 ) -> Identified:  # fmt: skip
     """Identify a linear system from a record of inputs and outputs.
 
     "fir" regresses outputs on the last `lags` inputs, which must reach as far as the memory does;
     "arx" on past outputs too, for which few lags will do; "predictor" is the realisation that the
     authors of Dynamical Linear Bandits (Mussi, Metelli, Restelli 2023) used. `ridge` is on standardised columns, for
-    each of them as so many periods; `season` > 1 gives each phase of a season its own constant.
+    each of them as so many periods; `season` > 1 gives each phase of a season its own constant, and
+    `trend` adds a straight line in time, without which growth passes for a memory that never ends.
 
     Raises `ValueError` for fewer than two lags and a record too short for them.
     """
@@ -185,7 +191,7 @@ def identify(
     if lags < 2:
         raise ValueError(f"lags must be at least 2, not {lags}")
     in_unit, out_unit = inputs.std(0), outputs.std(0)
-    made = design(inputs / in_unit, outputs / out_unit, lags, method, season=season)
+    made = design(inputs / in_unit, outputs / out_unit, lags, method, season=season, trend=trend)
     if len(made.columns) < made.columns.shape[1]:
         raise ValueError(
             f"{len(inputs)} periods are too few for {lags} lags: their regression has"

@@ -290,7 +290,8 @@ def dynlin_ucb(
     """DynLin-UCB (Mussi, Metelli, Restelli 2023, arXiv:2211.08997, algorithm 1), delta = 1/horizon.
 
     `ridge` is log(horizon) unless given. With `hold=False` every round is an epoch, which is the
-    method without its epochs. The radius is evaluated at the round, not at the epoch.
+    method without its epochs. The radius is evaluated at the round, not at the epoch. Raises
+    `ValueError` for a ridge that is not positive, as log(1) is, and a horizon below 1.
     """
     starts = growing_epochs(bounds.radius if hold else 0.0, horizon).starts
     return _optimistic(shape, bounds, horizon, ridge, bounds.transient_bias, starts)
@@ -311,7 +312,9 @@ def _optimistic(
     starts: np.ndarray,
 ) -> OptimisticLinear:  # fmt: skip
     d = shape[1]
+    _check_horizon(horizon)
     ridge = float(np.log(horizon)) if ridge is None else ridge
+    _check_ridge(ridge)
     radius = Radius(
         constant=bounds.ridge_bias * ridge**0.5,
         drift=drift / ridge**0.5,
@@ -338,6 +341,8 @@ def stateless_lin_ucb(
     `theta` bounds the parameter, `size` the actions.
     """
     d = shape[1]
+    _check_horizon(horizon)
+    _check_ridge(ridge)
     growth = np.log1p(horizon * size**2 / (d * ridge))
     radius = Radius(theta * ridge**0.5 + float(np.sqrt(2 * np.log(horizon) + d * growth)))
     first = jnp.ones(1, jnp.int32)
@@ -350,6 +355,9 @@ def d_lin_ucb(
 ) -> DLinUCB:  # fmt: skip
     """D-LinUCB with discount gamma = 1 - `forgotten`; sizes as in `stateless_lin_ucb`."""
     d = shape[1]
+    _check_horizon(horizon)
+    _check_ridge(ridge)
+    _check_forgotten(forgotten)
     radius = Radius(
         constant=theta * ridge**0.5,
         variance=noise**2,
@@ -369,6 +377,7 @@ def undiscounted_d_lin_ucb(
 
     The radius takes t (1 - gamma^2t) / (1 - gamma^2) for the number of rounds, as their code does.
     """
+    _check_forgotten(forgotten)
     policy = lin_ucb(shape, bounds, horizon)
     was = policy.radius
     radius = Radius(
@@ -376,3 +385,18 @@ def undiscounted_d_lin_ucb(
         float(np.log1p(-forgotten)), overcounted=True, discounted=True,
     )  # fmt: skip
     return OptimisticLinear(shape, policy.ridge, radius, policy.starts, policy.horizon)
+
+
+def _check_horizon(horizon: int) -> None:
+    if not 1 <= horizon < 2**31:
+        raise ValueError(f"the horizon must be from 1 to {2**31 - 1}, not {horizon}")
+
+
+def _check_ridge(ridge: float) -> None:
+    if not 0 < ridge < np.inf:
+        raise ValueError(f"ridge must be a positive number, not {ridge:g}: give one")
+
+
+def _check_forgotten(forgotten: float) -> None:
+    if not 0 < forgotten < 1:
+        raise ValueError(f"forgotten must be in (0, 1), not {forgotten:g}; without it use lin_ucb")

@@ -22,6 +22,7 @@ from latebloom.methods.bandits.dynamical_linear.identification import (
 MOST_LAGS = {"fir": 24, "arx": 12, "predictor": 12}
 ROWS_PER_UNKNOWN = 3
 MOST_ACTIONS = 20_000
+MOST_INFLATION = 500  # of a response's variance, for what other channels explain of a channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class Recommendation:
       best in the bootstrap.
     - `fit`: periods, observed reward, one-step fit, and what the spends alone explain.
     - `memory`: periods until a hundredth of an effect is left; infinite if the system is unstable.
+    - `carried`: periods until the regression has forgotten a past outcome down to a hundredth; 0
+      with "fir". What is of the record's own length is a drift of the outcomes, not a memory.
     - `replicates`: bootstrap draws of the response [draws, channels]; `unstable`: how many systems
       among them were.
     """
@@ -48,6 +51,7 @@ class Recommendation:
     actions: pd.DataFrame
     fit: pd.DataFrame
     memory: float
+    carried: float
     replicates: np.ndarray
     unstable: int
 
@@ -91,7 +95,7 @@ def recommend(
     weights: Sequence[float] | None = None, candidates: pd.DataFrame | None = None,
     budget: float | None = None, caps: Sequence[float] | None = None, parts: int = 10,
     method: Method = "arx", lags: int | None = None, order: int | None = None,
-    ridge: float = 0.0, season: int = 1, replicates: int = 300, seed: int = 0,
+    ridge: float = 0.0, season: int = 1, trend: bool = True, replicates: int = 300, seed: int = 0,
     say: Callable[[str, float | None], None] = lambda what, share: None,
 ) -> Recommendation:  # fmt: skip
     """Identify the system behind a record and recommend the action of the largest steady reward.
@@ -104,25 +108,31 @@ def recommend(
       the past unless given) is shared out in `parts`, no channel above its cap (the largest spend
       of the past unless given).
     - `method`, `lags` (see `generous_lags`), `order` (where the Hankel singular values drop unless
-      given), `ridge`, `season`: see `identify`.
+      given), `ridge`, `season`, `trend`: see `identify`. Without a trend term, growth
+      of any other cause is credited to the spends.
     - `replicates`: moving-block bootstrap draws behind all intervals.
 
     The response comes straight from the regression, so that no order has to be right for it; the
     identified system gives the impulse responses and the memory. Linear in spends: it knows no
     saturation, and is to be trusted within what was spent in the past.
 
-    Raises `ValueError` for a channel or an outcome that never changes, channels that move together,
-    and records too short.
+    Raises `ValueError` for a channel or an outcome that never changes, channels or outcomes that are
+    a sum of others (or nearly), values that are not finite, settings out of range, and records too
+    short.
     """
     inputs, outputs = table[list(spend)].to_numpy(float), table[list(outcomes)].to_numpy(float)
     worth = np.ones(len(outcomes)) if weights is None else np.asarray(weights, float)
     _check(inputs, outputs, spend, outcomes, worth)
     if lags is None:
         size = len(inputs), len(spend), len(outcomes)
-        lags = generous_lags(*size, method, season=season)
+        lags = generous_lags(*size, method, season=season, trend=trend)
     say(f"fitting {lags} lags", None)
-    found = identify(inputs, outputs, lags=lags, method=method, order=order, ridge=ridge, season=season)  # fmt: skip
-    draws, unstable = _bootstrap(inputs, outputs, found, ridge, season, replicates, seed, say)
+    found = identify(inputs, outputs, lags=lags, method=method, order=order, ridge=ridge, season=season, trend=trend)  # fmt: skip
+    in_unit, out_unit = inputs.std(0), outputs.std(0)
+    made = design(inputs / in_unit, outputs / out_unit, lags, method, season=season, trend=trend)
+    own = _own_radius(made, made.coefficients(ridge))
+    drawn, unstable = _bootstrap(made, ridge, replicates, seed, say)
+    draws = out_unit[:, None] * drawn / in_unit
     responses = np.einsum("m,rmp->rp", worth, draws)
     actions = (
         candidates[list(spend)].to_numpy(float)
@@ -152,8 +162,9 @@ def recommend(
         channels=channels,
         impulse=impulse,
         actions=_ranked(actions, inputs.mean(0), response, at_once, responses, spend),
-        fit=_fit(inputs, outputs, found, worth, season),
+        fit=_fit(inputs, outputs, found, worth, season, trend),
         memory=found.system.memory,
+        carried=0.0 if own == 0 else np.inf if own >= 1 else float(np.log(1e-2) / np.log(own)),
         replicates=responses,
         unstable=unstable,
     )
@@ -164,7 +175,13 @@ def _steady(system: Any) -> np.ndarray:
 
 
 def generous_lags(
-    periods: int, channels: int, outcomes: int, method: Method = "arx", *, season: int = 1
+    periods: int,
+    channels: int,
+    outcomes: int,
+    method: Method = "arx",
+    *,
+    season: int = 1,
+    trend: bool = False,
 ) -> int:
     """As many lags, up to 12 (24 with "fir"), as leave three rows for each unknown.
 
@@ -173,7 +190,7 @@ def generous_lags(
     """
     for lags in range(MOST_LAGS[method], 1, -1):
         own = 0 if method == "fir" else outcomes * lags
-        if periods - lags >= ROWS_PER_UNKNOWN * (channels * (lags + 1) + own + season):
+        if periods - lags >= ROWS_PER_UNKNOWN * (channels * (lags + 1) + own + season + trend):
             return lags
     raise ValueError(
         f"{periods} periods are too few for {channels} channels and {outcomes} outcomes: give more"
@@ -185,41 +202,58 @@ def _check(
     inputs: np.ndarray, outputs: np.ndarray, spend: Sequence[str], outcomes: Sequence[str],
     worth: np.ndarray,
 ) -> None:  # fmt: skip
+    if not np.isfinite(worth).all():
+        raise ValueError(f"weights must be finite, not {worth.tolist()}")
     if len(worth) != len(outcomes):
         raise ValueError(f"there are {len(outcomes)} outcomes but {len(worth)} weights")
     for values, names in ((inputs, spend), (outputs, outcomes)):
         for name, spread in zip(names, np.ptp(values, axis=0), strict=True):
+            if not np.isfinite(spread):
+                raise ValueError(f"column {name!r} holds a value that is not finite")
             if spread == 0:
                 raise ValueError(
                     f"column {name!r} never changes: nothing can be learned from it; leave it out"
                 )
-    if len(spend) < 2:
-        return
-    close = np.abs(np.corrcoef(inputs.T) - np.eye(len(spend)))
-    a, b = divmod(int(close.argmax()), len(spend))
+    for values, names in ((inputs, spend), (outputs, outcomes)):
+        _check_apart(values, names)
+
+
+def _check_apart(values: np.ndarray, names: Sequence[str]) -> None:
+    """No column may be a linear combination of the others, such as their sum, or nearly one."""
+    x = (values - values.mean(0)) / values.std(0)
+    close = np.abs(np.corrcoef(x.T) - np.eye(len(names))) if len(names) > 1 else np.zeros((1, 1))
+    a, b = divmod(int(close.argmax()), len(names))
     if close.max() > 0.999:
         raise ValueError(
-            f"columns {spend[a]!r} and {spend[b]!r} move together (correlation"
-            f" {close.max():.4f}): their effects cannot be told apart; add them up"
+            f"columns {names[a]!r} and {names[b]!r} move together (correlation"
+            f" {close.max():.4f}): their effects cannot be told apart; add them up or leave one out"
         )
+    for i, name in enumerate(names):
+        others = np.delete(x, i, axis=1)
+        made = np.linalg.lstsq(others, x[:, i], rcond=None)[0]
+        if np.mean((x[:, i] - others @ made) ** 2) < 1 / MOST_INFLATION:
+            parts = [repr(str(n)) for n, c in zip(np.delete(np.array(names, object), i), made, strict=True)
+                     if abs(c) > 0.01]  # fmt: skip
+            raise ValueError(
+                f"column {name!r} is a combination of {', '.join(parts)}, like a sum of them: what it"
+                " brings cannot be told from what they bring; leave one of them out"
+            )
 
 
 def _bootstrap(
-    inputs: np.ndarray, outputs: np.ndarray, found: Identified, ridge: float, season: int,
-    replicates: int, seed: int, say: Callable[[str, float | None], None],
+    made: Design, ridge: float, replicates: int, seed: int,
+    say: Callable[[str, float | None], None],
 ) -> tuple[np.ndarray, int]:  # fmt: skip
     """Steady gains [replicates, m, p] of regressions on moving blocks of rows, stable ones only."""
-    in_unit, out_unit = inputs.std(0), outputs.std(0)
-    made = design(inputs / in_unit, outputs / out_unit, found.lags, found.method, season=season)
     rng, rows = np.random.default_rng(seed), len(made.columns)
-    block = min(rows, max(2 * found.lags, int(np.ceil(rows ** (1 / 3)))))
+    block = min(rows, max(2 * made.lags, int(np.ceil(rows ** (1 / 3)))))
     gains, unstable = [], 0
     for i in range(replicates):
         starts = rng.integers(0, rows - block + 1, -(-rows // block))
         chosen = (starts[:, None] + np.arange(block)).ravel()[:rows]
         coefficients = made.resampled(chosen, ridge)
         if _is_stable(made, coefficients):
-            gains.append(out_unit[:, None] * steady_gain(made, coefficients) / in_unit)
+            gains.append(steady_gain(made, coefficients))
         else:
             unstable += 1
         if i % 10 == 0:
@@ -234,13 +268,18 @@ def _bootstrap(
 
 def _is_stable(made: Design, coefficients: np.ndarray) -> bool:
     """Whether the regression, run forward on its own outputs, dies out."""
+    return _own_radius(made, coefficients) < 1
+
+
+def _own_radius(made: Design, coefficients: np.ndarray) -> float:
+    """The largest |eigenvalue| of the regression run forward on its own outputs."""
     m = made.outputs.shape[1]
     if made.method == "fir":
-        return True
+        return 0.0
     own = coefficients[made.inputs * (made.lags + 1) : made.lagged]
     companion = np.eye(m * made.lags, k=-m)
     companion[:m] = own.T
-    return bool(np.abs(np.linalg.eigvals(companion)).max() < 1)
+    return float(np.abs(np.linalg.eigvals(companion)).max())
 
 
 def _ranked(
@@ -258,14 +297,21 @@ def _ranked(
 
 
 def _fit(
-    inputs: np.ndarray, outputs: np.ndarray, found: Identified, worth: np.ndarray, season: int
+    inputs: np.ndarray,
+    outputs: np.ndarray,
+    found: Identified,
+    worth: np.ndarray,
+    season: int,
+    trend: bool,
 ) -> pd.DataFrame:
     driven = np.full(len(inputs), np.nan)
     if found.system.spectral_radius < 1:
         driven = found.system.simulate(inputs - inputs.mean(0)) @ worth
-        phase = np.arange(len(inputs)) % season
+        columns = np.eye(season)[np.arange(len(inputs)) % season]
+        if trend:
+            columns = np.column_stack([columns, np.linspace(-1, 1, len(inputs))])
         rest = outputs @ worth - driven
-        driven = driven + np.bincount(phase, rest)[phase] / np.bincount(phase)[phase]
+        driven = driven + columns @ np.linalg.lstsq(columns, rest, rcond=None)[0]
     fitted = np.full(len(inputs), np.nan)
     fitted[found.lags :] = found.fitted @ worth
     return pd.DataFrame({

@@ -12,10 +12,10 @@ from latebloom.methods.bandits.last_switch.learning import isotonic_payoffs
 from latebloom.methods.bandits.last_switch.payoffs import position_of, state_of
 
 EVENT_COLUMNS = {
-    "time": Column("time"),
-    "item": Column("text"),
+    "time": Column("time", aliases=("timestamp", "datetime", "date")),
+    "item": Column("label", aliases=("item_id",)),
     "reward": Column("number", low=0),
-    "user": Column("text", required=False),
+    "user": Column("label", required=False, aliases=("user_id",)),
 }
 MOST_IDLE, MOST_STREAK = 30, 10
 

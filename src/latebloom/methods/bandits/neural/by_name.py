@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from latebloom.methods.bandits.exploration import check_setting, unplayed
 from latebloom.methods.bandits.neural.ee_net import EENet
 from latebloom.methods.bandits.neural.linear import KernelRegression, LinearRegression
 from latebloom.methods.bandits.neural.network import ArmNetwork
@@ -67,7 +68,8 @@ def neural_policy(
         return OraclePolicy(EENet(plain, explore), Greedy())
     oracle = NeuralRegression(network, "square", rate, replay=replay, radius=radius, ridge=1.0)
     epsilon = 0.0 if name == "neural-greedy" else explore
-    rules = (EpsilonGreedy(epsilon), LowerBound(explore), Thompson(explore))
+    check_setting("explore", explore, 0.0, 1.0 if name == "neural-epsilon" else np.inf)
+    rules = (unplayed(EpsilonGreedy(0.0), epsilon), LowerBound(explore), Thompson(explore))
     return OraclePolicy(oracle, _choice(rules, _place(name, WIDTHS, get_args(NeuralName))))
 
 

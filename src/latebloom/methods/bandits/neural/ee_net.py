@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.methods.bandits.exploration import check_setting
 from latebloom.methods.bandits.neural.network import Weights
 from latebloom.methods.bandits.neural.regression import NeuralRegression, RegressionState, passes
 
@@ -68,6 +69,10 @@ class EENet(eqx.Module):
     def __check_init__(self) -> None:
         if self.exploiter.replay is None or self.exploiter.perturbation is not None:
             raise ValueError("EE-Net's exploiter is a network with replay and no perturbation")
+        check_setting("weight", self.weight)
+        check_setting("rate", self.rate, above=True)
+        if self.pool < 1:
+            raise ValueError(f"pool must be at least 1, not {self.pool}")
 
     def _sizes(self) -> tuple[int, int, int]:
         """Entries of a pooled gradient: of an arm's own layer, of shared layers, in total."""

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.methods.bandits.exploration import check_setting
 from latebloom.methods.bandits.neural.regression import link, loss_number
 
 
@@ -36,6 +37,9 @@ class LinearRegression(eqx.Module):
     ridge: float = 1.0
     loss: Int[Array, ""] = eqx.field(converter=loss_number, default="square")
     shared: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check_setting("ridge", self.ridge, above=True)
 
     def init(self, key: PRNGKeyArray) -> LinearState:
         k = 1 if self.shared else self.actions
@@ -95,6 +99,10 @@ class KernelRegression(eqx.Module):
     memory: int = eqx.field(static=True, default=1000)
     ridge: float = 1.0
     shared: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check_setting("ridge", self.ridge, above=True)
+        check_setting("memory", self.memory, 1.0)
 
     def init(self, key: PRNGKeyArray) -> KernelState:
         n = self.memory

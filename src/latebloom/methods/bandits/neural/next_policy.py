@@ -1,6 +1,7 @@
 """The next policy from a table: from a bandit log with propensities, or from labels, by simulation.
 
-A `NextPolicy` gives action probabilities for contexts, learns from more rows, and can be saved.
+An `OnlinePolicy` gives action probabilities for arrays of contexts, learns from more rows, and can be
+saved; as the scorer of a `latebloom.methods.bandits.next_policy.NextPolicy` it takes tables.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.checkpoint import DamagedFile, is_key, load_arrays, save_arrays
 from latebloom.core.interaction import Interaction
-from latebloom.methods.bandits import off_policy
+from latebloom.methods.bandits.judging import Judgement, judge
 from latebloom.methods.bandits.neural.linear import LinearRegression
 from latebloom.methods.bandits.neural.network import ArmNetwork
 from latebloom.methods.bandits.neural.policy import OraclePolicy, Tally
@@ -31,6 +32,8 @@ from latebloom.methods.bandits.neural.regression import (
 )
 from latebloom.methods.bandits.neural.rules import InverseGap, SmallLossInverseGap
 from latebloom.methods.bandits.neural.worlds import ClassificationBandit
+from latebloom.methods.bandits.off_policy import Evaluation
+from latebloom.methods.bandits.payments.world import Features
 
 Progress = Callable[[str, float | None], None]
 
@@ -66,8 +69,11 @@ class Settings:
         if self.explore not in ("fastcb", "squarecb"):
             raise ValueError(f"explore must be 'fastcb' or 'squarecb', not {self.explore!r}")
         for name in ("gamma", "rate", "hidden", "draws", "steps", "ridge"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be positive and finite, not {getattr(self, name)}")
+        for name in ("growth", "strength", "seed"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
 
 
 class Scaling(NamedTuple):
@@ -101,27 +107,73 @@ def make_policy(settings: Settings, actions: int, inputs: int, capacity: int) ->
     return OraclePolicy(oracle, rule(settings.gamma, settings.growth))
 
 
-class NextPolicy:
-    """A policy with what it has learned. `actions` are their names, in the order of probabilities."""
+class OnlinePolicy:
+    """A policy with what it has learned. `actions` are their names, in the order of probabilities.
 
-    def __init__(self, settings: Settings, actions: Sequence[Any], scaling: Scaling, capacity: int):
+    All methods raise `ValueError` for contexts of another width than it was made for, or not finite.
+    """
+
+    kind = "online"
+
+    def __init__(
+        self, settings: Settings, actions: Sequence[Any], scaling: Scaling, capacity: int,
+        sizes: tuple[int, ...] = (),
+    ):  # fmt: skip
+        """`sizes`: levels of the categories of a table's features, if it is to take these."""
+        self.sizes = sizes
         self.settings, self.actions, self.scaling = settings, tuple(actions), scaling
         self.capacity, self.rounds = capacity, 0
         inputs = len(scaling.mean) + 1
         self.policy = make_policy(settings, len(self.actions), inputs, capacity)
         self.state = self.policy.oracle.init(jax.random.key(settings.seed))
 
-    def predict_proba(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
-        """Action probabilities for raw features."""
-        return np.asarray(self._decide(x)[0], np.float64)
+    def predict_proba(
+        self, x: Float[np.ndarray, "n d"], allowed: Bool[np.ndarray, "n k"] | None = None
+    ) -> Float[np.ndarray, "n k"]:
+        """Action probabilities for raw features; all actions are allowed unless told."""
+        return np.asarray(self._decide(x, allowed)[0], np.float64)
 
     def predict(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
         """Expected rewards for raw features, within [0, 1]."""
         return 1 - np.clip(np.asarray(self._decide(x)[1], np.float64), 0.0, 1.0)
 
-    def _decide(self, x: np.ndarray) -> tuple[Array, Array]:
-        allowed, round = jnp.ones(len(self.actions), bool), jnp.int32(self.rounds)
-        return _decide(self.policy, self.state, self.scaling(x), allowed, round)
+    def probabilities(self, features: Features, allowed: np.ndarray) -> np.ndarray:
+        """Action probabilities for a table's features."""
+        return self.predict_proba(one_hot(features, self.sizes), allowed)
+
+    def expected(self, features: Features) -> np.ndarray:
+        """Expected rewards for a table's features."""
+        return self.predict(one_hot(features, self.sizes))
+
+    def _decide(self, x: np.ndarray, allowed: np.ndarray | None = None) -> tuple[Array, Array]:
+        x = self._contexts(x)
+        every = (
+            np.ones((len(x), len(self.actions)), bool) if allowed is None else np.asarray(allowed)
+        )
+        if every.shape != (len(x), len(self.actions)):
+            raise ValueError(
+                f"allowed must be [{len(x)}, {len(self.actions)}], one flag a row and action, not of "
+                f"shape {every.shape}"
+            )
+        if not every.any(1).all():
+            raise ValueError(f"row {int(np.flatnonzero(~every.any(1))[0])} allows no action")
+        round = jnp.int32(self.rounds)
+        return _decide(self.policy, self.state, self.scaling(x), jnp.asarray(every), round)
+
+    def _contexts(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, float)
+        if x.ndim != 2 or x.shape[1] != len(self.scaling.mean):
+            raise ValueError(
+                f"contexts must be [rows, {len(self.scaling.mean)}], as those that the policy was made "
+                f"for, not of shape {x.shape}"
+            )
+        wrong = ~np.isfinite(x).all(1)
+        if wrong.any():
+            raise ValueError(
+                f"the context of row {int(np.flatnonzero(wrong)[0])} holds a value that is not finite: "
+                "fill it or drop the row"
+            )
+        return x
 
     def update(
         self, x: Float[np.ndarray, "n d"], action: Int[np.ndarray, " n"],
@@ -129,8 +181,16 @@ class NextPolicy:
     ) -> None:  # fmt: skip
         """Learn from more rows: `action` are positions in `actions`, rewards are in [0, 1].
 
-        Raises `ValueError` for actions and rewards outside.
+        Raises `ValueError` for actions and rewards outside, and for lengths that differ.
         """
+        x, action, reward = self._contexts(x), np.asarray(action), np.asarray(reward, float)
+        if not len(x) == len(action) == len(reward):
+            raise ValueError(
+                f"there are {len(x)} contexts, {len(action)} actions and {len(reward)} rewards: give "
+                "one of each a row"
+            )
+        if len(action) and not np.issubdtype(action.dtype, np.integer):
+            raise ValueError(f"actions must be whole numbers, positions, not {action.dtype}")
         if len(action) and not (0 <= action.min() and action.max() < len(self.actions)):
             raise ValueError(f"actions must be positions 0 .. {len(self.actions) - 1}")
         if len(reward) and not (0 <= reward.min() and reward.max() <= 1):
@@ -142,28 +202,40 @@ class NextPolicy:
         self.state = learn(self.policy.oracle, self.state, rows)
         self.rounds += len(action)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything needed to go on into one file."""
+    def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Everything needed to go on: arrays by name, and a note for JSON."""
         leaves = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(self.state))}
         note = {
             "settings": asdict(self.settings), "actions": [str(a) for a in self.actions],
             "capacity": self.capacity, "rounds": self.rounds,
             "mean": self.scaling.mean.tolist(), "spread": self.scaling.spread.tolist(),
+            "sizes": list(self.sizes),
         }  # fmt: skip
-        save_arrays(Path(path), leaves, note)
+        return leaves, note
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything needed to go on into one file."""
+        save_arrays(Path(path), *self.saved())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> NextPolicy:
+    def load(cls, path: str | os.PathLike[str]) -> OnlinePolicy:
         """The policy that was saved; names of actions come back as text.
 
         Raises `ValueError` for a file that is none.
         """
         try:
-            leaves, note = load_arrays(Path(path))
-            scaling = Scaling(np.array(note["mean"]), np.array(note["spread"]))
-            found = cls(Settings(**note["settings"]), note["actions"], scaling, note["capacity"])
+            return cls.restored(*load_arrays(Path(path)))
         except (DamagedFile, KeyError, TypeError, OSError) as error:
             raise ValueError(f"{path} is not a saved policy ({error})") from None
+
+    @classmethod
+    def restored(cls, leaves: dict[str, Any], note: dict[str, Any]) -> OnlinePolicy:
+        """What `saved` gave, as a policy again."""
+        scaling = Scaling(np.array(note["mean"]), np.array(note["spread"]))
+        found = cls(
+            Settings(**note["settings"]), note["actions"], scaling, note["capacity"],
+            tuple(note["sizes"]),
+        )  # fmt: skip
         tree = jax.tree.structure(found.state)
         like = jax.tree.leaves(found.state)
         parts = [leaves[f"state/{i}"] for i in range(tree.num_leaves)]
@@ -177,8 +249,16 @@ class NextPolicy:
 @eqx.filter_jit
 def _decide(policy: OraclePolicy, state: Any, x: Array, allowed: Array, round: Array) -> Any:
     return jax.lax.map(
-        lambda row: policy.probabilities(state, row, allowed, round), x, batch_size=256
+        lambda row: policy.probabilities(state, row[0], row[1], round), (x, allowed), batch_size=256
     )
+
+
+def one_hot(features: Features, sizes: Sequence[int]) -> Float[np.ndarray, "n d"]:
+    """A table's features as numbers: a column for each known level of each category, then the
+    numbers. A level that was not known is 0 throughout."""
+    codes = np.asarray(features.categories)
+    blocks = [np.eye(size)[codes[:, i]][:, 1:] for i, size in enumerate(sizes)]
+    return np.concatenate([*blocks, np.asarray(features.numbers, float)], axis=1)
 
 
 @eqx.filter_jit
@@ -200,51 +280,53 @@ class Learned:
 
     - `probabilities` [n, k] of all rows, `expected` rewards [n, k].
     - `trained`: number of rows learned from.
-    - `value`: off-policy estimates on the other rows; `logged`: the mean reward of the policy that
-      wrote the log, on the same rows; `gain`: IPS value minus `logged`, row by row.
+    - `judgement`: of it against the policy that wrote the log, on the other rows; `value` are its
+      off-policy estimates.
     """
 
-    policy: NextPolicy
+    policy: OnlinePolicy
     probabilities: np.ndarray
     expected: np.ndarray
     trained: int
-    value: off_policy.Evaluation
-    logged: off_policy.Estimate
-    gain: off_policy.Estimate
+    judgement: Judgement
+
+    @property
+    def value(self) -> Evaluation:
+        return self.judgement.evaluation
 
 
 def learn_from_log(
     x: Float[np.ndarray, "n d"], action: Int[np.ndarray, " n"], reward: Float[np.ndarray, " n"],
     propensity: Float[np.ndarray, " n"], actions: Sequence[Any], settings: Settings | None = None,
-    train_share: float = 0.5,
+    train_share: float = 0.5, sizes: tuple[int, ...] = (),
 ) -> Learned:  # fmt: skip
     """Learn the next policy from the first `train_share` of a log and estimate its value on the rest.
 
     `action` are positions in `actions`; rewards are in [0, 1]. A neural oracle makes at least 20
-    passes over the rows.
+    passes over the rows. `sizes`: of the categories, where x is `one_hot` of a table's features.
 
     Raises `ValueError` where a part would be empty, or values are out of range.
     """
-    n, settings = len(action), settings or Settings()
+    n, settings = len(action), Settings() if settings is None else settings
+    if not 0 < train_share < 1:
+        raise ValueError(
+            f"train_share must be in (0, 1), not {train_share:g}: it leaves a part empty"
+        )
     trained = round(n * train_share)
     if not 0 < trained < n:
         raise ValueError(f"train_share {train_share:g} of {n} rows leaves a part empty")
     steps = max(settings.steps, 20 * trained)
-    policy = NextPolicy(
-        Settings(**{**asdict(settings), "steps": steps}), actions, Scaling.of(x[:trained]), n
+    policy = OnlinePolicy(
+        Settings(**{**asdict(settings), "steps": steps}), actions, Scaling.of(x[:trained]), n, sizes
     )
     policy.update(x[:trained], action[:trained], reward[:trained])
     p, expected = policy.predict_proba(x), policy.predict(x)
     test = np.arange(trained, n)
     target, predicted = p[test, action[test]], expected[test, action[test]]
     r, b = reward[test], propensity[test]
-    value = off_policy.evaluate(
-        r, b, target, predicted, (p * expected)[test].sum(1), key=jax.random.key(settings.seed)
-    )
-    ones = jnp.ones(len(test))
-    logged = off_policy.ratio(jnp.asarray(r), ones)
-    gain = off_policy.ratio(jnp.asarray(target / b * r - r), ones)
-    return Learned(policy, p, expected, trained, value, logged, gain)
+    key = jax.random.key(settings.seed)
+    found = judge(r, b, target, predicted, (p * expected)[test].sum(1), key=key)
+    return Learned(policy, p, expected, trained, found)
 
 
 @dataclass(frozen=True)
@@ -257,7 +339,7 @@ class Simulated:
     - `policy`: after the first seed's last round; `probabilities` [n, k] of it.
     """
 
-    policy: NextPolicy
+    policy: OnlinePolicy
     probabilities: np.ndarray
     rounds: np.ndarray
     mistakes: np.ndarray
@@ -270,7 +352,7 @@ class Simulated:
 def simulate(
     x: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"], actions: Sequence[Any],
     settings: Settings | None = None, seeds: int = 3, shuffle: bool = True, looks: int = 40,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = lambda what, share: None, sizes: tuple[int, ...] = (),
 ) -> Simulated:  # fmt: skip
     """Play each row of a labelled table once: naming the row's label earns 1, else 0.
 
@@ -281,8 +363,8 @@ def simulate(
     """
     if len(x) < 1 or seeds < 1:
         raise ValueError(f"there must be rows and seeds, not {len(x)} and {seeds}")
-    settings = settings or Settings()
-    found = NextPolicy(settings, actions, Scaling.of(x), len(x))
+    settings = Settings() if settings is None else settings
+    found = OnlinePolicy(settings, actions, Scaling.of(x), len(x), sizes)
     zeros = np.zeros(len(x), np.int32)
     world = ClassificationBandit(
         len(actions), found.scaling(x), jnp.asarray(label, jnp.int32), jnp.asarray(zeros),

@@ -18,6 +18,7 @@ import numpy as np
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.methods.bandits.exploration import check_setting
 from latebloom.methods.bandits.neural.network import ArmNetwork, Weights
 
 Loss = Literal["square", "kl"]
@@ -67,6 +68,7 @@ class Perturbation(eqx.Module):
     def __check_init__(self) -> None:
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1, not {self.draws}")
+        check_setting("strength", self.strength)
 
 
 class Replay(eqx.Module):
@@ -82,6 +84,12 @@ class Replay(eqx.Module):
     capacity: int = eqx.field(static=True)
     limit: int = eqx.field(static=True, default=2000)
     tolerance: float = 1e-3
+
+    def __check_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {self.capacity}")
+        check_setting("limit", self.limit, 1.0)
+        check_setting("tolerance", self.tolerance)
 
     def due(self, count: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether to train after `count` examples."""
@@ -134,6 +142,13 @@ class NeuralRegression(eqx.Module):
     replay: Replay | None = None
     radius: float = 100.0
     ridge: float | None = None
+
+    def __check_init__(self) -> None:
+        check_setting("rate", self.rate, above=True)
+        check_setting("decay", self.decay)
+        check_setting("radius", self.radius, above=True)
+        if self.ridge is not None:
+            check_setting("ridge", self.ridge, above=True)
 
     def init(self, key: PRNGKeyArray) -> RegressionState:
         weight_key, sign_key, key = jax.random.split(key, 3)

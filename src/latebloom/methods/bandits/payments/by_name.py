@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from latebloom.methods.bandits.exploration import unplayed
 from latebloom.methods.bandits.payments import learners, resampling, rules
 from latebloom.methods.bandits.payments.model import CrossedLogistic
 
@@ -17,7 +18,7 @@ def rule(name: str, strength: float, floor: float = 0.1) -> rules.Rule:
     "floored" is SquareCB with `floor` of the traffic uniform. "optimism" and "draw" go with learners
     that tell widths or make draws.
 
-    Raises `ValueError` for another name.
+    Raises `ValueError` for another name, and for a strength that the rule does not take.
     """
     if name == "optimism":
         return rules.UpperBound(strength)
@@ -25,10 +26,12 @@ def rule(name: str, strength: float, floor: float = 0.1) -> rules.Rule:
         return rules.OneDraw()
     if name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, optimism, draw: {name}")
+    kinds = (rules.EpsilonGreedy, rules.Softmax, rules.SquareCB, rules.FastCB, rules.Falcon)
+    if RULES.index(name) >= 2:
+        (*kinds, rules.SquareCB)[RULES.index(name) - 2](strength)
     choices = (
-        rules.Uniform(), rules.Greedy(), rules.EpsilonGreedy(strength), rules.Softmax(strength),
-        rules.SquareCB(strength), rules.FastCB(strength), rules.Falcon(strength),
-        rules.Floored(rules.SquareCB(strength), floor),
+        rules.Uniform(), rules.Greedy(), *(unplayed(kind(), strength) for kind in kinds),
+        rules.Floored(unplayed(rules.SquareCB(), strength), floor),
     )  # fmt: skip
     return rules.Picked(choices, jnp.int32(RULES.index(name)))
 

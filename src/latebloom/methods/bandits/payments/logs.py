@@ -13,6 +13,10 @@ import pandas as pd
 from jaxtyping import Array, Float
 
 from latebloom.methods.bandits import exploration
+from latebloom.methods.bandits.encoding import Encoding, learn_encoding
+from latebloom.methods.bandits.exploration import check_setting
+from latebloom.methods.bandits.judging import Judgement, compared, leaking_columns
+from latebloom.methods.bandits.next_policy import NextPolicy, action_sets, with_hour
 from latebloom.methods.bandits.off_policy import Estimate, Evaluation, evaluate
 from latebloom.methods.bandits.payments import diagnostics
 from latebloom.methods.bandits.payments.calibration import (
@@ -20,9 +24,9 @@ from latebloom.methods.bandits.payments.calibration import (
     calibration_curve,
     expected_calibration_error,
 )  # fmt: skip
-from latebloom.methods.bandits.payments.encoding import Encoding, learn_encoding
 from latebloom.methods.bandits.payments.model import CrossedLogistic, Rows, Weights
 from latebloom.methods.bandits.payments.rules import exploration_cost, gamma_for_cost
+from latebloom.methods.bandits.payments.world import Features
 
 ROLES = ("timestamp", "allowed_actions", "action", "propensity", "reward", "reward_timestamp",
          "generation")  # fmt: skip
@@ -32,22 +36,52 @@ ESTIMATORS = ("direct", "ips", "snips", "dr")
 
 
 @dataclass(frozen=True)
-class NextPolicy:
-    """A trained policy, and what the log says of it.
+class LogisticScorer:
+    """Inverse-gap weights (of `gamma`, with a uniform `floor`) on crossed logistic regression."""
 
+    model: CrossedLogistic
+    weights: Weights
+    gamma: float
+    floor: float
+    kind: str = "logistic"
+
+    def probabilities(self, features: Features, allowed: np.ndarray) -> np.ndarray:
+        values = self.model.predict(self.weights, features)
+        return np.asarray(_next(values, jnp.asarray(allowed), self.gamma, self.floor))
+
+    def expected(self, features: Features) -> np.ndarray:
+        return np.asarray(self.model.predict(self.weights, features))
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        note = {"gamma": self.gamma, "floor": self.floor, "ridge": float(self.model.ridge)}
+        return self.weights._asdict(), note
+
+    @classmethod
+    def restored(
+        cls, arrays: dict[str, Any], note: dict[str, Any], encoding: Encoding, actions: int
+    ) -> LogisticScorer:
+        model = _model(encoding, range(actions), note["ridge"])
+        weights = Weights(jnp.asarray(arrays["shared"]), jnp.asarray(arrays["crossed"]))
+        return cls(model, weights, note["gamma"], note["floor"])
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The next policy, trained on a log, and what the log says of it.
+
+    - `policy`: to serve and to save.
     - `gamma`: of its inverse-gap weights; `cost`: reward a decision that exploring gives up, by the
       model's own predictions. `ridge`: chosen by held-out log-loss.
     - `estimates`: policy, estimator, value, error, low, high (normal), bootstrap_low,
       bootstrap_high. Cross-fitted: each row is judged by a policy trained on the other folds.
     - `effective_size`, `mean_weight`: of each policy's importance weights.
     - `log_loss`, `auc`, `curve`, `calibration_error`: of held-out predictions for logged actions.
+    - `judgement`: of the next policy against the one that ran, see `judging.judge`.
+    - `leaking`: context columns that alone tell high rewards from low ones.
     - `used`: rows with a reward.
     """
 
-    actions: tuple[str, ...]
-    encoding: Encoding
-    model: CrossedLogistic
-    weights: Weights
+    policy: NextPolicy
     gamma: float
     floor: float
     cost: float
@@ -60,44 +94,55 @@ class NextPolicy:
     auc: float
     curve: Curve
     calibration_error: float
+    judgement: Judgement
+    leaking: tuple[str, ...]
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return self.policy.actions
 
     def predict(self, table: pd.DataFrame) -> np.ndarray:
         """Predicted reward of every action in every row, [n, K]."""
-        return np.asarray(self.model.predict(self.weights, self.encoding(with_hour(table))))
+        return self.policy.predict(table)
 
     def score(self, table: pd.DataFrame) -> np.ndarray:
         """The policy's probabilities [n, K] for rows with context and `allowed_actions`."""
-        allowed = jnp.asarray(action_sets(table, self.actions))
-        values = jnp.asarray(self.predict(table))
-        return np.asarray(_next(values, allowed, self.gamma, self.floor))
+        return self.policy.score(table)
 
 
 def learn_next_policy(
     log: pd.DataFrame, *, cost_share: float = 0.25, gamma: float | None = None,
     floor: float = 0.0, ridge: float | None = None, folds: int = 5, resamples: int = 1000,
     seed: int = 0, say: Callable[[str, float | None], None] = lambda text, share: None,
-) -> NextPolicy:  # fmt: skip
+) -> Learned:  # fmt: skip
     """Train the next policy on a log and value it off-policy.
 
     `log` has columns timestamp, allowed_actions (lists), action, propensity, reward in [0, 1] (a
     gap where it has not arrived), perhaps reward_timestamp and generation; all others are context,
     and the hour of the timestamp is added to it.
 
-    - `gamma`: None chooses it so that exploring gives up `cost_share` of what the greedy policy is
+    - `gamma`: 0 is uniform; None chooses it so that exploring gives up `cost_share` of what the greedy policy is
       predicted to win over the uniform one.
     - `floor`: share of the traffic that is served uniformly on top.
-    - `ridge`: None chooses it by held-out log-loss.
+    - `ridge`: above 0; None chooses it by held-out log-loss.
 
     Raises `ValueError` for settings that make no sense, and for a log without both rewards, or with
     an action outside its set.
     """
-    if not (0 <= floor < 1 and 0 < cost_share <= 1 and folds >= 2):
-        raise ValueError("floor must be in [0, 1), cost_share in (0, 1], folds at least 2")
+    if not (0 <= floor < 1 and 0 < cost_share <= 1 and folds >= 2 and resamples >= 1):
+        raise ValueError(
+            "floor must be in [0, 1), cost_share in (0, 1], folds at least 2, resamples at least 1"
+        )
+    if gamma is not None:
+        check_setting("gamma", gamma)
+    if ridge is not None:
+        check_setting("ridge", ridge, above=True)
     arrived = with_reward(log)
     if len(arrived) < folds or np.ptp(arrived["reward"].to_numpy(float)) == 0:
         raise ValueError("the log needs rows with high and with low rewards to learn from")
     actions = action_names(log)
-    encoding = learn_encoding(with_hour(log), context_columns(log))
+    columns = context_columns(log)
+    encoding = learn_encoding(with_hour(log), columns)
     rows = to_rows(arrived, encoding, actions)
     fold = np.random.default_rng(seed).permutation(len(arrived)) % folds
     tried = (ridge,) if ridge is not None else RIDGES
@@ -120,13 +165,20 @@ def learn_next_policy(
     one = jnp.ones_like(rows.reward)
     played = best[2][jnp.arange(len(one)), rows.action]
     curve = calibration_curve(played, rows.reward, one, bins=min(15, max(2, len(arrived) // 50)))
-    return NextPolicy(
-        actions, encoding, model, weights, gamma, floor,
+    # The target on held-out predictions, as it was evaluated.
+    target = _next(best[2], rows.allowed, gamma, floor)
+    judgement = compared(
+        rows.reward, rows.propensity, target[jnp.arange(len(one)), rows.action], played,
+        (target * best[2]).sum(-1), found["next"],
+    )  # fmt: skip
+    return Learned(
+        NextPolicy(actions, encoding, LogisticScorer(model, weights, gamma, floor)), gamma, floor,
         float(exploration_cost(final, values, rows.allowed)), best[1], len(arrived),
         _table(found), {p: float(e.effective_size) for p, e in found.items()},
         {p: float(e.mean_weight) for p, e in found.items()}, best[0],
         float(diagnostics.auc(played, rows.reward, one)), curve,
-        float(expected_calibration_error(curve)),
+        float(expected_calibration_error(curve)), judgement,
+        tuple(leaking_columns(with_hour(arrived), columns, np.asarray(rows.reward, float))),
     )  # fmt: skip
 
 
@@ -172,28 +224,11 @@ def context_columns(log: pd.DataFrame) -> list[str]:
     return [*(str(name) for name in log.columns if name not in ROLES), "hour"]
 
 
-def with_hour(log: pd.DataFrame) -> pd.DataFrame:
-    """The table with the timestamp's hour of day as `hour`, unless it has one."""
-    return log if "hour" in log else log.assign(hour=pd.to_datetime(log["timestamp"]).dt.hour)
-
-
 def action_names(log: pd.DataFrame) -> tuple[str, ...]:
     """All actions that were ever allowed, as text, sorted (numbers by value)."""
     names = {str(a) for allowed in log["allowed_actions"] for a in allowed}
     whole = all(name.lstrip("-").isdigit() for name in names)
     return tuple(sorted(names, key=(lambda n: (int(n), n)) if whole else None))  # pyright: ignore
-
-
-def action_sets(table: pd.DataFrame, actions: Sequence[str]) -> np.ndarray:
-    """Which of `actions` each row allows, [n, K]. Raises `ValueError` for one not among them."""
-    place = {name: k for k, name in enumerate(actions)}
-    allowed = np.zeros((len(table), len(actions)), bool)
-    for row, names in enumerate(table["allowed_actions"]):
-        for name in names:
-            if str(name) not in place:
-                raise ValueError(f"row {row} allows {name!r}, which the policy does not know")
-            allowed[row, place[str(name)]] = True
-    return allowed
 
 
 def to_rows(log: pd.DataFrame, encoding: Encoding, actions: Sequence[str]) -> Rows:
@@ -229,7 +264,7 @@ def _fit(model: CrossedLogistic, rows: Rows) -> Weights:
     return model.fit(rows)
 
 
-def _model(encoding: Encoding, actions: Sequence[str], ridge: float) -> CrossedLogistic:
+def _model(encoding: Encoding, actions: Sequence[Any], ridge: float) -> CrossedLogistic:
     return CrossedLogistic(
         encoding.sizes, len(encoding.scales), len(actions), jnp.float32(ridge), conjugate=30,
         tolerance=1e-7,

@@ -11,6 +11,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
+from latebloom.methods.bandits.exploration import check_setting
 from latebloom.methods.bandits.payments.world import Features
 
 
@@ -64,6 +65,10 @@ class CrossedLogistic(eqx.Module):
     newton: int = eqx.field(static=True, default=15)
     conjugate: int = eqx.field(static=True, default=12)
     tolerance: float = 1e-5
+
+    def __check_init__(self) -> None:
+        check_setting("ridge", self.ridge)
+        check_setting("tolerance", self.tolerance)
 
     @property
     def levels(self) -> int:

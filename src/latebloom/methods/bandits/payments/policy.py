@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.interaction import Decision, Feedback, Policy, View
 from latebloom.methods.bandits import exploration
+from latebloom.methods.bandits.exploration import check_setting
 from latebloom.methods.bandits.off_policy import Evaluation, evaluate
 from latebloom.methods.bandits.payments import diagnostics
 from latebloom.methods.bandits.payments.learners import Learner
@@ -70,6 +71,8 @@ class Retrained(Policy):
     def __check_init__(self) -> None:
         if self.window < 1 or self.rows < 1:
             raise ValueError(f"window and rows must be at least 1: {self.window}, {self.rows}")
+        check_setting("slice", self.slice, 0.0, 0.999)
+        check_setting("weighting", self.weighting, 0.0, 1.0)
         if self.slice and self.weighting:
             raise ValueError("a uniform slice is trained on as it is: give slice or weighting")
 

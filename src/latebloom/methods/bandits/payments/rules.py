@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from latebloom.methods.bandits import exploration
+from latebloom.methods.bandits.exploration import check_setting
 
 
 class Prediction(NamedTuple):
@@ -49,6 +50,9 @@ class EpsilonGreedy(Rule):
 
     epsilon: float = 0.1
 
+    def __check_init__(self) -> None:
+        check_setting("epsilon", self.epsilon, 0.0, 1.0)
+
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         return exploration.epsilon_greedy(seen.mean, allowed, self.epsilon)
 
@@ -58,6 +62,9 @@ class Softmax(Rule):
 
     temperature: float = 0.02
 
+    def __check_init__(self) -> None:
+        check_setting("temperature", self.temperature, above=True)
+
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         return exploration.softmax(seen.mean, allowed, self.temperature)
 
@@ -66,6 +73,9 @@ class SquareCB(Rule):
     """Inverse-gap weights at a fixed `gamma`."""
 
     gamma: float = 200.0
+
+    def __check_init__(self) -> None:
+        check_setting("gamma", self.gamma)
 
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         return exploration.inverse_gap(seen.mean, allowed, self.gamma)
@@ -80,6 +90,9 @@ class Falcon(Rule):
 
     complexity: float = 10.0
 
+    def __check_init__(self) -> None:
+        check_setting("complexity", self.complexity, above=True)
+
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         count = allowed.sum(-1, keepdims=True)
         gamma = jnp.sqrt(count * examples / self.complexity)
@@ -91,6 +104,9 @@ class FastCB(Rule):
 
     gamma: float = 100.0
 
+    def __check_init__(self) -> None:
+        check_setting("gamma", self.gamma)
+
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         return exploration.small_loss_inverse_gap(1 - seen.mean, allowed, self.gamma)
 
@@ -99,6 +115,9 @@ class UpperBound(Rule):
     """The best prediction plus `nu` widths (LinUCB)."""
 
     nu: float = 0.1
+
+    def __check_init__(self) -> None:
+        check_setting("nu", self.nu)
 
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         if seen.width is None:
@@ -124,6 +143,9 @@ class Floored(Rule):
 
     rule: Rule
     floor: float = 0.05
+
+    def __check_init__(self) -> None:
+        check_setting("floor", self.floor, 0.0, 1.0)
 
     def __call__(self, seen: Prediction, allowed: Array, examples: Array) -> Array:
         return exploration.with_floor(self.rule(seen, allowed, examples), allowed, self.floor)

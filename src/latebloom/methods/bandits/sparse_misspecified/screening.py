@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from jaxtyping import Float
 
-from latebloom.methods.bandits.sparse_misspecified.nets import EpsilonTooSmall, ball_net
-from latebloom.methods.bandits.sparse_misspecified.problem import greedy_support
+from latebloom.methods.bandits.sparse_misspecified.agreement import (  # fmt: skip
+    Agreement,
+    agreement,
+    fit,
+    least_error,
+)
+from latebloom.methods.bandits.sparse_misspecified.nets import EpsilonTooSmall
+
+MOST_SETS = 20_000
+LEAST_SHARE = 0.01  # of the results' range: an epsilon that is read from few results is no smaller
 
 
 @dataclass(frozen=True)
@@ -17,11 +27,14 @@ class Screening:
     """What the measured candidates leave possible.
 
     - `action`: the row to take if `decided`, else the row to measure next.
-    - `promised`: its result according to the most promising parameter that agrees with all that was
-      measured; `within`: if decided, by how much it can be below the best row.
-    - `epsilon`: the model error at which that parameter agrees, in units of the results.
-    - `survivors` [m, d]: all parameters that agree, in units of result per feature unit.
-    - `low`, `high` [n]: the range of their predictions for every row.
+    - `promised`: the largest result that any model that agrees with all that was measured predicts
+      for it; infinite where too little is measured to say.
+    - `within`: if decided, no row's result is larger than that of `action` by more than this, as long
+      as all results are linear in `sparsity` features, give or take `epsilon`. At most 2 epsilon.
+    - `epsilon`: in units of the results; `epsilon_given`: whether it was given or read from them.
+    - `survivors` [m, d]: for each of the sets of features with a model that agrees (of `sets` in
+      all), one such model, in units of result per feature unit.
+    - `low`, `high` [n]: the range of what all models that agree predict for every row.
     """
 
     action: int
@@ -29,103 +42,159 @@ class Screening:
     promised: float
     within: float
     epsilon: float
+    epsilon_given: bool
+    sparsity: int
+    sets: int
     survivors: Float[np.ndarray, "m d"]
     low: Float[np.ndarray, " n"]
     high: Float[np.ndarray, " n"]
 
     def support_shares(self) -> Float[np.ndarray, " d"]:
-        """For each feature, the share of surviving parameters that use it."""
+        """For each feature, the share of surviving sets that use it."""
         return (self.survivors != 0).mean(0)
 
 
 def screen(
     features: Float[np.ndarray, "n d"], results: Float[np.ndarray, " n"], *,
-    sparsity: int = 2, epsilon: float | None = None, bound: float | None = None,
+    sparsity: int = 2, epsilon: float | None = None, names: Sequence[str] | None = None,
 ) -> Screening:  # fmt: skip
-    """Net elimination on the rows that were measured (`results` not NaN), with an unknown constant.
+    """Elimination of models on the rows that were measured (`results` not NaN).
 
-    Features are centred, scaled to unit spread and then to row norm at most 1. A parameter agrees if
-    some constant brings all its predictions to within 2 epsilon of the results; it promises its
-    largest prediction with the largest such constant, so that the guarantee of 4 epsilon holds as
-    without one. `bound` is the largest norm that the parameter may have on that scale (by
-    default 1.5 times that of the best sparse fit); `epsilon` the tolerated model error in units of
-    the results (by default the smallest, on a grid of doublings, that leaves a parameter alive).
+    The rule of net elimination (Dong and Yang 2023, arXiv:2303.16998): propose the row of which some
+    model that still agrees promises most; once that row is measured, no other can be much better.
+    Models are a constant and `sparsity` coefficients of any size, and are not tried on a net: the
+    range of their predictions is computed exactly, for each set of features. So the guarantee takes
+    no bound on the coefficients, and is 2 `epsilon` at most where a net has 4.
 
-    Raises `ValueError` for fewer than two measured rows, constant features, or an epsilon at which
-    no parameter agrees.
+    `epsilon`: how far any row's result (noise included, where results are noisy) may be from the
+    linear model. By default twice what the best model leaves on the measured rows, 1 % of the
+    results' range at least: an estimate, on which the guarantee then rests. `names` of the features,
+    for messages.
+
+    Raises `ValueError` for fewer than two measured rows, constant features, settings out of range,
+    more than 20,000 sets of features, or (`EpsilonTooSmall`) an epsilon at which no model agrees.
     """
-    x, unit = standardised(features)
-    known = np.flatnonzero(np.isfinite(results))
-    if len(known) < 2:
-        raise ValueError(f"{len(known)} candidates have results; at least 2 are needed")
+    x, unit = standardised(features, names)
+    known, sets = _check(x, results, sparsity, epsilon)
+    # Centred and scaled, since results may be a million and differ by one.
+    middle = float(results[known].mean())
+    spread = float(np.ptp(results[known]))
+    scale = spread if spread > 0 else max(abs(middle), 1.0)
+    y = (results - middle) / scale
+    given = epsilon is not None
+    error = epsilon / scale if given else max(2 * _best_error(x, known, y, sparsity), LEAST_SHARE)
+    found: dict[tuple[int, ...], Agreement] = {}
+    for support in itertools.combinations(range(x.shape[1]), sparsity):
+        agreed = agreement(_rows(x, support), known, y, error)
+        if agreed is not None:
+            found[support] = agreed
+    if not found:
+        raise EpsilonTooSmall(
+            f"no linear model on {sparsity} features agrees with the results to within "
+            f"{error * scale:.3g}: give a larger epsilon or sparsity"
+        )
+    return _screening(found, known, results, error, middle, scale, unit, given, sets)
+
+
+def _check(
+    x: np.ndarray, results: np.ndarray, sparsity: int, epsilon: float | None
+) -> tuple[np.ndarray, int]:
+    """Which rows are measured, and how many sets of features there are."""
+    if len(results) != len(x):
+        raise ValueError(f"there are {len(x)} rows of features but {len(results)} results")
+    if np.isinf(results).any():
+        row = int(np.flatnonzero(np.isinf(results))[0])
+        raise ValueError(
+            f"the result of row {row} is infinite: give a number, or NaN if unmeasured"
+        )
+    known = np.isfinite(results)
+    if known.sum() < 2:
+        raise ValueError(f"{known.sum()} candidates have results; at least 2 are needed")
     if not 1 <= sparsity <= x.shape[1]:
         raise ValueError(f"the sparsity must be from 1 to {x.shape[1]}, not {sparsity}")
-    bound = bound or _bound(x[known], results[known] - results[known].mean(), sparsity)
-    grid = [epsilon / bound] if epsilon else [0.02 * 2.0**k for k in range(6)]
-    for candidate in grid:
-        if not 0 < candidate < 1:
-            raise ValueError(
-                f"epsilon must be in (0, {bound:.3g}), not {epsilon}: the results vary less"
-            )
-        found = _survivors(x, known, results[known] / bound, candidate, sparsity)
-        if len(found[0]):
-            return _screening(x, results, found, candidate, bound, unit)
-    raise EpsilonTooSmall(
-        f"no linear model on {sparsity} features agrees with the results to within "
-        f"{grid[-1] * bound:.3g}: give a larger epsilon or sparsity"
-    )
+    if epsilon is not None and not 0 < epsilon < np.inf:
+        raise ValueError(
+            f"epsilon must be a positive number, not {epsilon:g}: leave it out to have it read from "
+            "the results"
+        )
+    sets = comb(x.shape[1], sparsity)
+    if sets > MOST_SETS:
+        raise ValueError(
+            f"{x.shape[1]} features have {sets:,} sets of {sparsity}, and at most {MOST_SETS:,} are "
+            "searched: give a smaller sparsity or fewer features"
+        )
+    return known, sets
 
 
-def _survivors(
-    x: np.ndarray, known: np.ndarray, y: np.ndarray, epsilon: float, sparsity: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters of the net that agree with y up to a common constant, and the largest constant of
-    each."""
-    points, slack = ball_net(sparsity, epsilon), 2 * epsilon
-    parameters, constants = [np.empty((0, x.shape[1]))], [np.empty(0)]
-    for support in itertools.combinations(range(x.shape[1]), sparsity):
-        residuals = y[:, None] - x[np.ix_(known, np.array(support))] @ points.T
-        low, high = residuals.min(0), residuals.max(0)
-        alive = high - low <= 2 * slack
-        theta = np.zeros((alive.sum(), x.shape[1]))
-        theta[:, support] = points[alive]
-        parameters.append(theta)
-        constants.append(low[alive] + slack)
-    return np.concatenate(parameters), np.concatenate(constants)
+def _rows(x: np.ndarray, support: Sequence[int]) -> np.ndarray:
+    return np.column_stack([x[:, list(support)], np.ones(len(x))])
+
+
+def _best_error(x: np.ndarray, known: np.ndarray, y: np.ndarray, sparsity: int) -> float:
+    """The smallest largest error of any model; sets in order of their least-squares fit, whose mean
+    error bounds it, so that few linear programs are solved."""
+    fits = [
+        fit(_rows(x, support)[known], y[known])
+        for support in itertools.combinations(range(x.shape[1]), sparsity)
+    ]
+    floors = np.array([np.sqrt(np.mean(one.residuals**2)) for one in fits])
+    best = np.inf
+    for i in np.argsort(floors, kind="stable"):
+        if floors[i] >= best:
+            break
+        best = min(best, least_error(fits[i])[0])
+    return float(best)
 
 
 def _screening(
-    x: np.ndarray, results: np.ndarray, found: tuple[np.ndarray, np.ndarray], epsilon: float,
-    bound: float, unit: np.ndarray,
+    found: dict[tuple[int, ...], Agreement], known: np.ndarray, results: np.ndarray, error: float,
+    middle: float, scale: float, unit: np.ndarray, given: bool, sets: int,
 ) -> Screening:  # fmt: skip
-    survivors, constants = found
-    predictions = survivors @ x.T + constants[:, None]
-    action = int(predictions.max(0).argmax())
-    known = np.flatnonzero(np.isfinite(results))
-    # The smallest constant that a survivor allows, for the lower end of its predictions.
-    least = (results[known] / bound - survivors @ x[known].T).max(1) - 2 * epsilon
-    lowest = survivors @ x.T + least[:, None]
+    low = middle + scale * np.min([one.low for one in found.values()], axis=0)
+    high = middle + scale * np.max([one.high for one in found.values()], axis=0)
+    survivors = np.zeros((len(found), len(unit)))
+    for row, (support, one) in enumerate(found.items()):
+        survivors[row, list(support)] = scale * one.centre[:-1] / unit[list(support)]
+    epsilon, best = error * scale, int(np.where(known, results, -np.inf).argmax())
+    # What an open row's own result can be: a prediction that agrees, and its error.
+    within = float(np.where(known, 0.0, high + epsilon - results[best]).max(initial=0.0))
+    decided = within <= 2 * epsilon * (1 + 1e-6)
+    if decided:
+        action = best
+    elif np.isinf(high).any():
+        # Nothing limits these rows yet: the one that is newest to the models that agree.
+        action = int(np.sum([one.news for one in found.values()], axis=0).argmax())
+    else:
+        action = int(np.where(known, -np.inf, high).argmax())
+    sparsity = len(next(iter(found)))
     return Screening(
-        action, bool(np.isfinite(results[action])), float(predictions.max() * bound),
-        4 * epsilon * bound, epsilon * bound, survivors * bound / unit,
-        lowest.min(0) * bound, predictions.max(0) * bound,
+        action, decided, float(high[action]), within, epsilon, given, sparsity, sets, survivors,
+        low, high,
     )  # fmt: skip
 
 
 def standardised(
-    features: Float[np.ndarray, "n d"],
+    features: Float[np.ndarray, "n d"], names: Sequence[str] | None = None
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " d"]]:
-    """Features centred and scaled, rows of norm at most 1; and the unit of each column."""
-    spread = features.std(0)
-    if (spread == 0).any():
-        column = int(np.flatnonzero(spread == 0)[0])
-        raise ValueError(f"feature {column} is the same in all rows: leave it out")
-    x = (features - features.mean(0)) / spread
+    """Features centred and scaled, rows of norm at most 1; and the unit of each column.
+
+    Raises `ValueError` for a feature that is not finite or the same in all rows.
+    """
+    features = np.asarray(features, float)
+    if features.ndim != 2 or not features.size:
+        raise ValueError(
+            f"features must be a table [rows, features], not of shape {features.shape}"
+        )
+    called = [f"feature {i}" if names is None else repr(names[i]) for i in range(features.shape[1])]
+    for column, values in enumerate(features.T):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{called[column]} holds a value that is not finite: drop the row")
+        if np.ptp(values) == 0:
+            raise ValueError(f"{called[column]} is the same in all rows: leave it out")
+    centred = features - features.mean(0)
+    # Scaled before squared: a column may be of the order of 1e200.
+    size = np.abs(centred).max(0)
+    spread = size * (centred / size).std(0)
+    x = centred / spread
     largest = np.linalg.norm(x, axis=1).max()
     return x / largest, spread * largest
-
-
-def _bound(x: np.ndarray, y: np.ndarray, sparsity: int) -> float:
-    support = greedy_support(x, y, min(sparsity, len(y) - 1))
-    norm = np.linalg.norm(np.linalg.lstsq(x[:, support], y, rcond=None)[0])
-    return float(1.5 * max(norm, 1e-12))
