@@ -143,7 +143,7 @@ def _from_json(path: Path, options: Options) -> tuple[Model, list[str]]:
     idle = payoffs.shape[1] - streak
     states = [start.get(name, idle) for name in names]
     for name, state in zip(names, states, strict=True):
-        if not isinstance(state, int) or state == 0:
+        if type(state) is not int or state == 0:
             raise FileError(
                 f"{path}, start of {name!r}: {state!r} is no state: rounds idle, 1, 2, ..., or minus "
                 "the number of plays in a row"

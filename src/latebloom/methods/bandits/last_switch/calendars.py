@@ -85,13 +85,13 @@ def planned(
     actions, places = np.zeros((draws, rounds), np.int64), np.zeros((draws, rounds), np.int64)
     every = np.arange(draws)
     for t in range(rounds):
-        due = np.asarray((run > 0) & (clock >= rest))
+        due = np.logical_and(run > 0, clock >= rest)
         done = clock - rest
         virtual = np.where(done == 0, streak + rest - 1, streak - done)
         virtual = np.where(rest == 0, 0, np.clip(virtual, 0, size - 1))
         worth = np.where(due, table[np.arange(arms), virtual], -1.0)
         spare = np.where(run == 0, table[np.arange(arms), positions], -1.0)
-        worth = np.where(due.any(1)[:, None], worth, spare)
+        worth = np.where(np.any(due, axis=1, keepdims=True), worth, spare)
         action = np.where(worth.max(1) >= 0, worth.argmax(1), arms)
         actions[:, t] = action
         places[:, t] = positions[every, np.minimum(action, arms - 1)]
