@@ -1,13 +1,29 @@
 """From a log to states, curves and a calendar, with the truth known."""
 
+import time
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latebloom import unfold
+from latebloom.core.interaction import Interaction
 from latebloom.data.files import FileError
-from latebloom.methods.bandits.last_switch import best_policy, state_of
+from latebloom.methods.bandits.last_switch import (
+    Fixed,
+    Follow,
+    Instances,
+    LastSwitch,
+    Lookahead,
+    best_policy,
+    calendars,
+    make_plan,
+    state_of,
+)
 from latebloom.methods.bandits.last_switch.logs import fatigue_log, payoff_curves, plays_by_state
 from latebloom.methods.bandits.last_switch.scheduling import schedule
 
@@ -166,3 +182,40 @@ def test_calendars_that_make_no_sense():
         schedule(table, 1, 0)
     with pytest.raises(ValueError, match="one state an arm"):
         schedule(table, 1, 5, start=np.array([1]))
+
+
+@pytest.mark.parametrize("family", ["random", "jump", "satiation"])
+def test_calendars_in_numpy_are_those_of_the_compiled_policies(family):
+    table = np.asarray(Instances(family, 3, 6, 3)(jax.random.key(3)), np.float64)
+    start = np.array([3, 8, 0])
+    environment = LastSwitch(Fixed(jnp.asarray(table, jnp.float32)), 3, 3, start=jnp.asarray(start))
+    order = jnp.array([0, 1, 3, 2])
+    for choose, policy in (
+        (calendars.lookahead(table, 3, 1), Lookahead(1, 3)),
+        (calendars.lookahead(table, 3, 3), Lookahead(3, 3)),
+        (calendars.follow(np.array(order)), Follow(order)),
+    ):
+        found = calendars.play(choose, table, 3, start, 25)
+        trace = unfold(Interaction(environment, policy), seeds=1, steps=25, every=1, progress=False)
+        np.testing.assert_array_equal(
+            found.actions, np.diff(trace["plays"].values[0], axis=0).argmax(1)
+        )
+        assert found.paid.sum() == pytest.approx(float(trace["reward"].values[0, -1]), rel=1e-4)
+
+
+def test_a_planned_calendar_pays_what_its_actions_pay_and_keeps_the_guarantee():
+    table = np.asarray(Instances("jump", 4, 8, 4)(jax.random.key(5)), np.float64)
+    plan, relaxation = make_plan(table, 4)
+    start = np.full(4, 11)
+    found = calendars.planned(plan, table, start, 400, draws=64, seed=0)
+    again = calendars.play(lambda positions, t: int(found.actions[t]), table, 4, start, 400)
+    np.testing.assert_allclose(again.paid, found.paid)
+    assert found.paid.mean() >= (1 - np.exp(-1)) * relaxation.bound
+    few = calendars.planned(plan, table, start, 400, draws=2, seed=0)
+    assert found.paid.sum() >= few.paid.sum()
+
+
+def test_a_plan_of_one_item_takes_no_time():
+    began = time.process_time()
+    plan = schedule(np.array([[0.05, 0.1, 0.2, 0.5, 0.6]]), 2, 28)
+    assert plan.total <= plan.bound and time.process_time() - began < 5

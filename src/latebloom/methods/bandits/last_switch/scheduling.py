@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from latebloom.core.interaction import Interaction, Policy
-from latebloom.core.unfold import unfold
-from latebloom.methods.bandits.last_switch.environment import Fixed, LastSwitch
-from latebloom.methods.bandits.last_switch.evaluation import best_rounding
+from latebloom.methods.bandits.last_switch.calendars import follow, lookahead, planned, play
 from latebloom.methods.bandits.last_switch.oracle import dyadic_schedule
 from latebloom.methods.bandits.last_switch.payoffs import check_payoffs, position_of, state_of
-from latebloom.methods.bandits.last_switch.planner import Planned, make_plan
-from latebloom.methods.bandits.last_switch.policies import Follow, Lookahead
+from latebloom.methods.bandits.last_switch.planner import make_plan
 from latebloom.methods.bandits.last_switch.relaxation import Relaxation, horizon_bound
 
 MOST_SEQUENCES = 5000
@@ -73,45 +67,25 @@ def schedule(
     tau = np.full(arms, size - streak) if start is None else np.asarray(start)
     if tau.shape != (arms,):
         raise ValueError(f"start must give one state an arm, {arms}, not {tau.shape}")
-    place = jnp.asarray(position_of(tau, size - streak, streak), jnp.int32)
-    fixed = Fixed(jnp.asarray(table, jnp.float32))
-    environment = LastSwitch(fixed, arms, streak, start=place)
+    place = position_of(tau, size - streak, streak)
     say("solving the relaxation", 0.1)
     plan, relaxation = make_plan(table, streak, heuristic=heuristic)
     bound = None
     if not heuristic:
         bound = horizon_bound(table, streak, tau, rounds)
     say("trying roundings of the plan", 0.3)
-    key = jax.random.key(seed)
-    drawn, _ = best_rounding(plan, environment, key, rounds=rounds, draws=draws, fill=True)
+    found = {"planner": planned(plan, table, place, rounds, draws=draws, seed=seed)}
     while depth > 1 and (arms + 1) ** (depth - 1) > MOST_SEQUENCES:
         depth -= 1
-    ways: dict[str, Policy] = {
-        "planner": Planned(plan, True, False, drawn),
-        "greedy": Lookahead(1, streak),
-        "lookahead": Lookahead(depth, streak),
-        "periodic": Follow(jnp.asarray(dyadic_schedule(table, streak), jnp.int32)),
-    }
-    found = {}
-    for i, (way, policy) in enumerate(ways.items()):
-        say(f"playing the calendar of the {way}", 0.5 + 0.1 * i)
-        found[way] = _calendar(environment, policy, table, rounds)
-    rewards = {way: float(expected.sum()) for way, (_, _, expected) in found.items()}
+    say("playing the other ways", 0.7)
+    for way, choose in (
+        ("greedy", lookahead(table, streak, 1)),
+        ("lookahead", lookahead(table, streak, depth)),
+        ("periodic", follow(np.array(dyadic_schedule(table, streak)))),
+    ):
+        found[way] = play(choose, table, streak, place, rounds)
+    rewards = {way: float(calendar.paid.sum()) for way, calendar in found.items()}
     best = max(rewards, key=rewards.__getitem__)
-    actions, states, expected = found[best]
-    return Schedule(actions, states, expected, best, rewards, bound, relaxation)
-
-
-def _calendar(
-    environment: LastSwitch, policy: Policy, table: np.ndarray, rounds: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Actions, states and payoffs of each round."""
-    process = Interaction(environment, policy)
-    trace = unfold(process, seeds=1, steps=rounds, every=1, progress=False)
-    actions = np.diff(trace["plays"].values[0], axis=0).argmax(1)
-    arms = len(table)
-    played = np.minimum(actions, arms - 1)
-    place = trace["position"].values[0, np.arange(rounds), played]
-    paid = np.where(actions < arms, table[played, place], 0.0)
-    states = np.where(actions < arms, state_of(place, environment.streak), 0)
-    return actions, states, paid
+    actions, places, paid = found[best]
+    states = np.where(actions < arms, state_of(places, streak), 0)
+    return Schedule(actions, states, paid, best, rewards, bound, relaxation)
