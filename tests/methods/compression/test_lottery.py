@@ -427,14 +427,10 @@ def test_an_emptied_layer_is_told_and_not_chosen():
         ({"batch_size": 500}, "batch_size must be from 1 to the 80"),
         ({"rewind": 2.0}, r"rewind is a share of the training in \[0, 1\]"),
         ({"rounds": 0}, "at least 1"),
-<<<<<<< HEAD
         ({"controls_at": (9,)}, r"levels from 1 to the \d rounds, not \[9\]"),
         ({"tolerance": -0.1}, "tolerance must not be negative"),
         ({"rate": 1e-9}, "it has not learned, so that a match would mean nothing"),
-        ({"y": Y + 2}, "of 5 classes"),
-=======
         ({"y": Y + 2}, "the train labels must be from 0 to 2"),
->>>>>>> aa1eec4f1ae90e61507b9cc653a7ecdca0a208fa
         ({"model": BatchNorm(6)}, "nothing to prune"),
         ({"model": eqx.nn.Sequential([USERS, eqx.nn.BatchNorm(3, "batch", mode="batch")])}, "use latebloom.nn.BatchNorm"),
         ({"ignore": ("head",)}, "no layer 'head'"),

@@ -106,11 +106,14 @@ def leaking_columns(table: pd.DataFrame, columns: Sequence[str], reward: np.ndar
         column = pd.Series(table[name]).reset_index(drop=True)
         numbers: Any = pd.to_numeric(column, errors="coerce")
         scores = [numbers.fillna(numbers.mean()).to_numpy(float)] if numbers.notna().any() else []
-        texts = column.astype(str)
-        means = pd.Series(reward[half]).groupby(texts[half].to_numpy()).mean()
+        texts: pd.Series = column.astype(str)
+        means: Any = pd.Series(reward[half]).groupby(np.asarray(texts[half])).mean()
         aucs = [max(a, 1 - a) for a in (_auc(s, high) for s in scores)]
         aucs.append(
-            _auc(texts[~half].map(means).fillna(np.mean(reward)).to_numpy(float), high[~half])
+            _auc(
+                pd.Series(texts[~half]).map(means).fillna(np.mean(reward)).to_numpy(float),
+                high[~half],
+            )
         )
         if max(aucs) > LEAK:
             found.append(str(name))
