@@ -16,7 +16,16 @@ from latebloom.methods.compression.tickets import find_ticket
 from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.grokking import diagnose
-from latebloom.methods.noisy_labels import EarlyLearning, EarlyLearningLoss, LabelNoise, NoisyData
+from latebloom.methods.noisy_labels import (
+    CoTeaching,
+    EarlyLearning,
+    EarlyLearningLoss,
+    LabelNoise,
+    NoisyData,
+    find_label_errors,
+)
+from latebloom.methods.random_teachers import distil_features
+from latebloom.methods.schedules.schedule_sweep import Problem, ScheduleSweep
 from latebloom.nn import Hypernetwork
 from latebloom.nn.masks import dense_masks, density, masked, prune_by_magnitude
 from latebloom.probes.paths import linear_path
@@ -249,6 +258,52 @@ def test_early_learning(name):
     trace = unfold(process, seeds=1, steps=40, progress=False)
     loss = trace.train_loss.values[0]
     assert loss[-1] < loss[0]
+
+
+@every
+def test_co_teaching(name):
+    x = jnp.asarray(ZOO[name].x)
+    data = NoisyData(x[:24], Y[:24], x[32:], Y[32:], x[24:32], Y[24:32], LabelNoise(0.2, CLASSES))
+    process = CoTeaching(
+        model=ZOO[name].build, data=data, optimiser=adam, hyper={"rate": 0.03}, batch_size=8, forget=0.2
+    )  # fmt: skip
+    loss = unfold(process, seeds=1, steps=40, progress=False).train_loss.values[0]
+    assert loss[-1] < loss[0]
+
+
+@every
+def test_suspect_labels(name):
+    build, x = ZOO[name]
+    if x.dtype != np.float32:  # what goes in is standardised, in single precision
+        return
+    given = LABELS.copy()
+    given[:3] = (given[:3] + 1) % CLASSES
+    found = find_label_errors(x, given, network=build, epochs=40, rate=0.1, seeds=1, progress=False)
+    assert type(found.networks[0]) is type(build(jax.random.key(0)))
+    assert set(found.table["id"][:5]) & {0, 1, 2}
+
+
+@every
+def test_distilled_features(name):
+    build, x = ZOO[name]
+    if x.dtype != np.float32:
+        return
+    found = distil_features(
+        x, encoder=build, steps=20, alpha=1.0, hidden=8, bottleneck=4, outputs=16, progress=False
+    )
+    assert found.features(x).shape == (40, CLASSES) and found.divergence[1] < found.divergence[0]
+
+
+@every
+def test_schedule_sweeps(name):
+    build, x = ZOO[name]
+    if name in ("tokens", "batch norm"):  # it takes features, and moves no running statistics
+        return
+    problem = Problem(jnp.asarray(x), Y, build, CLASSES, 30, 10, optax.identity(), "l2")
+    sweep = ScheduleSweep(problem, jnp.full((30, 2), 0.2), ("one", "two"))
+    trace = unfold(sweep, seeds=1, steps=30, progress=False)
+    loss = trace[next(str(name) for name in trace if "loss" in str(name) and "train" in str(name))]
+    assert (loss.isel(step=-1) < loss.isel(step=0)).all()
 
 
 STATE = "bind the rest"

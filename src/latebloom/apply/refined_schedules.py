@@ -35,14 +35,14 @@ COLUMNS = {  # as trainers, Weights & Biases, Lightning, TensorBoard and MLflow 
 
 @dataclass(frozen=True)
 class Options:
-    """- `norm`: "l2" for SGD, "l1" for Adam. `steps`: length of the run to come (0: as the log).
+    """- `norm`: "l2" for SGD, "l1" for Adam. `steps`: length of the run to come ("none": as the log).
     - `trim`: entries left out at both ends. `window`: share of the run that the median filter
       spans. `floor`: quantile of the smoothed norms below which they are raised to it.
     - `columns`: what the log calls them, where it is not recognised ("grad_norm=train/norm").
     """
 
     norm: Literal["l1", "l2"] = "l2"
-    steps: int = 0
+    steps: int | None = None
     trim: int = 2
     window: float = 0.1
     floor: float = 0.0
@@ -57,7 +57,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     say("refining the schedule", 0.3)
     try:
         found = refine_run(
-            log, norm=options.norm, steps=options.steps or None, trim=options.trim,
+            log, norm=options.norm, steps=options.steps, trim=options.trim,
             window=options.window, floor=options.floor,
         )  # fmt: skip
     except ValueError as error:

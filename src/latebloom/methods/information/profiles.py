@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
+from latebloom.core.calling import call
 from latebloom.core.dataset import Dataset, check_targets
 from latebloom.losses import cross_entropy
 from latebloom.methods.information.bound import combined, summarise_layers
@@ -56,7 +57,7 @@ class Profiles(NamedTuple):
 
 def information_profiles(
     trained: Sequence[Trained], layers: Callable[[Any, Array], Sequence[Any]],
-    logits: Callable[[Any, Array], Array] = lambda model, x: jax.vmap(model)(x), *,
+    logits: Callable[[Any, Array], Array] = call, *,
     layer_of: Callable[[str], int] = layer_index, how: Marginal = "mc", least_accuracy: float = 0.85,
     rows: int = 400, samples: int = 10, seed: int = 0,
 ) -> Profiles:  # fmt: skip
@@ -64,7 +65,7 @@ def information_profiles(
 
     - `layers(model, x)`: for inputs [n, ...], one entry a layer in order of depth: activations [n, d], to
       which a noise probe is applied, or a pair (mean, sigma) of a stochastic layer.
-    - `logits(model, x)` [n, classes]; labels are whole numbers from 0.
+    - `logits(model, x)` [n, classes], unless given as the model takes its inputs; labels are whole numbers from 0.
     - `layer_of`: the layer of an array by its path, counted from 0 like `layers`; deeper arrays (the
       classifier) are left out of I(S; theta_l).
     - `how`: estimate of I(X; Z) and I(X; Z | Y), "mc" or "jensen" (`information`); the columns bear its

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from latebloom.core.dataset import Dataset
+from latebloom.core.dataset import Dataset, check_targets
 
 MNIST_PAIRS = {7: 1, 2: 7, 3: 8, 5: 6, 6: 5}
 CIFAR10_PAIRS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}  # truck, bird, deer; cat and dog both ways
@@ -99,7 +99,8 @@ class NoisyData(Dataset):
     `y_train`, `y_valid` and `y_test` are the true labels; `noise` makes those of the training and
     the validation part noisy, so that nothing clean guides the choice of an epoch.
 
-    Raises `ValueError` where inputs and labels do not match in number, or a part is empty.
+    Raises `ValueError` where inputs and labels do not match in number, a part is empty, or labels are
+    not from 0 to the noise's `classes` - 1.
     """
 
     x_valid: Array
@@ -112,6 +113,9 @@ class NoisyData(Dataset):
                 f"x_valid has {len(self.x_valid)} examples and y_valid {len(self.y_valid)}: they "
                 "must be the same number, at least 1"
             )
+        like = jax.ShapeDtypeStruct((1, self.noise.classes), jnp.float32)
+        for part in ("train", "valid", "test"):
+            check_targets(getattr(self, f"y_{part}"), like, f"y_{part}")
 
     def draw(self, key: PRNGKeyArray) -> NoisyLabels:
         """Noisy labels of the training and the validation part."""

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
 from latebloom.core.dataset import check_targets
 from latebloom.core.process import Process, Quantity
+from latebloom.core.statistics import trainable_leaves
 from latebloom.core.training import batch_rows, shuffled, trainable
 from latebloom.methods.schedules.refinement import Norm
 
@@ -23,7 +25,7 @@ class Problem(eqx.Module):
 
     - `x` [n, features], `y` [n]: all examples; each seed draws its own `train` of them for training
       and holds the others out.
-    - `model(key)`: a batch-first network of `latebloom.nn` with `classes` outputs.
+    - `model(key)`: any network with `classes` outputs; running statistics stay as they are.
     - `direction`: Optax transformation from gradients to what is multiplied by the step size and
       subtracted: `optax.identity()` for SGD, `optax.scale_by_adam()` for Adam.
     - `norm`: the gradient norm that refinement wants for it, "l2" for SGD and "l1" for Adam.
@@ -53,8 +55,9 @@ class Problem(eqx.Module):
         self, params: Any, x: Float[Array, "batch features"], y: Float[Array, "batch classes"]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Mean cross-entropy (nats) and share of errors; labels are rows of zeros and a one."""
-        _, rest = eqx.partition(self.model(jax.random.key(0)), eqx.is_inexact_array)
-        logits = eqx.combine(params, rest)(x)
+        model = self.model(jax.random.key(0))
+        _, rest = eqx.partition(model, trainable_leaves(model))
+        logits = call(eqx.combine(params, rest), x)
         wrong = logits.argmax(axis=-1) != y.argmax(axis=-1)
         return optax.softmax_cross_entropy(logits, y).mean(), wrong.mean(dtype=jnp.float32)
 
