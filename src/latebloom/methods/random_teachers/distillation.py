@@ -133,16 +133,16 @@ class Distillation(Process):
         """The same, or at the end of a generation its student as the teacher of the next."""
 
         def anew(trees: tuple) -> tuple:
-            student, fresh = (eqx.combine(tree, rest) for tree in (trees[0], trees[2]))
+            student, fresh = (eqx.combine(trees[i], rests[i]) for i in (0, 2))
             begun, moments = self.begin(student, fresh)
             return eqx.filter(begun, eqx.is_array), trees[0], trees[2], moments
 
-        _, rest = eqx.partition(state.student, eqx.is_array)
         networks = state.student, state.teacher, state.fresh
+        rests = [eqx.partition(network, eqx.is_array)[1] for network in networks]
         trees = *(eqx.filter(network, eqx.is_array) for network in networks), state.optimiser
         over = (state.step > 0) & (state.step % self.generation == 0)
         *arrays, moments = jax.lax.cond(over, anew, lambda same: same, trees)
-        student, teacher, fresh = (eqx.combine(tree, rest) for tree in arrays)
+        student, teacher, fresh = map(eqx.combine, arrays, rests)
         return state._replace(student=student, teacher=teacher, fresh=fresh, optimiser=moments)
 
     def step(self, state: DistillationState) -> DistillationState:

@@ -135,7 +135,9 @@ class ScheduleSweep(Process):
         norms = jax.vmap(partial(optax.tree.norm, ord=order))(gradients)
         towards, direction = jax.vmap(self.problem.direction.update)(gradients, state.direction)
         sizes = self.rates[state.step]
-        moved = jax.tree.map(lambda p, d: p - _along(sizes, d) * d, state.params, towards)
+        moved = jax.tree.map(
+            lambda p, d: (p - _along(sizes, d) * d).astype(p.dtype), state.params, towards
+        )
         return SweepState(
             _where(jnp.isfinite(norms), moved, state.params),
             _where(jnp.isfinite(norms), direction, state.direction),
