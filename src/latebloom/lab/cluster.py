@@ -35,6 +35,7 @@ from latebloom.lab.study import Study
 from latebloom.lab.units import compute_quietly, naming, roots_of
 
 RETRIES = 10  # of a unit whose process or node was lost
+GRACE = 120.0  # seconds in which others may finish when a unit has failed
 PATIENCE = 30.0  # seconds in which a cluster must answer
 PAUSE = 1.0  # seconds between two looks at the progress, and two tellings of it
 
@@ -78,14 +79,12 @@ def compute_on_cluster(
                 for arm, told in ray.get(board.take.remote(), timeout=PAUSE).items():
                     tick(arm, pickle.loads(told))
             for task in done:
-                trace, messages = _result(ray, task, unit := waiting.pop(task))
-                for message in messages:
-                    warnings.warn(message, stacklevel=2)
-                store.write(unit, trace)
-                if program := identity.key_of(trace):
-                    store.remember(unit, program)
-                kept = store.read(unit)
-                assert kept is not None
+                unit = waiting.pop(task)
+                try:
+                    kept = _keep(store, unit, *_result(ray, task, unit))
+                except (ValueError, ChildProcessError):
+                    _finish(ray, waiting, store)
+                    raise
                 yield unit, kept
     finally:
         for task in waiting:
@@ -225,6 +224,27 @@ def _board(ray: Any) -> Any:
     node = ray.get_runtime_context().get_node_id()
     here = strategies.NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+
+
+def _keep(store: Store, unit: Unit, trace: xr.Dataset, messages: Sequence[str]) -> xr.Dataset:
+    """Write a unit's trace, and read it back."""
+    for message in messages:
+        warnings.warn(message, stacklevel=3)
+    store.write(unit, trace)
+    if program := identity.key_of(trace):
+        store.remember(unit, program)
+    kept = store.read(unit)
+    assert kept is not None
+    return kept
+
+
+def _finish(ray: Any, waiting: dict[Any, Unit], store: Store) -> None:
+    """Keep what other units come to within `GRACE` seconds, now that one has failed."""
+    done, _ = ray.wait([*waiting], num_returns=len(waiting), timeout=GRACE) if waiting else ([], [])
+    for task in done:
+        unit = waiting.pop(task)
+        with contextlib.suppress(ValueError, ChildProcessError):
+            _keep(store, unit, *_result(ray, task, unit))
 
 
 def _result(ray: Any, task: Any, unit: Unit) -> tuple[xr.Dataset, list[str]]:
