@@ -95,6 +95,28 @@ def test_networks_come_back_and_ones_own_go_in(usual):
         )
 
 
+def test_what_is_no_weight_comes_back_with_the_network():
+    """A random order of the pixels, another for each seed, is a whole-numbered leaf."""
+
+    class Ordered(eqx.Module):
+        order: jax.Array
+        net: eqx.nn.MLP
+
+        def __call__(self, x):
+            return self.net(x.ravel()[self.order])
+
+    def build(key):
+        one, two = jax.random.split(key)
+        return Ordered(jax.random.permutation(one, 64), eqx.nn.MLP(64, 10, 64, 1, key=two))
+
+    found = find_label_errors(PIXELS, GIVEN, network=build, **QUICK | {"rate": 0.1, "seeds": 2})
+    orders = [np.asarray(network.order) for network in found.networks]
+    assert not np.array_equal(*orders)
+    for network in found.networks:
+        said = jax.vmap(network)(found.prepare(PIXELS)).argmax(1)
+        assert (np.asarray(said) == TRUE).mean() > 0.8
+
+
 def test_strength_0_is_plain_cross_entropy():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(60, 3)), np.arange(60) % 3

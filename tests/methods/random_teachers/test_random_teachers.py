@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from latebloom.core.statistics import trainable_leaves
+from latebloom.core.vectors import set_weights, weights
 from latebloom.data import Dataset
 from latebloom.methods.compression.lottery import MaskedTraining
 from latebloom.methods.compression.student_tickets import Classifier, StudentTicket
@@ -36,7 +37,6 @@ from latebloom.methods.random_teachers import (
     plane_through,
     start_near,
 )
-from latebloom.methods.random_teachers.landscape import set_weights, weights
 from latebloom.nn import Linear
 
 HEAD = {"hidden": 24, "bottleneck": 6, "out_size": 40}

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from latebloom.core.calling import builder, call
 from latebloom.core.training import accuracy
 from latebloom.core.unfold import unfold
+from latebloom.core.vectors import set_weights, weights
 from latebloom.data import Standardiser
 from latebloom.methods.noisy_labels.early_learning import (
     EarlyLearning,
@@ -133,7 +133,11 @@ def find_label_errors(
     agreed = float(trace.train_accuracy.mean())
     _check_learned(targets.argmax(1), labels, len(classes), agreed)
     table = suspects(targets, labels, ids, classes.tolist())
-    networks = tuple(_rebuilt(model, weights) for weights in end.weights.values)
+    starts = (process.init(jax.random.key(seed)).model for seed in range(seeds))
+    networks = tuple(
+        set_weights(start, jnp.asarray(vector), running=True)
+        for start, vector in zip(starts, end.weights.values, strict=True)
+    )
     return LabelErrors(table, targets, tuple(classes.tolist()), agreed, networks, prepare)
 
 
@@ -152,20 +156,12 @@ class _Watched(EarlyLearning):
 
     def observe(self, state: EarlyLearningState) -> dict[str, Array]:  # pyright: ignore
         logits = self.apply(state.model, noisy(self.data).x_train, None, False)
-        weights, _ = ravel_pytree(eqx.filter(state.model, eqx.is_inexact_array))
         return {
             "train_accuracy": accuracy(logits, state.data.train),
             "targets": state.targets,
             "predictions": jax.nn.softmax(logits.astype(jnp.float32)),
-            "weights": weights,
+            "weights": weights(state.model, running=True),
         }
-
-
-def _rebuilt(build: Callable[[PRNGKeyArray], Any], weights: np.ndarray) -> Any:
-    """The network with these weights, as one vector."""
-    model = build(jax.random.key(0))
-    learned, rest = eqx.partition(model, eqx.is_inexact_array)
-    return eqx.combine(ravel_pytree(learned)[1](jnp.asarray(weights)), rest)
 
 
 def _labels(y: Sequence[Any] | np.ndarray) -> np.ndarray:

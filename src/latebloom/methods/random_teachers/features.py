@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from latebloom.core.calling import builder, call
 from latebloom.core.dataset import Dataset, check_labels
 from latebloom.core.process import Quantity
 from latebloom.core.unfold import unfold
+from latebloom.core.vectors import set_weights, weights
 from latebloom.data import Standardiser
 from latebloom.methods.random_teachers.distillation import (
     Distillation,
@@ -98,7 +98,11 @@ def distil_features(
     if (trace.diverged_at >= 0).any():
         raise ValueError(f"training diverged: take a lower rate than {rate:g}")
     last = trace.isel(step=-1, seed=0)
-    student, teacher = (_rebuilt(build, last[name].values) for name in ("student", "teacher"))
+    start = process.init(jax.random.key(seed)).teacher.encoder  # with what is no weight, too
+    student, teacher = (
+        set_weights(start, jnp.asarray(last[name].values), running=True)
+        for name in ("student", "teacher")
+    )
     apart = trace.divergence.values[0]
     probes = None if y is None else _probed(inputs, np.asarray(y), student, teacher, seed)
     return DistilledFeatures(student, teacher, (float(apart[0]), float(apart[-1])), probes, prepare)
@@ -112,21 +116,12 @@ class _Kept(Distillation):
         both = state.teacher(test, train=False), state.student(test, train=False)
         return {
             "divergence": divergence(*both).mean(),
-            "student": _weights(state.student.encoder),
-            "teacher": _weights(state.teacher.encoder),
+            "student": weights(state.student.encoder, running=True),
+            "teacher": weights(state.teacher.encoder, running=True),
         }
 
     def quantities(self) -> dict[str, Quantity]:
         return {"divergence": Quantity("nats", about="KL of teacher and student")}
-
-
-def _weights(encoder: Any) -> Array:
-    return ravel_pytree(eqx.filter(encoder, eqx.is_inexact_array))[0]
-
-
-def _rebuilt(build: Any, weights: np.ndarray) -> Any:
-    learned, rest = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)
-    return eqx.combine(ravel_pytree(learned)[1](jnp.asarray(weights)), rest)
 
 
 def _conv(channels: int, key: PRNGKeyArray) -> ConvEncoder:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from latebloom.core.process import Process, Quantity
-from latebloom.core.statistics import trainable_leaves
+from latebloom.core.vectors import set_weights, weights
 from latebloom.methods.random_teachers.distillation import (
     Distillation,
     DistillationState,
@@ -36,23 +36,6 @@ class Plane(NamedTuple):
         """Of the point of the plane that is nearest to a network."""
         axes = jnp.stack([self.first, self.second], 1)
         return jnp.linalg.lstsq(axes, weights(model) - self.origin)[0]
-
-
-def weights(model: Any) -> Float[Array, " n"]:
-    """All that is trained of a network, as one vector."""
-    leaves = jax.tree.leaves(eqx.filter(model, trainable_leaves(model)))
-    return jnp.concatenate([leaf.ravel() for leaf in leaves])
-
-
-def set_weights(model: Any, vector: Float[Array, " n"]) -> Any:
-    """The network with its weights taken from a vector in the order of `weights`."""
-    params, rest = eqx.partition(model, trainable_leaves(model))
-    leaves, tree = jax.tree.flatten(params)
-    parts, start = [], 0
-    for leaf in leaves:
-        parts.append(vector[start : start + leaf.size].reshape(leaf.shape))
-        start += leaf.size
-    return eqx.combine(jax.tree.unflatten(tree, parts), rest)
 
 
 def plane_through(origin: Any, one: Any, other: Any, *, orthogonal: bool = False) -> Plane:
