@@ -177,6 +177,22 @@ def test_labels_and_titles_name_settings():
     assert entries(figure) == [["η = 0.3"]]
 
 
+def test_a_limit_that_is_left_open_holds_for_all_panels():
+    """Axes are shared: what is drawn last must not be cut off by what was drawn first."""
+    norm = final("norm")
+    levels = ([1, 2], [norm["arm-0"], 50 * norm["arm-1"]])
+    pictures = (
+        p.curves("loss", ("low", part(0, 1)), ("high", part(1, 2)), ylim=(0, None),
+                 as_drawn=lambda t: t * (1 if t.attrs == TRACES["arm-0"].attrs else 50)),
+        p.trend(("low", {"": ([1], [norm["arm-0"]])}), ("high", {"": levels}), ylim=(0, None)),
+    )  # fmt: skip
+    for draw in pictures:
+        low, high = shown(check(draw(TRACES)))
+        assert low.get_ylim() == high.get_ylim() and low.get_ylim()[0] == 0
+        top = max(line.get_ydata().max() for ax in (low, high) for line in ax.get_lines())
+        assert low.get_ylim()[1] >= top
+
+
 def test_more_is_drawn_on_each_panel_of_an_arm():
     def shade(ax, trace):
         ax.fill_between(trace.step, 0, trace.accuracy.mean("seed"), label="share")

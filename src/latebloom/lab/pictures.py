@@ -71,13 +71,15 @@ def curves(
         figure, places = _grid(len(lines), len(shown)) if grid else panels(
             len(shown) * len(lines), sharey=len(lines) == 1)  # fmt: skip
         looks, together = _looks([arms.values() for _, arms in shown])
-        cells = ((row, column) for row in lines.items() for column in shown)
+        cells = [(row, column) for row in lines.items() for column in shown]
         for ax, ((what, line), (title, arms)) in zip(places, cells, strict=False):
             for arm, label in arms.items():
                 trace = as_drawn(traces[arm]) if as_drawn else traces[arm]
                 _band(ax, trace, line, label, looks[label] | (_MARKERS if markers else {}) | dict((look or {}).get(label, {})))  # fmt: skip
             for name, height in (levels or {}).get(what, {}).items():
                 horizontal(ax, height, name)
+        # A limit that is left open is that of all panels: when everything is drawn.
+        for ax, ((what, _), (title, _)) in zip(places, cells, strict=False):
             _finish(ax, {"title": title if many else "", "ylabel": what, "xlabel": "step"}, axes,
                     own, (title, what), log_steps)  # fmt: skip
         _outer(places, rows=grid, columns=many)
@@ -110,6 +112,7 @@ def observables(
                 _band(ax, drawn[arm], _curve(line), label, looks[label] | dict((look or {}).get(label, {})))  # fmt: skip
             if each:
                 each(ax, drawn[arm])
+        for ax, (arm, title) in zip(places, shown.items(), strict=False):
             _finish(ax, {"title": title, "xlabel": "step"}, axes, own, (title, arm), log_steps)
         _outer(places, columns=True)
         _legends(figure, places, together)
@@ -185,6 +188,7 @@ def trend(
                     ax.plot(np.full(len(values), x), values, ".", color=colour, alpha=0.4)
             for name, place in (levels or {}).items():
                 horizontal(ax, place, name)
+        for ax, (title, _) in zip(places, shown, strict=False):
             _finish(ax, {"title": title}, axes, own, (title,))
         _outer(places, columns=True)
         _legends(figure, places, together)

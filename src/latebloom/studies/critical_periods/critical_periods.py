@@ -480,11 +480,11 @@ deprived = pictures.trend(
 def draw_depth(traces: Traces) -> MatplotlibFigure:
     """Final dominance against the window's length, depth, and onset with the end of the critical period."""
     figure = deprived(traces)
-    for depth in DEEPER:
-        window = critical_window(ONSETS, final_dominance(traces[f"onsets-{depth}"]))
+    windows = [critical_window(ONSETS, final_dominance(traces[f"onsets-{d}"])) for d in DEEPER]
+    for window in windows:
         figure.axes[2].axvspan(window.low, window.high, color=GREY, alpha=0.25, linewidth=0)
-        note = f"depth {depth}: half by {window.closes:.0f}"
-        pictures.vertical(figure.axes[2], window.closes, note)
+        pictures.vertical(figure.axes[2], window.closes)
+    figure.axes[2].set_title(f"half by {', '.join(f'{window.closes:.0f}' for window in windows)}")
     return figure
 
 
