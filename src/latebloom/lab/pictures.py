@@ -72,7 +72,7 @@ def curves(
             len(shown) * len(lines), sharey=len(lines) == 1)  # fmt: skip
         looks, together = _looks([arms.values() for _, arms in shown])
         cells = [(row, column) for row in lines.items() for column in shown]
-        for ax, ((what, line), (title, arms)) in zip(places, cells, strict=False):
+        for ax, ((what, line), (_, arms)) in zip(places, cells, strict=False):
             for arm, label in arms.items():
                 trace = as_drawn(traces[arm]) if as_drawn else traces[arm]
                 _band(ax, trace, line, label, looks[label] | (_MARKERS if markers else {}) | dict((look or {}).get(label, {})))  # fmt: skip
@@ -107,7 +107,7 @@ def observables(
         lines = {arm: names(trace) if callable(names) else names for arm, trace in drawn.items()}
         figure, places = panels(len(shown), columns, height=height, sharey=True)
         looks, together = _looks(list(lines.values()))
-        for ax, (arm, title) in zip(places, shown.items(), strict=False):
+        for ax, arm in zip(places, shown, strict=False):
             for label, line in lines[arm].items():
                 _band(ax, drawn[arm], _curve(line), label, looks[label] | dict((look or {}).get(label, {})))  # fmt: skip
             if each:
@@ -178,7 +178,7 @@ def trend(
             shown += [(title, kept)] if (kept := {k: p for k, p in points.items() if p}) else []
         figure, places = panels(len(shown), sharey=True)
         looks, together = _looks([points for _, points in shown])
-        for ax, (title, lines) in zip(places, shown, strict=False):
+        for ax, (_, lines) in zip(places, shown, strict=False):
             for label, points in lines.items():
                 colour, dashes = looks[label].values()
                 means = [np.exp(np.log(v).mean()) if geometric else v.mean() for _, v in points]
