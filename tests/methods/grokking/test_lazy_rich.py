@@ -18,8 +18,6 @@ from latebloom.methods.grokking.lazy_rich import (
     ClosedDynamics,
     CommitteeMachine,
     Motion,
-    NarrowTeacher,
-    ScaledMLP,
     Statistics,
     committee_training,
     infinite_width,
@@ -34,6 +32,7 @@ from latebloom.methods.grokking.lazy_rich import (
     tangent_kernel,
     target_power,
 )
+from latebloom.methods.grokking.scaled_mlp import NarrowTeacher, ScaledMLP
 from latebloom.probes.linearised import Centred, Linearised
 from latebloom.probes.ntk import empirical_ntk, kernel_regression, parameter_movement
 

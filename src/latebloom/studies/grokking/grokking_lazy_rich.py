@@ -44,7 +44,8 @@ from latebloom.measures import (
     spearman,
     steepest_rise,
 )
-from latebloom.methods.grokking.lazy_rich import ClosedDynamics, NarrowTeacher, ScaledMLP
+from latebloom.methods.grokking.lazy_rich import ClosedDynamics
+from latebloom.methods.grokking.scaled_mlp import NarrowTeacher, ScaledMLP
 from latebloom.nn.transformer import Transformer
 from latebloom.probes.linearised import Centred
 from latebloom.probes.supervised import ntk_alignment, parameter_norm, target_power
