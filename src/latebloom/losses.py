@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def stablemax_logits(logits: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
@@ -58,6 +58,20 @@ def cross_entropy(
         raise ValueError(f"precision must be float16, float32 or float64, not {precision!r}")
     _need_x64(precision)
     return _nll(logits.astype(precision), labels)
+
+
+def masked_cross_entropy(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    allowed: Bool[Array, "#batch classes"],
+) -> Float[Array, " batch"]:
+    """Softmax cross-entropy in nats among the allowed classes of each example.
+
+    The logits of the others take no part and get no gradient. A label that is not allowed is taken
+    for allowed.
+    """
+    here = jnp.arange(logits.shape[-1]) == labels[:, None]
+    return _nll(jnp.where(allowed | here, logits, -jnp.inf), labels)
 
 
 def _need_x64(precision: str) -> None:

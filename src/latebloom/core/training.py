@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from latebloom.core.calling import Apply, call, per_example
 from latebloom.core.dataset import Dataset, check_targets
@@ -299,9 +299,18 @@ def shuffled(key: PRNGKeyArray, places: Int[Array, " k"], n: int) -> Int[Array, 
     that an epoch's order costs a few integer operations for each example of the batch. (A sort for
     each epoch would run at every step, since seeds that run side by side cannot branch.)
     """
-    half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+    return permuted(jax.random.bits(key, (4,), jnp.uint32), places, n, n)
+
+
+def permuted(
+    round_keys: UInt32[Array, "4 ..."],
+    places: Int[Array, " *k"],
+    n: int | Int[Array, " *k"],
+    most: int,
+) -> Int[Array, " *k"]:
+    """Images of `places` under the permutation of range(n) that four keys fix, n being at most `most`."""
+    half = max(1, (max(most - 1, 1).bit_length() + 1) // 2)
     mask = jnp.uint32((1 << half) - 1)
-    round_keys = jax.random.bits(key, (4,), jnp.uint32)
 
     def mix(x: Array) -> Array:
         left, right = x >> half, x & mask

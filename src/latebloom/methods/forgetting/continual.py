@@ -1,0 +1,436 @@
+"""Continual learning as a process: a stream of tasks, a network, a method against forgetting.
+
+A method says what it adds to the loss, what it does to the gradient, and what it keeps when a task is
+over (`Method`). All else stands here once: batches and replay, heads, exams after any step, borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from latebloom.core import memory as memories
+from latebloom.core.calling import Apply, call
+from latebloom.core.dataset import Dataset, check_targets
+from latebloom.core.memory import Items, Memory, Policy
+from latebloom.core.process import Process, Quantity, Stepped
+from latebloom.core.statistics import batch_statistics, trainable_leaves
+from latebloom.core.stream import Stream
+from latebloom.core.training import step_key, trainable, update
+from latebloom.losses import masked_cross_entropy
+
+Head = Literal["all", "seen", "task", "batch"]
+
+
+class Batch(NamedTuple):
+    """Examples with their tasks, the classes that compete for each, and which of them there are."""
+
+    x: Array
+    y: Int[Array, " batch"]
+    task: Int[Array, " batch"]
+    allowed: Bool[Array, "batch classes"]
+    there: Bool[Array, " batch"]
+    extra: Any = ()
+
+
+class Lesson(NamedTuple):
+    """What a method has to work with at a step, or when a task is over.
+
+    - `logits(model, x)` [batch, classes], in training mode with the step's key; `exam(model, x)`, not
+      in training mode.
+    - `new`: the step's batch; when a task is over, the first batches of it, [number, batch, ...].
+    - `old`, `other`: two batches drawn from the memory, where the method replays.
+    - `task`: the task of the step; `first`: whether the step is its first; `seen`: classes up to it.
+    - `batch_of(items, there)`: examples of the memory as a batch.
+    """
+
+    logits: Callable[[Any, Array], Float[Array, "batch classes"]]
+    exam: Callable[[Any, Array], Float[Array, "batch classes"]]
+    new: Batch
+    old: Batch | None
+    other: Batch | None
+    task: Int[Array, ""]
+    first: Bool[Array, ""]
+    seen: Bool[Array, " classes"]
+    memory: Memory | None
+    batch_of: Callable[[Items, Array], Batch]
+
+    def loss(self, logits: Array, batch: Batch) -> Float[Array, ""]:
+        """Mean cross-entropy of the examples that there are; 0 without any."""
+        return mean_of(masked_cross_entropy(logits, batch.y, batch.allowed), batch.there)
+
+
+class Losses(NamedTuple):
+    """What makes it learn the new, what makes it keep the old; their sum is minimised.
+
+    `remember`: what is kept in memory with each example of the new batch.
+    """
+
+    plasticity: Float[Array, ""]
+    stability: Float[Array, ""] | float = 0.0
+    remember: Any = ()
+
+
+class Method(eqx.Module):
+    """What is done against forgetting; this one does nothing (fine-tuning).
+
+    A method overrides what it needs. What it keeps beside the network, `own`, is a tree of arrays.
+
+    - `remembers`: whether it needs a memory; `replays`: whether batches are drawn from it.
+    """
+
+    remembers: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
+
+    @property
+    def looks_back(self) -> int:
+        """How many batches of a task it looks at when the task is over."""
+        return 0
+
+    def init(self, model: Any, stream: Stream) -> Any:
+        """What is kept at the start."""
+        return ()
+
+    def remembered(self, logits: jax.ShapeDtypeStruct) -> Any:
+        """Shapes and types of what `losses` has remembered of one example, given those of its logits."""
+        return ()
+
+    def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
+        """The losses of a step."""
+        return Losses(lesson.loss(lesson.logits(model, lesson.new.x), lesson.new))
+
+    def directed(self, model: Any, own: Any, lesson: Lesson, gradients: Any) -> Any:
+        """The gradient that is followed, given that of the losses."""
+        return gradients
+
+    def moved(self, own: Any, gradients: Any, before: Any, after: Any) -> Any:
+        """What is kept after an update of the parameters, given the gradient that learns the new."""
+        return own
+
+    def turn(self, model: Any, own: Any, lesson: Lesson) -> Any:
+        """What is kept after a task."""
+        return own
+
+    def scores(self, model: Any, own: Any, x: Array, memory: Batch) -> Array | None:
+        """How classes are told in exams, [batch, classes], where it is not by the network's outputs.
+
+        `memory`: all that is remembered, as a batch.
+        """
+        return None
+
+
+class Replay(NamedTuple):
+    """A memory and how it is used.
+
+    - `size` places, kept by `policy`; `batch` are drawn at a step, by example or by class (`by`).
+    - `at`: examples come in at each step, or when their task is over.
+    """
+
+    size: int
+    batch: int
+    policy: Policy = memories.RESERVOIR
+    by: Literal["all", "class"] = "all"
+    at: Literal["step", "task"] = "step"
+
+
+class ContinualState(NamedTuple):
+    model: Any
+    optimiser: Any
+    own: Any
+    memory: Memory | None
+    stream: Stream
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+class Continual(Process):
+    """A network learns from a stream of tasks; it is examined after any step, on the tasks so far.
+
+    - `model(key)` builds the network; `apply(model, x, key, train)` calls it, left out any network is.
+    - `data`: the examples; `stream(key)` draws a stream of their rows for each seed.
+    - `head`: which classes compete in training: "all"; those "seen" so far; those of the example's own
+      "task" (task-incremental learning); those in the "batch", new or replayed (SCoLe's masking). So it
+      is in exams, but "all" for "batch".
+    - `optimiser(**hyper)` as in `Supervised`; its state is carried over borders, unless `fresh`.
+    - `tell`: steps tell the norms of the gradients that learn the new and keep the old.
+
+    Observed: `accuracy` [exam], NaN before an exam is first held; `learning`, the task of the update
+    just made.
+
+    Raises `ValueError` for labels that are not indices of outputs, for a memory that does not suit the
+    method, and for a method that looks back on more batches than a task has.
+    """
+
+    model: Callable[[PRNGKeyArray], Any]
+    data: Dataset
+    stream: Callable[[PRNGKeyArray], Stream]
+    method: Method
+    optimiser: Callable[..., optax.GradientTransformation]
+    hyper: Mapping[str, Any]
+    apply: Apply
+    replay: Replay | None = eqx.field(static=True)
+    head: Head = eqx.field(static=True)
+    fresh: bool = eqx.field(static=True)
+    tell: bool = eqx.field(static=True)
+    seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
+    starts: tuple[int, ...] = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    exams: int = eqx.field(static=True)
+    outputs: jax.ShapeDtypeStruct = eqx.field(static=True)
+
+    def __init__(
+        self, *, model: Callable[[PRNGKeyArray], Any], data: Dataset,
+        stream: Callable[[PRNGKeyArray], Stream], method: Method,
+        optimiser: Callable[..., optax.GradientTransformation], hyper: Mapping[str, Any],
+        apply: Apply = call, replay: Replay | None = None, head: Head = "all", fresh: bool = False,
+        tell: bool = False, seeds_by: Literal["vmap", "map"] = "vmap",
+    ):  # fmt: skip
+        self.model, self.data, self.stream, self.method = model, data, stream, method
+        self.optimiser = optimiser
+        self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+        self.apply, self.replay, self.head = apply, replay, head
+        self.fresh, self.tell, self.seeds_by = fresh, tell, seeds_by
+        shape = eqx.filter_eval_shape(stream, jax.random.key(0))
+        self.starts, self.steps = shape.starts, shape.rows.shape[0]
+        self.exams = shape.exams.task.shape[0]
+        self.outputs = self._outputs()
+        self._check(shape)
+
+    def _check(self, stream: Stream) -> None:
+        if self.head not in get_args(Head):
+            raise ValueError(f"head must be one of {', '.join(get_args(Head))}, not {self.head!r}")
+        replay, name = self.replay, type(self.method).__name__
+        if (self.method.replays or self.method.remembers) and replay is None:
+            raise ValueError(
+                f"{name} remembers: give it a memory, as in replay=Replay(size=500, batch=32)"
+            )
+        if replay is not None and not 1 <= replay.batch <= replay.size:
+            raise ValueError(
+                f"a replayed batch must be from 1 to the {replay.size} places of the memory, not {replay.batch}"
+            )
+        shortest = min(
+            b - a for a, b in zip(self.starts, [*self.starts[1:], self.steps], strict=True)
+        )
+        if self.method.looks_back > shortest:
+            raise ValueError(
+                f"{name} looks back on {self.method.looks_back} batches, but a task has {shortest}"
+            )
+        outputs = self.outputs
+        for part in ("train", "test"):
+            check_targets(getattr(self.data, f"y_{part}"), outputs, f"the {part} labels")
+        if outputs.shape[1] < stream.classes.shape[1]:
+            raise ValueError(
+                f"the network has {outputs.shape[1]} outputs for {stream.classes.shape[1]} classes"
+            )
+        if (
+            replay is not None
+            and replay.at == "task"
+            and jax.tree.leaves(self.method.remembered(self._one()))
+        ):
+            raise ValueError(
+                f"{name} remembers outputs of the step: its memory must be filled at='step'"
+            )
+
+    def _outputs(self) -> jax.ShapeDtypeStruct:
+        def outputs(key: PRNGKeyArray, x: Array) -> Array:
+            return self.apply(self.model(key), x, None, False)
+
+        return eqx.filter_eval_shape(outputs, jax.random.key(0), self.data.x_test)
+
+    def _one(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.outputs.shape[1:], self.outputs.dtype)
+
+    def init(self, key: PRNGKeyArray) -> ContinualState:
+        model_key, stream_key, key = jax.random.split(key, 3)
+        model, stream = self.model(model_key), self.stream(stream_key)
+        memory = None
+        if self.replay is not None:
+            memory = memories.empty(self.replay.size, self.method.remembered(self._one()))
+        moments = self.optimiser(**self.hyper).init(trainable(model))
+        own = self.method.init(model, stream)
+        return ContinualState(model, moments, own, memory, stream, key, jnp.int32(0))
+
+    def turns(self) -> tuple[int, ...]:
+        idle = type(self.method).turn is Method.turn and not self.fresh
+        filled = self.replay is not None and self.replay.at == "task"
+        return () if idle and not filled else self.starts[1:]
+
+    def searched(self, state: ContinualState) -> ContinualState:
+        return state._replace(memory=None, stream=None)  # pyright: ignore
+
+    def step(self, state: ContinualState) -> ContinualState | Stepped:
+        stream = state.stream
+        items = Items(stream.rows[state.step], self.data.y_train[stream.rows[state.step]],
+                      stream.origins(state.step))  # fmt: skip
+        keys = jax.random.split(step_key(state.key, state.step), 4)
+        lesson = self._lesson(state, items, keys)
+        params, rest = eqx.partition(state.model, trainable_leaves(state.model))
+
+        def value(params: Any) -> tuple[tuple[Array, Array], Any]:
+            model = eqx.combine(params, rest)
+            with batch_statistics(model) as seen:
+                found = self.method.losses(model, state.own, lesson)
+            new, old = (jnp.asarray(loss, jnp.float32) for loss in found[:2])
+            return (new, old), (seen, jax.lax.stop_gradient(found.remember))
+
+        (new, old), pull, (seen, remember) = jax.vjp(value, params, has_aux=True)
+        one, zero = jnp.ones(()), jnp.zeros(())
+        plastic = total = pull((one, one))[0]
+        if self.tell or type(self.method).moved is not Method.moved:
+            plastic = pull((one, zero))[0]
+            total = jax.tree.map(jnp.add, plastic, pull((zero, one))[0])
+        total = self.method.directed(state.model, state.own, lesson, total)
+        rule = self.optimiser(**self.hyper)
+        model, moments = update(rule, total, state.optimiser, state.model, seen)
+        own = self.method.moved(state.own, plastic, params, trainable(model))
+        memory = state.memory
+        if memory is not None and self.replay is not None and self.replay.at == "step":
+            items = items._replace(extra=remember)
+            memory = memories.add(memory, self.replay.policy, items, keys[2])
+        after = ContinualState(model, moments, own, memory, stream, state.key, state.step + 1)
+        if not self.tell:
+            return after
+        kept = jax.tree.map(jnp.subtract, total, plastic)
+        info = {
+            "plasticity": norm(plastic),
+            "stability": norm(kept),
+            "new_loss": new,
+            "old_loss": old,
+        }
+        return Stepped(after, info)
+
+    def _lesson(self, state: ContinualState, items: Items, keys: PRNGKeyArray) -> Lesson:
+        stream, task = state.stream, state.stream.task[state.step]
+        everyone = jnp.ones(items.rows.shape, bool)
+        batch_of = self._batch_of(stream, stream.seen[task])
+        new, old, other = batch_of(items, everyone), None, None
+        if self.replay is not None and self.method.replays and state.memory is not None:
+            old, other = (
+                batch_of(*memories.draw(state.memory, key, self.replay.batch, self.replay.by))
+                for key in jax.random.split(keys[0])
+            )
+        if self.head == "batch":
+            batches = [new] if old is None else [new, old]
+            count = self.outputs.shape[1]
+            among = jnp.stack([present(b.y, b.there, count) for b in batches]).any(axis=0)
+
+            def masked(batch: Batch) -> Batch:
+                return batch._replace(allowed=jnp.broadcast_to(among, batch.allowed.shape))
+
+            new = masked(new)
+            old, other = (batch if batch is None else masked(batch) for batch in (old, other))
+        before = stream.task[jnp.maximum(state.step - 1, 0)]
+        return Lesson(
+            lambda model, x: self.apply(model, x, keys[1], True),
+            lambda model, x: self.apply(model, x, None, False), new, old, other, task,
+            (state.step == 0) | (before != task), stream.seen[task], state.memory, batch_of,
+        )  # fmt: skip
+
+    def _batch_of(self, stream: Stream, seen: Array) -> Callable[[Items, Array], Batch]:
+        def batch_of(items: Items, there: Array) -> Batch:
+            x = stream.view(self.data.x_train[items.rows], items.task)
+            allowed = self._allowed(stream, items.task, seen, len(items.rows))
+            return Batch(x, items.labels, items.task, allowed, there, items.extra)
+
+        return batch_of
+
+    def _allowed(
+        self, stream: Stream, task: Array, seen: Array, n: int
+    ) -> Bool[Array, "n classes"]:
+        outputs = self.outputs.shape[1]
+        spare = [(0, 0), (0, outputs - stream.classes.shape[1])]  # outputs that are no class
+        if self.head == "task":
+            return jnp.pad(stream.classes, spare)[task]
+        if self.head == "seen":
+            return jnp.broadcast_to(jnp.pad(seen[None], spare), (n, outputs))
+        return jnp.ones((n, outputs), bool)
+
+    def turn(self, state: ContinualState) -> ContinualState:
+        stream, data = state.stream, self.data
+        task = stream.task[state.step - 1]
+        starts = jnp.asarray([*self.starts, self.steps])
+        longest = max(
+            b - a for a, b in zip(self.starts, [*self.starts[1:], self.steps], strict=True)
+        )
+        steps = jnp.minimum(starts[task] + jnp.arange(longest), self.steps - 1)
+        origins = jax.vmap(stream.origins)(steps)
+        items = Items(stream.rows[steps], data.y_train[stream.rows[steps]], origins)
+        own, memory, moments = state.own, state.memory, state.optimiser
+        key = step_key(state.key, self.steps + state.step)
+        if type(self.method).turn is not Method.turn:
+            first = jax.tree.map(lambda x: x[: self.method.looks_back], items)
+            batch_of = self._batch_of(stream, stream.seen[task])
+            batches = jax.lax.map(lambda i: batch_of(i, jnp.ones(i.rows.shape, bool)), first)
+            lesson = Lesson(
+                lambda model, x: self.apply(model, x, key, True),
+                lambda model, x: self.apply(model, x, None, False), batches, None, None, task,
+                jnp.array(False), stream.seen[task], memory, batch_of,
+            )  # fmt: skip
+            own = self.method.turn(state.model, own, lesson)
+        if memory is not None and self.replay is not None and self.replay.at == "task":
+            inside = starts[task] + jnp.arange(longest) < starts[task + 1]
+            valid = jnp.repeat(inside, stream.rows.shape[1])
+            flat = jax.tree.map(jnp.ravel, items)
+            memory = memories.add(memory, self.replay.policy, flat, key, valid, once=True)
+        if self.fresh:
+            moments = self.optimiser(**self.hyper).init(trainable(state.model))
+        return state._replace(own=own, memory=memory, optimiser=moments)
+
+    def observe(self, state: ContinualState) -> dict[str, Array]:
+        stream, exams = state.stream, state.stream.exams
+        learning = stream.task[jnp.maximum(state.step - 1, 0)]
+        scores_of = self._scores(state)
+
+        def hold(exam: Array, accuracy: Array) -> Array:
+            rows, task = exams.rows[exam], jnp.full(exams.rows.shape[1], exams.task[exam])
+            scores = scores_of(stream.view(self.data.x_test[rows], task))
+            allowed = self._allowed(stream, task, stream.seen[learning], len(rows))
+            told = jnp.where(allowed, scores, -jnp.inf).argmax(axis=1)
+            return accuracy.at[exam].set((told == self.data.y_test[rows]).mean())
+
+        held = (exams.since <= state.step).sum()
+        accuracy = jax.lax.fori_loop(0, held, hold, jnp.full(self.exams, jnp.nan))
+        return {"accuracy": accuracy, "learning": learning}
+
+    def _scores(self, state: ContinualState) -> Callable[[Array], Array]:
+        if type(self.method).scores is Method.scores or state.memory is None:
+            return lambda x: self.apply(state.model, x, None, False)
+        batch_of = self._batch_of(state.stream, state.stream.seen[-1])
+        memory = batch_of(state.memory.items, state.memory.filled)
+        return lambda x: self.method.scores(state.model, state.own, x, memory)  # pyright: ignore
+
+    def quantities(self) -> dict[str, Quantity]:
+        names = {"task": list(range(self.exams))}
+        return {
+            "accuracy": Quantity(
+                "1", ("task",), names, "accuracy on the test examples of a task", gaps=True
+            ),
+            "learning": Quantity("1", about="task of the update just made"),
+            "plasticity": Quantity("1", about="norm of the gradient that learns the new"),
+            "stability": Quantity("1", about="norm of the gradient that keeps the old"),
+            "new_loss": Quantity("nats", about="loss that learns the new, before the update"),
+            "old_loss": Quantity("nats", about="loss that keeps the old, before the update"),
+        }
+
+
+def mean_of(values: Float[Array, " batch"], there: Bool[Array, " batch"]) -> Float[Array, ""]:
+    """Mean of the values of the examples that there are; 0 without any."""
+    return jnp.where(there, values, 0).sum() / jnp.maximum(there.sum(), 1)
+
+
+def present(
+    labels: Int[Array, " batch"], there: Bool[Array, " batch"], classes: int
+) -> Bool[Array, " classes"]:
+    """Which classes occur among the examples that there are."""
+    return ((labels[:, None] == jnp.arange(classes)) & there[:, None]).any(axis=0)
+
+
+def norm(tree: Any) -> Float[Array, ""]:
+    """Euclidean norm of all leaves."""
+    return optax.tree.norm(tree)

@@ -1,0 +1,138 @@
+"""Methods that hold parameters near where they were: L2, EWC, SI."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from latebloom.core.stream import Stream
+from latebloom.core.training import trainable
+from latebloom.losses import masked_cross_entropy
+from latebloom.methods.forgetting.continual import Lesson, Losses, Method
+from latebloom.probes.fisher import fisher_diagonal
+
+
+class Anchored(NamedTuple):
+    """Where parameters are held, and how much each matters; trees like the parameters."""
+
+    anchor: Any
+    importance: Any
+    tasks: Array  # so far
+
+
+def _at_start(model: Any) -> Anchored:
+    params = trainable(model)
+    return Anchored(params, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+
+def distance(model: Any, own: Anchored) -> Float[Array, ""]:
+    """Sum of importance (theta - anchor)^2 over all parameters."""
+    parts = jax.tree.map(
+        lambda p, a, w: (w * jnp.square(p - a)).astype(jnp.float32).sum(),
+        trainable(model), own.anchor, own.importance,
+    )  # fmt: skip
+    return jax.tree.reduce(jnp.add, parts, jnp.zeros(()))
+
+
+class L2(Method):
+    """strength |theta - theta*|^2 / 2, theta* being the parameters after the last task."""
+
+    strength: Float[Array, ""] | float = 1.0
+
+    def init(self, model: Any, stream: Stream) -> Anchored:
+        return _at_start(model)
+
+    def losses(self, model: Any, own: Anchored, lesson: Lesson) -> Losses:
+        new = lesson.loss(lesson.logits(model, lesson.new.x), lesson.new)
+        return Losses(new, self.strength / 2 * distance(model, own))
+
+    def turn(self, model: Any, own: Anchored, lesson: Lesson) -> Anchored:
+        params = trainable(model)
+        return Anchored(params, jax.tree.map(jnp.ones_like, params), own.tasks + 1)
+
+
+class EWC(Method):
+    """Elastic weight consolidation: strength sum_i F_i (theta_i - theta*_i)^2.
+
+    - `fisher`: of each example's gradient, or of those of batches (`probes.fisher`); from the first
+      `batches` of a task, with true labels.
+    - `combine`: Fisher matrices of tasks are averaged, or summed with the older ones times `decay`
+      (online EWC; 1 for their plain sum). There is one anchor, after the last task.
+
+    Source: Kirkpatrick et al. 2017 (arXiv 1612.00796), Eq. 3, without its 1/2; online: Schwarz et al.
+    2018 (arXiv 1805.06370); averaged over tasks: De Lange et al. 2023 (arXiv 2205.13452).
+    """
+
+    strength: Float[Array, ""] | float = 1.0
+    decay: Float[Array, ""] | float = 1.0
+    batches: int = eqx.field(static=True, default=10)
+    fisher: Literal["example", "batch"] = eqx.field(static=True, default="example")
+    combine: Literal["average", "online"] = eqx.field(static=True, default="online")
+
+    @property
+    def looks_back(self) -> int:
+        return self.batches
+
+    def init(self, model: Any, stream: Stream) -> Anchored:
+        return _at_start(model)
+
+    def losses(self, model: Any, own: Anchored, lesson: Lesson) -> Losses:
+        new = lesson.loss(lesson.logits(model, lesson.new.x), lesson.new)
+        return Losses(new, self.strength * distance(model, own))
+
+    def turn(self, model: Any, own: Anchored, lesson: Lesson) -> Anchored:
+        def losses(model: Any, batch: Any) -> Array:
+            logits = lesson.exam(model, batch.x)
+            return masked_cross_entropy(logits, batch.y, batch.allowed)
+
+        found = fisher_diagonal(losses, model, lesson.new, self.fisher)
+        if self.combine == "average":
+            n = own.tasks
+            total = jax.tree.map(lambda a, b: (n * a + b) / (n + 1), own.importance, found)
+        else:
+            total = jax.tree.map(lambda a, b: self.decay * a + b, own.importance, found)
+        return Anchored(trainable(model), total, own.tasks + 1)
+
+
+class PathIntegral(NamedTuple):
+    held: Anchored
+    path: Any  # sum of -gradient * movement since the last task
+
+
+class SI(Method):
+    """Synaptic intelligence: strength sum_i Omega_i (theta_i - theta*_i)^2.
+
+    Omega adds, after each task, the integral of -gradient * movement over its steps, divided by the
+    squared distance moved plus `damping`; the gradient is that of the new batch's loss alone. What is
+    negative counts as 0.
+
+    Source: Zenke, Poole, Ganguli 2017 (arXiv 1703.04200), Eqs. 3 to 5.
+    """
+
+    strength: Float[Array, ""] | float = 1.0
+    damping: Float[Array, ""] | float = 0.1
+
+    def init(self, model: Any, stream: Stream) -> PathIntegral:
+        start = _at_start(model)
+        return PathIntegral(start, start.importance)
+
+    def losses(self, model: Any, own: PathIntegral, lesson: Lesson) -> Losses:
+        new = lesson.loss(lesson.logits(model, lesson.new.x), lesson.new)
+        return Losses(new, self.strength * distance(model, own.held))
+
+    def moved(self, own: PathIntegral, gradients: Any, before: Any, after: Any) -> PathIntegral:
+        path = jax.tree.map(lambda w, g, a, b: w - g * (b - a), own.path, gradients, before, after)
+        return own._replace(path=path)
+
+    def turn(self, model: Any, own: PathIntegral, lesson: Lesson) -> PathIntegral:
+        params, held = trainable(model), own.held
+        importance = jax.tree.map(
+            lambda total, w, p, a: total + jnp.maximum(w, 0) / (jnp.square(p - a) + self.damping),
+            held.importance, own.path, params, held.anchor,
+        )  # fmt: skip
+        nothing = jax.tree.map(jnp.zeros_like, own.path)
+        return PathIntegral(Anchored(params, importance, held.tasks + 1), nothing)

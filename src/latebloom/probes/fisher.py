@@ -1,0 +1,45 @@
+"""Diagonal of the Fisher information of a network's parameters, with the labels that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from latebloom.core.statistics import trainable_leaves
+from latebloom.core.training import trainable
+
+
+def fisher_diagonal(
+    losses: Callable[[Any, Any], Float[Array, " batch"]], model: Any, batches: Any,
+    how: Literal["example", "batch"] = "example",
+) -> Any:  # fmt: skip
+    """Mean square of the gradients of a loss, a tree like `trainable(model)`.
+
+    - `losses(model, batch)`: the loss of each example, such as minus the log of its label's probability.
+    - `batches`: a tree of arrays [number, batch, ...].
+    - `how`: of each example's gradient, the empirical Fisher information; or of the gradient of each
+      batch's mean, which is cheap, common in code, and smaller by about the size of the batch.
+    """
+    params, rest = eqx.partition(model, trainable_leaves(model))
+
+    def square(batch: Any) -> Any:
+        slopes = jax.grad(lambda p: losses(eqx.combine(p, rest), batch).mean())(params)
+        return jax.tree.map(jnp.square, slopes)
+
+    if how == "example":
+        batches = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batches)
+    elif how != "batch":
+        raise ValueError(f"how must be 'example' or 'batch', not {how!r}")
+    number = jax.tree.leaves(batches)[0].shape[0]
+
+    def one(total: Any, batch: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, square(batch)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, trainable(model))
+    total, _ = jax.lax.scan(one, zeros, batches)
+    return jax.tree.map(lambda x: x / number, total)
