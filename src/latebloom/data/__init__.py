@@ -1,4 +1,4 @@
-"""Data sets: algorithmic ones drawn from a key, and real images, tables, logs and texts from packages."""
+"""Data sets: algorithmic ones and glyphs drawn from a seed; images, tables, logs and texts from packages."""
 
 from latebloom.core.dataset import Dataset
 from latebloom.data.algorithmic import (
@@ -11,7 +11,9 @@ from latebloom.data.algorithmic import (
 from latebloom.data.bandit_logs import load_open_bandit
 from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
+from latebloom.data.corruptions import coloured, noisy, occluded
 from latebloom.data.examples import Examples, load_examples
+from latebloom.data.glyphs import ClassSplit, Hand, class_split, glyph_images, glyphs
 from latebloom.data.images import Images, block_means, load, read_idx, scaled, standardised
 from latebloom.data.sources import DataError
 from latebloom.data.standardising import Standardiser
@@ -19,9 +21,11 @@ from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
 
 __all__ = [
+    "ClassSplit",
     "DataError",
     "Dataset",
     "Examples",
+    "Hand",
     "Images",
     "ModularArithmetic",
     "SparseParity",
@@ -31,8 +35,12 @@ __all__ = [
     "TaggedText",
     "TrainingSubset",
     "block_means",
+    "class_split",
+    "coloured",
     "fetch",
     "find",
+    "glyph_images",
+    "glyphs",
     "load",
     "load_brown",
     "load_examples",
@@ -40,6 +48,8 @@ __all__ = [
     "load_table",
     "modular_arithmetic",
     "names",
+    "noisy",
+    "occluded",
     "random_binary_codes",
     "read_idx",
     "read_tagged",

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -113,6 +113,7 @@ _IDX = {
 _BUNDLED = {
     "digits": ("1,438 + 359 handwritten digits, 8 x 8", "BSD-3-Clause"),
     "mnist-5k": ("4,000 + 1,000 of MNIST's digits, 28 x 28", "BSD-3-Clause (package)"),
+    "glyphs-100": ("10,000 + 3,000 drawings of 100 made-up characters, 28 x 28", "Apache-2.0"),
 }
 
 
@@ -142,11 +143,12 @@ def find_images(name: str) -> Path | None:
 
 
 def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
-    """Load a data set: "digits", "mnist-5k", "mnist" or "fashion-mnist".
+    """Load a data set: "digits", "mnist-5k", "glyphs-100", "mnist" or "fashion-mnist".
 
     The first two come with installed packages and are split and shuffled in a fixed way, with
-    equal shares of each class; the others keep the original split. `path` is a folder with the
-    four IDX files (raw or gzipped) where yours are elsewhere.
+    equal shares of each class; "glyphs-100" is drawn, as `glyph_images(100, 100, 30, seed=0)`; the
+    others keep the original split. `path` is a folder with the four IDX files (raw or gzipped)
+    where yours are elsewhere.
 
     Raises `DataError` for an unknown name, missing files, and files that are not what they
     should be.
@@ -156,6 +158,10 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
         return _digits()
     if path is None and name == "mnist-5k":
         return _mnist_5k()
+    if path is None and name == "glyphs-100":
+        from latebloom.data.glyphs import glyph_images
+
+        return replace(glyph_images(100, 100, 30, seed=0), name=name)
     if name in _BUNDLED:
         raise DataError(f"{name} comes with its package: leave out path")
     folder = Path(path) if path is not None else find_images(name)
