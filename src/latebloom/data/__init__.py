@@ -13,10 +13,10 @@ from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.corruptions import coloured, noisy, occluded
 from latebloom.data.examples import Examples, load_examples
-from latebloom.data.glyphs import ClassSplit, Hand, class_split, glyph_images, glyphs
 from latebloom.data.images import Images, block_means, load, read_idx, scaled, standardised
 from latebloom.data.sources import DataError
 from latebloom.data.standardising import Standardiser
+from latebloom.data.stroke_glyphs import ClassSplit, Hand, class_split, glyph_images, glyphs
 from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
 

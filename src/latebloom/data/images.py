@@ -159,7 +159,7 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Images:
     if path is None and name == "mnist-5k":
         return _mnist_5k()
     if path is None and name == "glyphs-100":
-        from latebloom.data.glyphs import glyph_images
+        from latebloom.data.stroke_glyphs import glyph_images
 
         return replace(glyph_images(100, 100, 30, seed=0), name=name)
     if name in _BUNDLED:

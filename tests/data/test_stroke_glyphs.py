@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -11,10 +10,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from latebloom import data
+from latebloom.data import stroke_glyphs as module
 from latebloom.data.draws import uniforms
-from latebloom.data.glyphs import Hand, _class_draws, _drawing_draws, _drawn, _shapes, strokes
+from latebloom.data.stroke_glyphs import (
+    Hand,
+    _class_draws,
+    _drawing_draws,
+    _drawn,
+    _shapes,
+    strokes,
+)
 
-module = sys.modules["latebloom.data.glyphs"]
 RAW = [5958206249878721, 482614551980721, 2521447046259633]
 INK = np.array([[14725, 19107], [65805, 66551], [48747, 44320]])
 
