@@ -1,0 +1,1 @@
+"""Continual learning: what is forgotten, what comes back, and when."""
