@@ -385,6 +385,28 @@ def test_float32_and_other_orders_of_dimensions_are_read():
     np.testing.assert_allclose(m.min_accuracy(other), m.min_accuracy(HAND), atol=1e-7)
 
 
+def test_a_seed_that_diverged_has_nan_and_the_others_do_not():
+    rows = np.stack([HAND.accuracy.values[0]] * 3)
+    rows[1, 3:] = NAN
+    learning = [[0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 2, 2]]
+    arrays = {
+        "accuracy": (("seed", "step", "task"), rows),
+        "learning": (("seed", "step"), learning),
+    }
+    coords = {"seed": [4, 5, 6], "step": np.arange(7), "task": ["a", "b", "c"]}
+    trace = xr.Dataset(arrays, coords | {"diverged_at": ("seed", [-1, 3, -1])})
+    alone = m.summary(HAND, beta=2)
+    found = m.summary(trace, beta=2)
+    assert found.attrs["undefined"] == {} and found.seed.values.tolist() == [4, 5, 6]
+    for name, values in found.data_vars.items():
+        close(values, [alone[name].item(), NAN, alone[name].item()])
+    assert m.gap(trace)["drop"].shape == (3, 2, 3)
+    close(m.forward_transfer(trace=trace, baseline=0.25)[2], m.forward_transfer(HAND, 0.25)[0])
+    assert m.accuracy_matrix(trace).after[2].values.tolist() == ["a", "b", "c"]
+    with pytest.raises(Undefined, match="every seed of the trace has diverged"):
+        m.forgetting(trace.isel(seed=[1]))
+
+
 # Sparse observations
 
 
@@ -516,7 +538,7 @@ BAD = {
     "beta must be a whole number": lambda: m.learning_curve_area(HAND, 0),
     "within must be a number of updates": lambda: m.gap(HAND, 0),
     "level must be above 0": lambda: m.gap(HAND, level=0),
-    "baseline must be a number, [task] or [seed, task] = [1, 3]": lambda: m.forward_transfer(HAND, [0, 0]),
+    "baseline must be a number or [3], one a task, not [2]": lambda: m.forward_transfer(HAND, [0, 0]),
     "baseline must be finite": lambda: m.forward_transfer(HAND, NAN),
     "accuracy must lie in [0, 1]": lambda: m.noise_floor(1.2, 10, 5),
     "examples must be a whole number from 1 on, not 0": lambda: m.noise_floor(0.5, 0, 5),

@@ -15,7 +15,8 @@ transfer and the learning curve area speak of tasks that are learned once and re
 
 Metrics of a task are [seed, task], NaN for tasks that they do not speak of, so that `.mean("task")` is the
 average that papers report. Every function raises `ValueError` for a dataset that is no trace, and
-`Undefined` where an accuracy that the definition needs was not evaluated.
+`Undefined` where an accuracy that the definition needs was not evaluated. Seeds that have diverged (coordinate
+`diverged_at`, see `latebloom.unfold`) have NaN.
 
 Source: De Lange, van de Ven, Tuytelaars, "Continual evaluation for lifelong learning: Identifying the
 stability gap" (ICLR 2023; arXiv 2205.13452); Lopez-Paz and Ranzato (2017; arXiv 1706.08840) for
@@ -25,10 +26,11 @@ curve area.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -36,6 +38,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy import stats
 
+Metric = TypeVar("Metric", bound=Callable[..., Any])
 # So many updates without an evaluation, among the first so many after a switch, may hide a gap.
 HIDES_A_GAP, NEAR = 10, 50
 
@@ -213,9 +216,32 @@ def _course(trace: xr.Dataset) -> _Course:
     return _Course(accuracy, learning, steps.astype(np.int64), tasks, seeds, order, ends)
 
 
+def _of_the_living(metric: Metric) -> Metric:
+    """NaN for the seeds that have diverged, whose traces end early."""
+
+    @functools.wraps(metric)
+    def of(trace: xr.Dataset, *args: Any, **kwargs: Any) -> Any:
+        dead = _diverged(trace)
+        if not dead.any():
+            return metric(trace, *args, **kwargs)
+        if dead.all():
+            raise Undefined("every seed of the trace has diverged")
+        return metric(trace.isel(seed=~dead), *args, **kwargs).reindex(seed=trace.seed.values)
+
+    made: Any = of
+    return made
+
+
+def _diverged(trace: xr.Dataset) -> Bool[np.ndarray, " seed"]:
+    if "diverged_at" not in trace.coords:
+        return np.zeros(trace.sizes.get("seed", 0), bool)
+    return trace["diverged_at"].values >= 0
+
+
 # At the ends of tasks
 
 
+@_of_the_living
 def accuracy_matrix(trace: xr.Dataset) -> xr.DataArray:
     """[seed, learned, task]: accuracy on each task after each stretch, in the order of learning.
 
@@ -231,6 +257,7 @@ def accuracy_matrix(trace: xr.Dataset) -> xr.DataArray:
     )
 
 
+@_of_the_living
 def average_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """ACC [seed]: accuracy at the last observation, averaged over the tasks that were learned."""
     course = _course(trace)
@@ -240,6 +267,7 @@ def average_accuracy(trace: xr.Dataset) -> xr.DataArray:
     return course.array(np.where(course.learned, final, np.nan), "seed", "task").mean("task")
 
 
+@_of_the_living
 def forgetting(trace: xr.Dataset, since: Literal["learned", "best"] = "learned") -> xr.DataArray:
     """FORG [seed, task]: what is lost on each task but the last, at the end.
 
@@ -276,11 +304,12 @@ def backward_transfer(trace: xr.Dataset) -> xr.DataArray:
     return -forgetting(trace)
 
 
+@_of_the_living
 def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr.DataArray:
     """FWT [seed, task]: accuracy on each task but the first right before it is learned, above a baseline.
 
-    - `baseline`: accuracy without any learning: a number, [task] or [seed, task]; None takes the
-      observation at step 0, as Avalanche does.
+    - `baseline`: accuracy without any learning: a number or [task]; None takes the observation at
+      step 0, as Avalanche does.
 
     Source: Lopez-Paz and Ranzato 2017, eq. 4.
     """
@@ -299,13 +328,12 @@ def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr
                 "forward transfer needs every task evaluated at step 0, before the first update, or a baseline"
             )
     else:
-        try:
-            none = np.broadcast_to(np.asarray(baseline, float), later.shape)
-        except ValueError:
+        given = np.asarray(baseline, float)
+        if given.shape not in ((), (len(course.tasks),)):
             raise ValueError(
-                f"baseline must be a number, [task] or [seed, task] = {list(later.shape)}, not "
-                f"{list(np.shape(baseline))}"
-            ) from None
+                f"baseline must be a number or [{len(course.tasks)}], one a task, not {list(given.shape)}"
+            )
+        none = np.broadcast_to(given, later.shape)
         if not np.isfinite(none[later]).all():
             raise ValueError("baseline must be finite for every task but the first")
     found = np.where(needed, before, 0.0).sum(axis=1) - none
@@ -315,6 +343,7 @@ def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr
 # Over all observations
 
 
+@_of_the_living
 def min_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """The least accuracy on each task after it was learned and while others are [seed, task].
 
@@ -337,6 +366,7 @@ def min_accuracy(trace: xr.Dataset) -> xr.DataArray:
     return course.array(np.where(np.isinf(lowest), np.nan, lowest), "seed", "task")
 
 
+@_of_the_living
 def worst_case_curve(trace: xr.Dataset) -> xr.DataArray:
     """WC-ACC at every observation [seed, step]: the mean of the accuracy on the task that is being learned
     and of the least accuracies so far, after they were learned, on all others.
@@ -359,8 +389,9 @@ def worst_case_curve(trace: xr.Dataset) -> xr.DataArray:
 def worst_case_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """WC-ACC [seed] at the last observation: A(E_k) / k + (1 - 1/k) min-ACC; see `worst_case_curve`."""
     found = worst_case_curve(trace)[:, -1]
-    if np.isnan(found).any():
-        course = _course(trace)
+    lost = np.isnan(found.values) & ~_diverged(trace)
+    if lost.any():
+        course = _course(trace.isel(seed=lost))
         raise Undefined(
             f"WC-ACC needs task {course.name(course.order[0, -1])} evaluated at the last step, "
             f"{course.steps[-1]}, and the others once since they were learned"
@@ -368,6 +399,7 @@ def worst_case_accuracy(trace: xr.Dataset) -> xr.DataArray:
     return found.drop_vars("step")
 
 
+@_of_the_living
 def windowed_forgetting(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     """WF [seed, task]: the largest drop A_m - A_n, 0 <= n - m < `window`, in updates; 0 where none is.
 
@@ -382,6 +414,7 @@ def windowed_forgetting(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     return _windowed(trace, window, 1)
 
 
+@_of_the_living
 def windowed_plasticity(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     """WP [seed, task]: the largest rise A_n - A_m, 0 <= n - m < `window`; see `windowed_forgetting`."""
     return _windowed(trace, window, -1)
@@ -425,6 +458,7 @@ def _trailing_max(
     return found
 
 
+@_of_the_living
 def learning_curve_area(
     trace: xr.Dataset, beta: int = 10, *, zero_shot: bool = False
 ) -> xr.DataArray:
@@ -459,6 +493,7 @@ def learning_curve_area(
     return course.array(found, "seed", "task")
 
 
+@_of_the_living
 def gap(trace: xr.Dataset, within: int | None = 50, level: float = 0.9) -> xr.Dataset:
     """What happens to tasks learned before, at every border between two stretches.
 
@@ -522,7 +557,7 @@ def gap(trace: xr.Dataset, within: int | None = 50, level: float = 0.9) -> xr.Da
         warnings.warn(
             f"up to {late} of the first updates after a border go by without an evaluation, a gap may come and go "
             "in them: evaluate every update after a switch",
-            stacklevel=2,
+            stacklevel=3,
         )
     before, after = np.where(old, ends[:, :-1], np.nan), np.where(old, ends[:, 1:], np.nan)
     found = {
@@ -576,6 +611,7 @@ def noise_floor(
     return found
 
 
+@_of_the_living
 def min_accuracy_of_noise(
     trace: xr.Dataset, examples: ArrayLike | None = None, quantile: float | None = None
 ) -> xr.DataArray:
@@ -620,7 +656,6 @@ def summary(
     `attrs["undefined"]` says why, a sentence a metric. `drop` and `recovery` are those of the task just
     finished, averaged over borders (`gap`).
     """
-    _course(trace)
 
     def finished(name: str) -> Callable[[xr.Dataset], xr.DataArray]:
         def of(trace: xr.Dataset) -> xr.DataArray:
