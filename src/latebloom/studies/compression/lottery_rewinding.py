@@ -324,7 +324,6 @@ WAYS = {
     "warmup": "k = 0, warm-up", "low-rate": "k = 0, low rate", "one-shot": "one-shot, k = 5 %",
 }  # fmt: skip
 
-
 SMOKE = {"steps": 6, "rounds": 1, "depth": 2, "width": 8, "data": "digits", "batch_size": 16}
 FULL = {
     "network": "resnet", "width": 16, "blocks": 1, "data": "fashion-mnist", "examples": 10_000,

@@ -412,8 +412,6 @@ METHODS = {
     "ensemble": "ensemble of power laws", "bayesian": "Bayesian mixture", "pow4": "pow4", "mmf": "MMF",
     "weibull": "Weibull", "exponential": "exponential", "logarithmic": "logarithm", "last": "last accuracy",
 }  # fmt: skip
-
-
 methods = pictures.table(
     {name: {arm.replace("-by-genre", "\nby genre"): error(how)[arm] for arm in (*TAGGERS, *BY_GENRE)}
      for how, name in METHODS.items()},
