@@ -329,3 +329,15 @@ def test_shades_go_from_dark_to_light_in_order():
     light = [sum(np.array(to_rgb(look["colour"])) * (0.2, 0.7, 0.1)) for look in found.values()]
     assert list(found) == ["a", "b", "c"] and light == sorted(light) and light[0] < 0.2 < light[-1]
     assert {look["linestyle"] for look in found.values()} == {"-"} and len(p.shades(["one"])) == 1
+
+
+def test_what_is_drawn_by_hand_has_its_panels_and_one_legend():
+    @p.by_hand(2, width=6, height=2.5, sharey=True, legend=True)
+    def drawn(traces, left, right):
+        for ax in (left, right):
+            ax.plot(traces["arm-0"].loss.mean("seed"), label="loss")
+
+    figure = drawn(TRACES)
+    check(figure)
+    assert len(shown(figure)) == 2 and entries(figure) == [["loss"]]
+    assert p.by_hand()(lambda traces, ax: None)({}).get_figheight() == 3.3

@@ -123,7 +123,7 @@ def test_nonlinear_effects():
     trace = xr.Dataset(
         {"share": (("seed", "step", "onset", "path"), share)}, {"onset": [-1, 0, 900]}
     )
-    assert module.first_over_last(trace) == pytest.approx(0.25)
+    assert module.terms.first_over_last(1)(trace) == pytest.approx(0.25)
 
 
 def test_budgets():

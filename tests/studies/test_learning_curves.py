@@ -95,11 +95,6 @@ def test_anchoring_is_measured_on_distorted_traces():
     np.testing.assert_allclose(found, [one - other for one, other in rows])
 
 
-def test_means_leave_out_what_says_nothing():
-    rows = np.array([[1, np.nan, np.nan], [3, 5, np.nan]])
-    np.testing.assert_array_equal(module.mean_of_some(*rows), [2, 5, np.nan])
-
-
 def test_stop_rules_are_tuned_to_the_same_size():
     traces = exact()
     for rule in ("gain", "change"):

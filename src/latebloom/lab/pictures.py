@@ -253,6 +253,25 @@ def gantt(ax: Axes, spans: Sequence[np.ndarray], events: np.ndarray, until: floa
 # Parts, for figures of another kind
 
 
+def by_hand(
+    count: int = 1, columns: int = 3, *, legend: bool = False, **more: Any
+) -> Callable[[Callable[..., None]], Picture]:
+    """Decorator: a function that draws on the axes of so many panels, `draw(traces, *axes)`, as a
+    picture; `legend`: one for all of them, below. What else is given goes to `panels`."""
+
+    def made(draw: Callable[..., None]) -> Picture:
+        def picture(traces: Traces) -> MatplotlibFigure:
+            figure, places = panels(count, columns, **more)
+            draw(traces, *places)
+            if legend:
+                legend_below(figure)
+            return figure
+
+        return picture
+
+    return made
+
+
 def panels(
     count: int, columns: int = 3, *, width: float | None = None, height: float = 3.3, **more: Any
 ) -> tuple[MatplotlibFigure, list[Axes]]:

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy import integrate
 
 from latebloom import unfold
@@ -21,6 +22,7 @@ from latebloom.methods.critical_periods import (
     strength_velocity,
     weight,
 )
+from latebloom.methods.critical_periods.drawing import draw_flow
 
 weights = st.floats(0.05, 1.2)
 
@@ -198,3 +200,10 @@ def test_bad_inputs():
     for p in ((0.1, -0.1), (3.0, 3.0), (0.1, 0.1, 0.1)):
         with pytest.raises(ValueError, match="two positive weights"):
             settle(p, 4.0, 3)
+
+
+def test_the_flow_is_drawn_where_both_strengths_are_positive():
+    ax = Figure().subplots()
+    draw_flow(ax, 10, 3, constant=1.0, color="k")
+    places = np.concatenate(ax.collections[0].get_segments())
+    assert places.min() > 0 and places.max() <= 10

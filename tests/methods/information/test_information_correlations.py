@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy import stats
 
 from latebloom.methods.information.bound import combined, gap_bound, summarise_layers
@@ -18,6 +19,7 @@ from latebloom.methods.information.correlations import (
     weighted_correlation,
     within_groups,
 )
+from latebloom.methods.information.drawing import draw_correlations, draw_profiles
 
 SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
@@ -118,3 +120,15 @@ def test_shape_of_the_bound():
     assert {k: v.item() for k, v in summary.items()} == {
         "mean": pytest.approx(7 / 3), "max": 4, "min": 1, "first": 4, "last": 1,
     }  # fmt: skip
+
+
+def test_pictures_have_a_row_a_measure_and_a_line_a_label():
+    ax = Figure().subplots()
+    columns = ("kendall", "within", "partial", "low", "high")
+    found = pd.DataFrame({name: [0.5, 0.1] for name in columns}, ["good", "bad"])
+    draw_correlations(ax, found)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["good", "bad"]
+    assert len(ax.get_legend_handles_labels()[1]) == 3
+    ax = Figure().subplots()
+    draw_profiles(ax, {"bits": np.arange(12.0).reshape(2, 2, 3)})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [4.5, 5.5, 6.5])

@@ -13,6 +13,7 @@ from latebloom.methods.learning_curves.distortion import (
     robustness_rates,
 )
 from latebloom.methods.learning_curves.forecasts import FORECASTS
+from latebloom.methods.learning_curves.metrics import mean_of_some
 from latebloom.methods.learning_curves.traces import NEVER, Frame
 
 SIZES = np.concatenate([np.arange(5000.0, 101_000, 5000), np.arange(150_000, 801_000, 50_000)])
@@ -139,3 +140,16 @@ def test_errors_from_a_quarter_are_of_what_was_not_distorted():
 def test_every_forecast_can_be_asked_for():
     for how in FORECASTS:
         assert f.foretold(SIZES, noisy(), how).shape == (11,)
+
+
+def test_orders_of_two_laws_and_what_they_gain_after_a_place():
+    pair = [(SIZES, power(b=0.33)), (SIZES, power(97.2, 114, 0.29))]  # they cross beyond 100,000
+    assert f.order_right(pair) == 100 and f.order_right(pair, "last") == 0
+    assert f.order_right(pair, "last", margin=50) == 100
+    gains = [y[-1] - y[3] for _, y in pair]
+    assert f.spread_after(pair, [3, 3]) == pytest.approx(np.ptp(gains) / 2)
+
+
+def test_means_leave_out_what_says_nothing():
+    rows = np.array([[1, np.nan, np.nan], [3, 5, np.nan]])
+    np.testing.assert_array_equal(mean_of_some(*rows), [2, 5, np.nan])

@@ -6,11 +6,14 @@ is best on the other seeds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from latebloom.measures import best_on_others, derived, measure
+from latebloom.measures import Effect, Measure, best_on_others, combined, derived, measure
 
 FLOOR = 1e-4
 """Added to a loss before its logarithm is taken."""
@@ -46,3 +49,26 @@ def failed(trace: xr.Dataset, loss: float) -> Bool[np.ndarray, "seed rate"]:
     """Whether a run ends at that loss or above it, or broke down."""
     last = trace.loss.values[:, -1]
     return ~np.isfinite(last) | (last >= loss)
+
+
+def share_below(limit: float, effects: Iterable[Effect]) -> Effect:
+    """The share of effects that are below a number, for each seed."""
+    text = f"share below {limit:g}"
+    return combined(text, lambda *values: (np.stack(values) < limit).mean(0), *effects)
+
+
+def exponent(name: str, **where: Any) -> Measure:
+    """Of an observable before training, in the size of the settings."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        values = trace[name].isel(step=0, **where).values
+        return np.polyfit(np.log(trace["size"].values), np.log(values).T, 1)[0]
+
+    return Measure(f"exponent of {name}", of)
+
+
+@measure("coefficient of variation of gradient norms over settings")
+def variation(trace: xr.Dataset) -> np.ndarray:
+    """Before training."""
+    norms = trace.gradient.values[:, 0]
+    return norms.std(1) / norms.mean(1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from latebloom.methods.learning_curves.estimator import CALM, LearningCurve
 from latebloom.methods.learning_curves.forecasts import FORECASTS, stop_by_change, stop_by_gain
+from latebloom.methods.learning_curves.metrics import reliability
 from latebloom.methods.learning_curves.traces import FEWEST, NEVER, Frame, Trace, learning_trace
 
 EARLY, LATE = 1 / 8, 3 / 8  # 100,000 and 300,000 of 800,000 words
@@ -123,6 +124,17 @@ def stops_by_rule(curves: Sequence[Curve], rule: str, stops: Sequence[int]) -> l
              for least in np.geomspace(1e-4, 3, 60)]  # fmt: skip
     wanted = mean_size(curves, stops)
     return tries[int(np.argmin([abs(mean_size(curves, found) - wanted) for found in tries]))]
+
+
+def spread_after(curves: Sequence[Curve], places: Sequence[int]) -> float:
+    """Standard deviation over curves of what they still gain after a place of each, in points."""
+    return np.std([y[-1] - y[i] for (_, y), i in zip(curves, places, strict=True)])  # pyright: ignore
+
+
+def order_right(curves: Sequence[Curve], how: str = "anchored", margin: float = 0.0) -> np.ndarray:
+    """`reliability` of the forecasts of several learners' curves at the late sizes, in percent."""
+    said = np.array([foretold(sizes, scores, how) for sizes, scores in curves])
+    return reliability(said, np.array([y[late(sizes)] for sizes, y in curves]), margin)
 
 
 def mean_size(curves: Sequence[Curve], places: Sequence[int]) -> float:

@@ -41,3 +41,10 @@ def robustness(backbone: np.ndarray, start: int, end: int) -> float:
     """
     steps = np.diff(np.asarray(backbone, float)[start : end + 1])
     return float(100 * np.mean(steps <= 0)) if len(steps) else float("nan")
+
+
+def mean_of_some(*rows: np.ndarray) -> np.ndarray:
+    """Mean over rows of what is not NaN, NaN where all is."""
+    table = np.array(rows, float)
+    count = np.isfinite(table).sum(0)
+    return np.where(count > 0, np.nansum(table, 0) / np.maximum(count, 1), np.nan)

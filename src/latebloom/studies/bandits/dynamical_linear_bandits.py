@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.interaction import Interaction, Policy
@@ -312,9 +313,9 @@ def draw_regret(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_actions(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(2, width=10.5, height=3.4)
+def draw_actions(traces: Traces, left: Axes, right: Axes) -> None:
     """What each action is worth at once and in the long run, and how often the best is played."""
-    figure, (left, right) = pictures.panels(2, width=10.5, height=3.4)
     places, at_once = np.arange(len(SPLITS)), SPLITS @ advertising_system().theta
     left.bar(places - 0.2, at_once, 0.38, color=style.colours[4], label="at once")
     left.bar(places + 0.2, STEADY, 0.38, color=style.colours[0], label="in the long run")
@@ -332,7 +333,6 @@ def draw_actions(traces: Traces) -> MatplotlibFigure:
     right.set(xlabel=ROUNDS, ylabel="share of rounds", ylim=(-0.02, 1.02),
               title="how often the best action is played")  # fmt: skip
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
 
 
 MEMORIES = [1 / (1 - r) for r in RADII]

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.axes import Axes
 
 from latebloom.core.interaction import Interaction
 from latebloom.core.process import HostProcess, Process
@@ -306,8 +306,8 @@ SIGNS = {  # the arm, and the suffix of the regression
 }  # fmt: skip
 
 
-def draw_exploration(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = pictures.panels(2, width=9.0)
+@pictures.by_hand(2, width=9.0, legend=True)
+def draw_exploration(traces: Traces, left: Axes, right: Axes) -> None:
     for method, colour in COLOURS.items():
         if (trace := traces.get(f"{ON_DIGITS}/{method}")) is None:
             continue
@@ -324,12 +324,10 @@ def draw_exploration(traces: Traces) -> MatplotlibFigure:
              title="exploration on digits")  # fmt: skip
     right.set(xlabel="predicted loss of the played action", ylabel="observed loss, mean",
               title="calibration")  # fmt: skip
-    pictures.legend_below(figure)
-    return figure
 
 
-def draw_regression(traces: Traces) -> MatplotlibFigure:
-    figure, axes = pictures.panels(2, width=9.0)
+@pictures.by_hand(2, width=9.0, legend=True)
+def draw_regression(traces: Traces, *axes: Axes) -> None:
     for ax, loss in zip(axes, ("square", "kl"), strict=True):
         t = traces[f"hindsight-{loss}"].step.values[1:].astype(float)
         for suffix, colour, label in (("", 0, "perturbed, 8 draws"), ("-plain", 1, "plain")):
@@ -342,8 +340,6 @@ def draw_regression(traces: Traces) -> MatplotlibFigure:
             ax.plot(fine, a * shape(fine) + b, line, color=style.INK, linewidth=1.2, label=label)
         ax.set(xlabel="rounds T", xscale="log", title=f"{'KL' if loss == 'kl' else 'square'} loss")
     axes[0].set_ylabel("regret to the best network in hindsight")
-    pictures.legend_below(figure)
-    return figure
 
 
 FIRST = arms_of((*OURS, *CITED), ON_DIGITS)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess, Process
@@ -331,16 +332,14 @@ def named(*arms: str) -> dict[str, str]:
     return {arm: NAMES[arm] for arm in arms}
 
 
-def draw_oscillation(traces: Traces) -> MatplotlibFigure:
-    figure, (ax,) = pictures.panels(1, width=5.4, height=3.6)
+@pictures.by_hand(width=5.4, height=3.6, legend=True)
+def draw_oscillation(traces: Traces, ax: Axes) -> None:
     for place, arm in enumerate(arm for arm in ("uniform", SQUARE, "greedy") if arm in traces):
         values = traces[arm].greedy_gain[:3, 2:]
         for seed, one in enumerate(values.values):
             ax.plot(values.step, one, color=style.colours[place], alpha=1 - 0.3 * seed, linewidth=1.4,
                     label=None if seed else NAMES[arm])  # fmt: skip
     ax.set(xlabel=GENERATION, ylabel=SCALE, title="value of the model, three seeds")
-    pictures.legend_below(figure)
-    return figure
 
 
 def draw_rules(traces: Traces) -> MatplotlibFigure:

@@ -21,18 +21,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from latebloom.core.dataset import Dataset
 from latebloom.data import load, scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
-from latebloom.measures import (
-    Effect,
-    Measure,
-    Traces,
-    at,
-    best,
-    curve,
-    effect,
-    final,
-    setting,
-    spearman,
-)
+from latebloom.measures import Effect, Measure, Traces, at, best, curve, final, setting, spearman
 from latebloom.methods.compression.initialisation import as_published
 from latebloom.methods.compression.lottery import (
     LotteryTicket,
@@ -162,11 +151,13 @@ def over(one: str, other: str) -> Effect:
     return sparsest[one] - sparsest[other]
 
 
-@effect("second coefficient of accuracy in log(1 + k)", *SWEEP)
-def curvature(traces: Traces) -> np.ndarray:
+def _curvature(traces: Traces) -> np.ndarray:
     steps = setting(traces["k-0"], "steps")
     rows = np.stack([sparsest[arm](traces) for arm in SWEEP])
     return np.polyfit(np.log1p(np.array(list(SWEEP.values())) * steps), rows, 2)[0]
+
+
+curvature = Effect(tuple(SWEEP), "second coefficient of accuracy in log(1 + k)", _curvature)
 
 
 def with_k(of: Measure) -> Effect:
@@ -287,13 +278,11 @@ def against_k(ax: Axes, traces: Traces, lines: Mapping[str, Measure]) -> None:
     ax.set_xlabel("k in % of training")
 
 
-def draw_rewinding(traces: Traces) -> MatplotlibFigure:
-    figure, (ax,) = pictures.panels(1, width=6.4, height=4)
+@pictures.by_hand(width=6.4, height=4, legend=True)
+def draw_rewinding(traces: Traces, ax: Axes) -> None:
     against_k(ax, traces, {"tickets": sparsest, "random masks": random, "fresh weights": fresh})
     pictures.horizontal(ax, float(np.mean([dense[arm](traces) for arm in SWEEP])), "dense")
     ax.set_ylabel("test accuracy in %")
-    pictures.legend_below(figure)
-    return figure
 
 
 MASKS = {"tickets": "ticket", "random masks": "random"}
@@ -304,9 +293,9 @@ DISTANCES: dict[str, Callable[[str, str], Measure]] = {
 }  # fmt: skip
 
 
-def draw_stability(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(6, 2, width=9, height=8 / 3, legend=True)
+def draw_stability(traces: Traces, *axes: Axes) -> None:
     """Both stabilities at the last level against k, one a column."""
-    figure, axes = pictures.panels(6, 2, width=9, height=8 / 3)
     for column, which in enumerate(("pruning", "order")):
         for ax, (name, of) in zip(axes[column::2], DISTANCES.items(), strict=True):
             against_k(ax, traces, {label: of(which, masks) for label, masks in MASKS.items()})
@@ -315,12 +304,10 @@ def draw_stability(traces: Traces) -> MatplotlibFigure:
                 ax.set_xlabel("")
     axes[0].set_title("to the dense network")
     axes[1].set_title("between two data orders")
-    pictures.legend_below(figure)
-    return figure
 
 
-def draw_layers(traces: Traces) -> MatplotlibFigure:
-    figure, ax = style.figure(width=7, height=3.6)
+@pictures.by_hand(width=7, height=3.6)
+def draw_layers(traces: Traces, ax: Axes) -> None:
     for place, arm in enumerate(("k-0", "k-5")):
         last = traces[arm].layer_density.isel(step=-1).transpose("seed", "layer")
         names = [str(n).replace("layers", "layer ").strip("]").replace("[", "") for n in last.layer.values]  # fmt: skip
@@ -330,14 +317,12 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
     ax.set(ylabel="weights left in %", ylim=(0, None))
     ax.tick_params(axis="x", rotation=40)
     ax.legend()
-    return figure
 
 
 WAYS = {
     "k-0": "k = 0", "k-5": "k = 5 %", "rate-rewinding": "rate rewinding", "fine-tuning": "fine-tuning",
     "warmup": "k = 0, warm-up", "low-rate": "k = 0, low rate", "one-shot": "one-shot, k = 5 %",
 }  # fmt: skip
-
 
 SMOKE = {"steps": 6, "rounds": 1, "depth": 2, "width": 8, "data": "digits", "batch_size": 16}
 FULL = {

@@ -23,7 +23,6 @@ from latebloom.core.process import Process, log_steps
 from latebloom.data import load
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import (
-    Curve,
     Effect,
     Measure,
     Traces,
@@ -54,15 +53,16 @@ from latebloom.methods.critical_periods import (
     final_dominance,
     halves,
     hierarchy,
-    lasting_harm,
     mlp_pathways,
     outcomes,
     run_of,
-    strength_velocity,
+    terms,
 )
 from latebloom.methods.critical_periods.deficits import Kind
+from latebloom.methods.critical_periods.drawing import draw_flow
 from latebloom.methods.critical_periods.pathways import Activation
 from latebloom.methods.critical_periods.sensitivity import NEVER
+from latebloom.methods.critical_periods.terms import due, gap, of_case
 
 REMOVALS = (0, 1000, 5000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000)
 LONG = 60_000  # the deficit whose harm is judged
@@ -204,24 +204,15 @@ ARMS: dict[str, Config] = {
     **{f"short-{d}": replace(LINEAR, depth=d, length=8) for d in SHORT},
     "guillery": GUILLERY,
     "blocked-only": replace(GUILLERY, length=0),
-    **{
-        f"{act}-{name}": replace(LINEAR, depth=3, activation=act, **more)  # pyright: ignore
-        for act in ("relu", "tanh")
-        for name, more in (("early", {}), ("late", LATE))
-    },
+    **{f"{act}-{name}": replace(LINEAR, depth=3, activation=act, **more)  # pyright: ignore
+       for act in ("relu", "tanh") for name, more in (("early", {}), ("late", LATE))},
     "relu-guillery": replace(GUILLERY, activation="relu"),
     "tanh-guillery": replace(GUILLERY, activation="tanh"),
     **{f"portrait-{d}": replace(PORTRAIT, depth=d) for d in PORTRAITS},
-    **{
-        f"small-{d}": Config("modes", d, steps=1_000_000, starts=(0, 500_000), lengths=(5, 10_000),
-                             mean=0.005, spread=0.0)
-        for d in SMALL
-    },
+    **{f"small-{d}": Config("modes", d, steps=1_000_000, starts=(0, 500_000), lengths=(5, 10_000),
+                            mean=0.005, spread=0.0) for d in SMALL},
     **{f"windows-{d}": _modes(d, 0.01, lengths=(0, 2, 5, 10, 20, 40, 80)) for d in SHORT},
-    **{
-        f"onsets-{d}": _modes(d, 0.01, starts=tuple(range(0, 301, 20)), lengths=(8,))
-        for d in DEEPER
-    },
+    **{f"onsets-{d}": _modes(d, 0.01, starts=tuple(range(0, 301, 20)), lengths=(8,)) for d in DEEPER},
     "depth-1": _completion(1),
     "depth-2": _completion(2),
     "depth-3": _completion(3, rows=300),
@@ -251,28 +242,9 @@ relearnt = held(2, np.sqrt(7))
 lack = held(2, S[1]) - highest(held(mode, S[mode - 1]) for mode in ENDS if mode != 2)
 
 
-def of_case(case: int) -> Measure:
-    return Measure(f"final dominance in case {case}", lambda trace: final_dominance(trace)[:, case])
-
-
-def due(case: int) -> Measure:
-    """Dominance with a deficit minus that without, from the same starts."""
-    return of_case(case) - of_case(2)
-
-
 @measure("area under dominance against log(1 + length)")
 def area(trace: xr.Dataset) -> np.ndarray:
     return np.trapezoid(final_dominance(trace), np.log1p(setting(trace, "lengths")), axis=1)
-
-
-def gap(ode: str) -> Curve:
-    """Largest |K - K of the ODE| / s over modes and pathways."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        apart = np.abs(trace.strength - trace[ode]).transpose("seed", "step", "path", "mode")
-        return (apart.values / S).max(axis=(2, 3))
-
-    return Curve(f"distance from {ode} / s", of)
 
 
 def without_deficit(ode: str) -> Effect:
@@ -280,15 +252,9 @@ def without_deficit(ode: str) -> Effect:
 
     @effect(f"largest distance from {ode} without a deficit / s", "early", "no-deficit")
     def of(traces: Traces) -> np.ndarray:
-        return peak(gap(ode))(traces["early"].assign({ode: traces["no-deficit"][ode]}))
+        return peak(gap(ode, S))(traces["early"].assign({ode: traces["no-deficit"][ode]}))
 
     return of
-
-
-@measure("mean distance of the singular values from where they start / largest")
-def at_rest(trace: xr.Dataset) -> np.ndarray:
-    found = trace.descent.transpose("seed", "step", "rank").values
-    return (np.abs(found - found[:, :1]).max(axis=2) / found[:, :, 0]).mean(axis=1)
 
 
 def error(removal: int) -> Measure:
@@ -306,19 +272,13 @@ def longer(trace: xr.Dataset) -> np.ndarray:
     return np.array([stats.spearmanr(errors.removal, row)[0] for row in errors.values])
 
 
-@measure("share of the fit that the first onset costs b, minus that of the last")
-def first_over_last(trace: xr.Dataset) -> np.ndarray:
-    lost = lasting_harm(trace, 1, "share")
-    return lost[:, 0] - lost[:, -1]
-
-
 def early_less_late(activation: str, of: Measure) -> Effect:
     return of[f"{activation}-early"] - abs(of[f"{activation}-late"])
 
 
 harm, most = error(LONG) - error(0), error(100_000) - error(0)
 over_fill, fit = error(0) / final("fill_error"), final("fit_dominance")
-halving = peak(gap("flow"))["early"] / peak(gap("flow"))["half-rate"]
+halving = peak(gap("flow", S))["early"] / peak(gap("flow", S))["half-rate"]
 by_length = [area[f"windows-{d}"] for d in SHORT]
 TWO, SHARE, ERROR = "(K_a - K_b) / (K_a + K_b)", "share of s", "mean squared error"
 NEGLIGIBLE, NEW, FIT = "negligible effect", "not in the paper", "share of the fit"
@@ -345,14 +305,14 @@ CLAIMS = (
           NEGLIGIBLE, highest(abs(due(1))[f"portrait-{d}"] for d in PORTRAITS), "< 0.1", "change of dominance",
           null=highest(abs(due(0))[f"portrait-{d}"] for d in PORTRAITS)),
     Claim("C3.steps", "Gradient descent follows the ODE, integrated in steps of the learning rate",
-          "the ODE matches the network", peak(gap("euler"))["early"], "< 0.02", SHARE, null=without_deficit("euler")),
+          "the ODE matches the network", peak(gap("euler", S))["early"], "< 0.02", SHARE, null=without_deficit("euler")),
     Claim("C3.flow", "Gradient descent follows the ODE, integrated exactly",
-          "the ODE matches the network", peak(gap("flow"))["early"], "< 0.02", SHARE, null=without_deficit("flow")),
+          "the ODE matches the network", peak(gap("flow", S))["early"], "< 0.02", SHARE, null=without_deficit("flow")),
     Claim("C3.order", "The distance to the exact ODE shrinks in proportion to the learning rate",
           "(theory: order 1)", combined("log2", np.log2, halving), "> 0.8", "order", null=0.0),  # as far at any rate
     Claim("C3.product", "Singular values of a product of matrices follow the spectral ODE",
           "the ODE matches gradient descent", average("distance")["spectral"], "< 0.02",
-          "mean distance / largest", null=at_rest["spectral"]),
+          "mean distance / largest", null=terms.at_rest["spectral"]),
     Claim("C4.relearns", "If a cannot express a mode, the deprived pathway b learns that mode later",
           "b learns the critical segment", relearnt["guillery"], "> 0.8", SHARE, null=relearnt["early"]),
     Claim("C4.others", "While a keeps all other modes", "a wins all other modes", least_other["guillery"], "> 0.8",
@@ -391,7 +351,7 @@ CLAIMS = (
           lack["relu-guillery"], "> 0.2", SHARE, budget="thorough", null=lack["relu-early"]),
     Claim("C8.tanh-lack", "Tanh: the same", ALIKE, lack["tanh-guillery"], "> 0.2", SHARE, budget="thorough",
           null=lack["tanh-early"]),
-    *(Claim(f"C8.views-{kind}", text, NEW, first_over_last[f"views-{kind}"], "> 0.1", FIT, budget="thorough",
+    *(Claim(f"C8.views-{kind}", text, NEW, terms.first_over_last(1)[f"views-{kind}"], "> 0.1", FIT, budget="thorough",
             null=0.0)  # no matter when
       for kind, text in (("gate", "Halves of digits: gating b first costs it more of the fit than gating it last"),
                          ("remove", "So does closing its eye"), ("noise", "So does noise"))),
@@ -427,33 +387,24 @@ def pathways(titles: Mapping[str, str], **more: Any) -> pictures.Picture:
         each=shade_and_ode, as_drawn=lambda trace: trace.isel(seed=[0]), height=2.9, **more)  # fmt: skip
 
 
-def draw_portrait(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(8, 4, width=12, height=2.9, sharex=True, sharey=True)
+def draw_portrait(traces: Traces, *axes: Axes) -> None:
     """Trajectories in the plane of both strengths, early and late deficit, depths across."""
-    figure, axes = style.figure(2, 4, width=12, height=5.8, sharex=True, sharey=True)
-    for column, depth in zip(axes.T, PORTRAITS, strict=True):
-        one = traces[f"portrait-{depth}"].strength.isel(seed=0)
-        for ax, case, when in zip(column, (0, 1), ("early", "late"), strict=True):
-            paths = one.isel(case=case).transpose("trajectory", "step", "path").values
-            _flow_lines(ax, depth)
-            ax.plot([0, 10], [10, 0], color=style.colours[0], linewidth=1.5)
-            ax.plot(*paths.T, color=style.INK, linewidth=0.5, alpha=0.5)
-            ax.plot(*paths[:, -1].T, ".", color=style.colours[1], markersize=5)
-            ax.set(xlim=(-0.3, 10.3), ylim=(-0.3, 10.3), aspect="equal")
-            ax.grid(False)
-            if depth == PORTRAITS[0]:
-                ax.set_ylabel(f"{when} deficit\n$K_b$")
-        column[0].set_title(f"depth {depth}")
-        column[1].set_xlabel("$K_a$")
-    return figure
-
-
-def _flow_lines(ax: Axes, depth: int) -> None:
-    """Directions of the flow from large initial weights, drawn where K_a and K_b are positive."""
-    grid = np.linspace(0.05, 10, 24)
-    k = np.stack(np.meshgrid(grid, grid), axis=-1)
-    arrows = np.moveaxis(strength_velocity(k, 10, depth, constant=1.0), -1, 0)
-    ax.streamplot(grid, grid, *arrows, density=0.55, color=style.colours[3], linewidth=0.5,
-                  arrowsize=0.6)  # fmt: skip
+    for place, ax in enumerate(axes):
+        case, depth = place // 4, PORTRAITS[place % 4]
+        one = traces[f"portrait-{depth}"].strength.isel(seed=0, case=case)
+        paths = one.transpose("trajectory", "step", "path").values
+        draw_flow(ax, 10, depth, constant=1.0, color=style.colours[3])
+        ax.plot([0, 10], [10, 0], color=style.colours[0], linewidth=1.5)
+        ax.plot(*paths.T, color=style.INK, linewidth=0.5, alpha=0.5)
+        ax.plot(*paths[:, -1].T, ".", color=style.colours[1], markersize=5)
+        ax.set(xlim=(-0.3, 10.3), ylim=(-0.3, 10.3), aspect="equal")
+        ax.grid(False)
+    for ax, when in zip(axes[::4], ("early", "late"), strict=True):
+        ax.set_ylabel(f"{when} deficit\n$K_b$")
+    for above, below, depth in zip(axes[:4], axes[4:], PORTRAITS, strict=True):
+        above.set_title(f"depth {depth}")
+        below.set_xlabel("$K_a$")
 
 
 def against(levels: tuple[int, ...], arm: str) -> tuple[tuple[int, ...], list[Effect]]:
@@ -488,17 +439,15 @@ def draw_depth(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_spectral(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(width=6.4, legend=True)
+def draw_spectral(traces: Traces, ax: Axes) -> None:
     one = traces["spectral"].isel(seed=0)
-    figure, (ax,) = pictures.panels(1, width=6.4)
     ax.plot(one.step, one.descent, color=style.colours[0], linewidth=1.5)
     ax.plot(one.step, one.flow, ".", color=style.colours[1], markersize=4)
     ax.plot([], [], color=style.colours[0], label="gradient descent")
     ax.plot([], [], ".", color=style.colours[1], label="spectral ODE")
     pictures.vertical(ax, one.step.values[-1] // 2, "the task changes")
     ax.set(xlabel="step", ylabel="singular values of the product")
-    pictures.legend_below(figure)
-    return figure
 
 
 def in_time(trace: xr.Dataset) -> xr.Dataset:
@@ -516,28 +465,19 @@ def by_onset(trace: xr.Dataset) -> xr.Dataset:
     return outcomes(trace, 1).drop_sel(onset=NEVER).rename(onset="step")
 
 
-COMPLETION_PANELS = (
-    ("rank 10, then rank 5", {f"depth-{d}": f"depth {d}" for d in (1, 2, 3)}),
-    ("rank of the first task", {
-        "rank-2": "rank 2", "rank-5": "rank 5", "depth-3": "rank 10", "rank-15": "rank 15",
-    }),
-    ("entries observed", {
-        "observed-1000": "1,000", "observed-1500": "1,500", "depth-3": "2,000",
-        "observed-3000": "3,000", "observed-4000": "4,000",
-    }),
-    ("1,000, then 1,500 entries", {f"subset-depth-{d}": f"depth {d}" for d in (1, 2, 3)}),
-    ("1,000, then n entries", {
-        "subset-1250": "1,250", "subset-depth-3": "1,500", "subset-1750": "1,750",
-        "subset-2000": "2,000",
-    }),
-    ("initial scale", {
-        "init-0.1": "0.1", "init-0.01": "0.01", "depth-3": "0.001", "init-1e-4": "0.0001",
-    }),
-)  # fmt: skip
+COMPLETION_PANELS = {  # title -> label, arms
+    "rank 10, then rank 5": ("depth {depth}", ("depth-1", "depth-2", "depth-3")),
+    "rank of the first task": ("rank {rank1}", ("rank-2", "rank-5", "depth-3", "rank-15")),
+    "entries observed": ("{n1:,}", ("observed-1000", "observed-1500", "depth-3", "observed-3000", "observed-4000")),
+    "1,000, then 1,500 entries": ("depth {depth}", tuple(f"subset-depth-{d}" for d in (1, 2, 3))),
+    "1,000, then n entries": ("{n2:,}", ("subset-1250", "subset-depth-3", "subset-1750", "subset-2000")),
+    "initial scale": ("{init_scale:g}", ("init-0.1", "init-0.01", "depth-3", "init-1e-4")),
+}  # fmt: skip
 
 
 def draw_completion(traces: Traces) -> MatplotlibFigure:
-    shown = [(title, {arm: label for arm, label in arms.items() if arm in traces}) for title, arms in COMPLETION_PANELS]  # fmt: skip
+    shown = [(title, {arm: label for arm in arms if arm in traces})
+             for title, (label, arms) in COMPLETION_PANELS.items()]  # fmt: skip
     return pictures.curves(
         "final_error", *((title, arms) for title, arms in shown if len(arms) > 1), as_drawn=by_removal,
         markers=True, ylim=(0, None), xlabel="steps of the first task in thousands",
@@ -545,9 +485,9 @@ def draw_completion(traces: Traces) -> MatplotlibFigure:
     )(traces)  # fmt: skip
 
 
-def draw_spectra(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3, width=13.8)
+def draw_spectra(traces: Traces, left: Axes, middle: Axes, right: Axes) -> None:
     """What the product's singular values do before and after the switch."""
-    figure, (left, middle, right) = style.figure(1, 3)
     trace = traces["depth-3"]
     speedup = setting(trace, "speedup")
     last = trace.sizes["removal"] - 1
@@ -565,7 +505,6 @@ def draw_spectra(traces: Traces) -> MatplotlibFigure:
     right.set(title="at the end (dotted: true rank)", xlabel="rank", ylabel="singular value",
               yscale="log", ylim=(1e-2, None))  # fmt: skip
     right.legend()
-    return figure
 
 
 EYES = {"views-gate": "gated", "views-remove": "eye closed", "views-noise": "noise"}
@@ -611,13 +550,9 @@ SMOKE_ARMS = ("early", "half-rate", "windows-2", "depth-3", "spectral", "views-g
 
 study = Study(
     paper=Paper(
-        slug="critical-periods",
-        title="Critical Learning Periods Emerge Even in Deep Linear Networks",
-        authors="Michael Kleinman, Alessandro Achille, Stefano Soatto",
-        venue="ICLR",
-        year=2024,
-        arxiv="2308.12221",
-        code="mjkleinman/CriticalPeriodDeepLinearNets",
+        "critical-periods", "Critical Learning Periods Emerge Even in Deep Linear Networks",
+        "Michael Kleinman, Alessandro Achille, Stefano Soatto", "ICLR", 2024, "2308.12221",
+        "mjkleinman/CriticalPeriodDeepLinearNets",
     ),
     family="critical_periods",
     question="Why does a deficit early in training do lasting harm, when the same deficit later does "
@@ -657,7 +592,7 @@ study = Study(
                (*(f"windows-{d}" for d in SHORT), *(f"short-{d}" for d in SHORT),
                 *(f"portrait-{d}" for d in PORTRAITS), *(f"onsets-{d}" for d in DEEPER))),
         Figure("ode", "How far gradient descent is from the equations of its modes: largest |K - K of the ODE| / s.",
-               pictures.curves({name: at_least(gap(ode), 1e-8) for name, ode in ODES.items()},
+               pictures.curves({name: at_least(gap(ode, S), 1e-8) for name, ode in ODES.items()},
                                ("", {"early": "rate {rate:g}", "half-rate": "rate {rate:g}"}), as_drawn=in_time,
                                levels={name: {"0.02": 0.02} for name in ODES}, yscale="log", ylim=(1e-9, 1),
                                xlabel="time (steps × rate)"), ("early", "half-rate")),

@@ -14,21 +14,12 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.data import load_examples
-from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
-from latebloom.measures import (
-    Effect,
-    Measure,
-    Traces,
-    average,
-    effect,
-    highest,
-    measure,
-    setting,
-    tail,
-)
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures
+from latebloom.measures import Effect, Measure, Traces, average, highest, measure, setting, tail
 from latebloom.methods.federated import clock
 from latebloom.methods.federated.problems import Classification, Quadratics
 from latebloom.methods.federated.split import DirichletSplit
@@ -229,12 +220,11 @@ def settled(*arms: str) -> tuple[Need]:
 def apart(one: str, other: str) -> Effect:
     """The largest |log10 ratio| of two loss curves."""
 
-    @effect("largest |log10 ratio| of the losses", one, other)
     def of(traces: Traces) -> np.ndarray:
         first, second = (traces[arm].train_loss.values for arm in (one, other))
         return np.abs(np.log10(first / second)).max(axis=1)
 
-    return of
+    return Effect((one, other), "largest |log10 ratio| of the losses", of)
 
 
 def exact(id: str, text: str, *schemes: str) -> Claim:
@@ -356,20 +346,16 @@ def draw_wall_clock(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_clock(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(2, 2, width=11, height=5.2, sharex=True, sharey=True)
+@pictures.by_hand(4, 2, width=11, height=2.6, sharex=True, sharey=True)
+def draw_clock(traces: Traces, *axes: Axes) -> None:
     base = replace(QUADRATIC, clients=5, horizon=20.0, buffer_size=2)
-    for ax, (scheme, title) in zip(axes.flat, (
+    for ax, (scheme, title) in zip(axes, (
         ("sync", "FedAvg: wait for all"), ("async", "async FedAvg: every arrival"),
         ("fedbuff", "FedBuff-2: two arrivals"), ("fedfix", "FedFix-0.5: fixed windows"),
     ), strict=True):  # fmt: skip
         pictures.gantt(ax, *make_schedule(replace(base, scheme=scheme)).rounds(range(5)), 4.0)
-        ax.set_title(title)
-    for ax in axes[1]:
-        ax.set_xlabel(TIME)
-    for ax in axes[:, 0]:
-        ax.set(ylabel="client")
-    return figure
+        ax.set(title=title, xlabel=TIME, ylabel="client")
+        ax.label_outer()
 
 
 def _when(*prefixes: str) -> tuple[str, ...]:

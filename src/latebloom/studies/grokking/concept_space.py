@@ -5,7 +5,6 @@ Park, Okawa, Lee, Lubana & Tanaka (NeurIPS 2024, arXiv:2406.19370).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,22 +17,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import Process
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
-from latebloom.measures import (
-    Curve,
-    Effect,
-    Measure,
-    Traces,
-    at,
-    combined,
-    curve,
-    final,
-    log10,
-    lowest,
-    mean,
-    measure,
-    peak,
-    spearman,
-)
+from latebloom.measures import Curve, Effect, Measure, Traces, at, final, log10, lowest, mean, peak
 from latebloom.methods.grokking.concept_space import (
     ConceptSpace,
     Discs,
@@ -47,17 +31,15 @@ from latebloom.methods.grokking.concept_space import (
     landscape_trajectory,
     shared_classifier,
     smooth,
+    terms,
 )
 from latebloom.methods.grokking.concept_space.terms import (
-    PATH,
-    bend,
     best_of,
     learned,
+    order,
+    plain,
     smoothed,
-    target_path,
-    turn,
     unseen,
-    worst_seen,
 )
 
 
@@ -209,10 +191,9 @@ def over_weak(*concepts: str) -> Curve:
 
 
 colour, size = unseen("concept_accuracy", "colour"), unseen("concept_accuracy", "size")
-plain = curve("accuracy", **{"class": "11"})
 onset = learned(best_of("over_prompt_accuracy"), never="nan")
 # From 0, on the straight way, to 1, at the wrong corner.
-detour = smoothed(PATH[1]) - smoothed(PATH[0])
+detour = smoothed(terms.PATH[1]) - smoothed(terms.PATH[0])
 weak_deficit = over_weak("colour", "size") - over_weak("background")
 
 
@@ -223,20 +204,6 @@ def speed(line: Curve) -> Measure:
 def lead(intervention: str) -> Measure:
     """Orders of magnitude by which it succeeds before the plain prompt does."""
     return log10(learned(plain) / learned(best_of(intervention), never="nan"))
-
-
-def apart(of: Measure) -> Measure:
-    @measure(f"deviation of {of.text} from its mean")
-    def deviation(trace: xr.Dataset) -> np.ndarray:
-        values = of(trace)
-        return np.abs(values - values.mean())
-
-    return deviation
-
-
-def order(levels: Sequence[float], effects: Sequence[Effect]) -> Effect:
-    """Rank correlation; 0 where the effects do not vary, as that shows no order."""
-    return combined("0 if none", np.nan_to_num, spearman(levels, effects))
 
 
 def speed_order(world: str, concept: str) -> Effect:
@@ -254,7 +221,7 @@ def masking_delay(world: str) -> Effect:
 def _claims(world: str, colour_strong: str, size_strong: str) -> tuple[Claim, ...]:
     hidden, even, three = f"{world}-hidden", _sweep(world, 0.4, 0.4), f"{world}-three"
     masked, whole = _mask(world, 1.0), _mask(world, 0.0)
-    seen = Need(final(worst_seen)[hidden], "> 0.9", "the seen classes are not generated rightly yet")  # fmt: skip
+    seen = Need(final(terms.worst_seen)[hidden], "> 0.9", "the seen classes are not generated rightly yet")  # fmt: skip
     headline, beside, elicited = BUDGETS[world]
     rows = (
         ("C1-colour", "The stronger the colour's signal, the sooner the colour is learned",
@@ -262,8 +229,8 @@ def _claims(world: str, colour_strong: str, size_strong: str) -> tuple[Claim, ..
         ("C1-size", "The stronger the size's signal, the sooner the size is learned",
          "1/T grows with the size separation", speed_order(world, "size"), "> 0.8", RANK, headline, 0.0),
         ("C2-order", "The path of the unseen class bends first to the stronger concept",
-         "the trajectory follows the relative signal", lowest((bend[colour_strong], -bend[size_strong])), "> 0",
-         "signed area", headline, lowest((bend[even], -bend[even]))),
+         "the trajectory follows the relative signal", lowest((terms.bend[colour_strong], -terms.bend[size_strong])),
+         "> 0", "signed area", headline, lowest((terms.bend[even], -terms.bend[even]))),
         ("C2-corner", "With a weak colour the unseen class first goes to a wrong corner",
          "memorised corner first, then a sudden turn", peak(detour)[size_strong], "> 0.5", "probability", headline,
          peak(detour)[colour_strong]),
@@ -275,12 +242,12 @@ def _claims(world: str, colour_strong: str, size_strong: str) -> tuple[Claim, ..
          "the direction matters", at(smoothed(best_of("placebo_prompt_accuracy")), onset)[hidden], "< 0.8", "accuracy",
          elicited, None),
         ("C3-seen", "The classes of the training set are by then generated rightly",
-         "the capability is hidden, not absent", at(smoothed(worst_seen), onset)[hidden], "> 0.9", "accuracy",
-         elicited, final(worst_seen[:1])[hidden]),
+         "the capability is hidden, not absent", at(smoothed(terms.worst_seen), onset)[hidden], "> 0.9", "accuracy",
+         elicited, final(terms.worst_seen[:1])[hidden]),
         ("C3-spread", "The onset varies less between seeds than the plain prompt's success",
          "nearly the same step in every run",
-         (apart(learned(best_of("over_prompt_accuracy"))) - apart(learned(plain)))[hidden], "< 0", "steps", elicited,
-         None),
+         (terms.apart(learned(best_of("over_prompt_accuracy"))) - terms.apart(learned(plain)))[hidden], "< 0", "steps",
+         elicited, None),
         ("C4-delay", "Leaving the colour out of prompts slows the learning of colour",
          "the more is masked, the slower", masking_delay(world), "> 0.8", RANK, beside, 0.0),
         ("C4-fails", "With all colours of a class masked its unseen counterpart keeps that colour",
@@ -317,7 +284,7 @@ def draw_trajectories(traces: Traces) -> MatplotlibFigure:
     left, right = axes[0], axes[-1]
     ratios = ((0.1, 0.4), (0.2, 0.4), (0.4, 0.4), (0.4, 0.2), (0.4, 0.1))
     for (c, s), shade in zip(ratios, style.colours, strict=False):
-        path = target_path(traces[_sweep("vectors", c, s)]).mean(0)
+        path = terms.target_path(traces[_sweep("vectors", c, s)]).mean(0)
         left.plot(*path.T, "o-", markersize=2.5, linewidth=1.4, color=shade)
         toy = landscape_trajectory(np.linspace(0, 100, 2000), np.array([c, s]))
         right.plot(*toy.T, color=shade, label=f"{c} : {s}")
@@ -326,7 +293,7 @@ def draw_trajectories(traces: Traces) -> MatplotlibFigure:
     right.legend(title="colour : size", loc="center")
     if len(axes) == 3:
         trace = traces["images-hidden"]
-        for seed, path in zip(trace.seed.values, target_path(trace), strict=True):
+        for seed, path in zip(trace.seed.values, terms.target_path(trace), strict=True):
             axes[1].plot(*path.T, "o-", markersize=2.5, label=f"seed {seed}", linewidth=1.2)
         for label in ("00", "01", "10"):
             path = smooth(trace.probability.sel({"class": label}).mean("seed").values)
@@ -350,7 +317,7 @@ def elicited(trace: xr.Dataset) -> dict[str, Curve]:
 
 
 def mark_turn(ax: Axes, trace: xr.Dataset) -> None:
-    pictures.vertical(ax, np.median(turn(trace)), "turn (median)")
+    pictures.vertical(ax, np.median(terms.turn(trace)), "turn (median)")
 
 
 ASKED = {"plain prompt": "class", "over-prompt": "over_prompt", "random prompt": "placebo_prompt",
@@ -360,7 +327,7 @@ ASKED = {"plain prompt": "class", "over-prompt": "over_prompt", "random prompt":
 def draw_around_the_turn(traces: Traces) -> MatplotlibFigure:
     """Samples of the unseen class around the turn of one run, and on to its end."""
     trace = traces["images-hidden"]
-    steps, turned = trace.step.values, turn(trace)[0]
+    steps, turned = trace.step.values, terms.turn(trace)[0]
     place, last = int(np.searchsorted(steps, turned)), len(steps) - 1
     around = [place - 6, place - 3, place, (2 * place + last) // 3, (place + 2 * last) // 3, last]
     columns = np.unique(np.clip(around, 0, last)).tolist()

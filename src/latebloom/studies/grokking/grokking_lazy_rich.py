@@ -315,8 +315,8 @@ def draw_times(traces: Traces) -> MatplotlibFigure:
                           xlabel="output scale α", ylabel="step")(traces)  # fmt: skip
 
 
-def draw_spectrum(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = pictures.panels(2)
+@pictures.by_hand(2, legend=True)
+def draw_spectrum(traces: Traces, left: Axes, right: Axes) -> None:
     trace = traces["alpha-1"]
     for row, colour in ((0, style.colours[0]), (-1, style.colours[1])):
         values = trace.eigenvalue.isel(step=row).mean("seed")
@@ -330,8 +330,6 @@ def draw_spectrum(traces: Traces) -> MatplotlibFigure:
              title="spectrum of the tangent kernel")  # fmt: skip
     right.set(xscale="log", ylim=(0, 1), xlabel="mode k",
               ylabel="share of the task in modes 1 to k", title="task: cumulated ⟨y, v⟩²")  # fmt: skip
-    pictures.legend_below(figure)
-    return figure
 
 
 NETWORKS = {"images, no decay": IMAGE_ARMS, "images, weight decay": DECAY_ARMS,
@@ -387,8 +385,7 @@ DIGITS = {
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys((arm for arm, config in ARMS.items() if config.task == "committee"), SMALL),
-    "base": {"steps": 20_000},
-    "base-linearised": {"steps": 20_000},
+    **{arm: {"steps": 20_000} for arm in ("base", "base-linearised")},
     "figure-1": SMALL | {"steps": 40_000},
     **{arm: SMALL | {"samples": 50 * r, "steps": 20_000 if r <= 4 else 4000}
        for r, arm in SAMPLE_ARMS.items()},
@@ -419,17 +416,12 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(
-            2,
-            ("base", "base-linearised", "images-0.05"),
-            {"steps": 30, "per_decade": 5, "dim": 8, "samples": 30, "neurons": 10, "width": 8,
-             "probe_points": 6, "data": "digits", "batch_size": 20, "modulus": 11},
-        ),
+        "smoke": Budget(2, ("base", "base-linearised", "images-0.05"),
+                        {"steps": 30, "per_decade": 5, "dim": 8, "samples": 30, "neurons": 10, "width": 8,
+                         "probe_points": 6, "data": "digits", "batch_size": 20, "modulus": 11}),
         "quick": Budget(6, None, SHARED, SETTINGS),
-        "thorough": Budget(
-            6, None, SHARED, SETTINGS,
-            also=("figure-1", "infinite-width", "population", *STARTS, "student-1"),
-        ),
+        "thorough": Budget(6, None, SHARED, SETTINGS,
+                           also=("figure-1", "infinite-width", "population", *STARTS, "student-1")),
         "full": Budget(6),
     },
     claims=CLAIMS,

@@ -309,10 +309,10 @@ def draw_dynamics(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_layers(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3, width=11, height=2.9, sharey=True)
+def draw_layers(traces: Traces, *axes: Axes) -> None:
     """Share of each layer's local complexity at its own maximum, against the step."""
     trace = traces["relu"]
-    figure, axes = pictures.panels(3, width=11, height=2.9, sharey=True)
     counts = trace.local_complexity.sel(radius=RADIUS, method="nearest").mean("seed")
     steps, layers = np.maximum(trace.step.values, 0.5), np.arange(trace.sizes["layer"])
     for ax, points in zip(axes, ("train", "test", "boundary"), strict=True):
@@ -322,17 +322,16 @@ def draw_layers(traces: Traces) -> MatplotlibFigure:
         ax.set(xscale="log", xlabel="step", title=f"{points} points")
         ax.set_yticks(layers, trace.layer.values)
         ax.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, label="LC / its maximum")
-    return figure
+    axes[0].figure.colorbar(mesh, ax=axes, label="LC / its maximum")  # pyright: ignore
 
 
-def draw_partition(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3, width=11.5, height=4.9)
+def draw_partition(traces: Traces, *axes: Axes) -> None:
     """Regions on a plane through three training points where the ascent starts, ends, and last."""
     trace = traces["relu"].isel(seed=0)
     values = complexity("train")(traces["relu"]).values[0]
     found = find_phases(values) if np.isfinite(values).all() else None
     moments = [found.minimum, found.maximum, -1] if found else [0, 0, 0]
-    figure, axes = pictures.panels(3, width=11.5, height=4.9)
     names = ("start of the ascent", "end of the ascent", "end of the run")
     for ax, moment, name in zip(axes, moments, names, strict=True):
         regions, anchors = recorded_slice(trace, moment)
@@ -341,23 +340,20 @@ def draw_partition(traces: Traces) -> MatplotlibFigure:
         title = f"{name}\nstep {trace.step.values[moment]:,}: {len(regions.areas):,} regions"
         ax.set(title=title, xlabel="distance in the plane (pixel values)")
         ax.grid(visible=False)
-    return figure
 
 
-def draw_regions(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(legend=True)
+def draw_regions(traces: Traces, ax: Axes) -> None:
     """Exact regions per unit of area near the data and near the boundary, in one seed."""
     trace = traces["relu"].isel(seed=0)
     observed = np.arange(trace.sizes["step"] - 1, -1, -3)[::-1]
     slices = [recorded_slice(trace, observation) for observation in observed]
     near = {"the three training points": [r.density(r.distance_to_points(a), 0.05) for r, a in slices],
             "the decision boundary": [r.density(r.distance_to_decision_boundary(), 0.05) for r, _ in slices]}  # fmt: skip
-    figure, (ax,) = pictures.panels(1)
     for name, density in near.items():
         ax.plot(trace.step[observed], density, label=f"near {name}")
     style.log_steps_axis(ax)
     ax.set(ylabel="exact regions per unit area", ylim=(0, None))
-    pictures.legend_below(figure)
-    return figure
 
 
 def mark_ascent(ax: Axes, trace: xr.Dataset) -> None:

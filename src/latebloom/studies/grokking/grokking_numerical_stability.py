@@ -406,13 +406,11 @@ FIGURES = (
 # smallest setting in which StableMax generalises at all.
 SMALL = {"p": 31, "train_fraction": 0.9, "width": 100, "steps": 12_000}
 SETTINGS = {
-    "perp-adamw": {"steps": 250},
-    "adamw": {"steps": 250},
+    **{arm: {"steps": 250} for arm in ("perp-adamw", "adamw")},
     **dict.fromkeys((*SOFTMAX, *STABLEMAX, "softmax-fig4"), SMALL),
     "frozen-true-class": SMALL | {"freeze_true_class_at": 8000, "steps": 10_000},
     "parity-stablemax": {"width": 100, "steps": 10_000},
-    "perp-sgd": {"p": 59, "train_fraction": 0.5, "steps": 400},
-    "sgd": {"p": 59, "train_fraction": 0.5, "steps": 400},
+    **{arm: {"p": 59, "train_fraction": 0.5, "steps": 400} for arm in ("perp-sgd", "sgd")},
     "codes": {"p": 59, "train_fraction": 0.5, "steps": 500},
 }
 

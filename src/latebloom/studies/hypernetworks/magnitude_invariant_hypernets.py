@@ -20,21 +20,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from latebloom.core.process import Process
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
-from latebloom.measures import (
-    Effect,
-    Measure,
-    Traces,
-    at,
-    best,
-    combined,
-    curve,
-    effect,
-    final,
-    log,
-    log10,
-    lowest,
-    measure,
-)
+from latebloom.measures import Effect, Measure, Traces, at, best, curve, final, log, log10, lowest
+from latebloom.methods.hypernetworks import terms
 from latebloom.methods.hypernetworks.conditional_tasks import Waves, digits_with_costs
 from latebloom.methods.hypernetworks.conditional_training import (
     ConditionalTraining,
@@ -42,14 +29,7 @@ from latebloom.methods.hypernetworks.conditional_training import (
 )
 from latebloom.methods.hypernetworks.registration import UNet, register_blobs
 from latebloom.methods.hypernetworks.start import Start
-from latebloom.methods.hypernetworks.terms import (
-    FLOOR,
-    area,
-    at_tuned,
-    failed,
-    log_loss,
-    validation,
-)
+from latebloom.methods.hypernetworks.terms import FLOOR, area, log_loss, share_below, validation
 from latebloom.nn import MLP, ConvNet, Hypernetwork
 from latebloom.optim import Either
 
@@ -205,22 +185,6 @@ ARMS: dict[str, Config] = {
 CONSTANT = {"waves": 0.5, "costs": float(np.log(10))}  # loss of a predictor that looks at nothing
 
 
-def exponent(name: str, **where: Any) -> Measure:
-    """Of an observable before training, in the size of the settings."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        values = trace[name].isel(step=0, **where).values
-        return np.polyfit(np.log(trace["size"].values), np.log(values).T, 1)[0]
-
-    return Measure(f"exponent of {name}", of)
-
-
-@measure("coefficient of variation of gradient norms over settings")
-def variation(trace: xr.Dataset) -> np.ndarray:
-    norms = trace.gradient.values[:, 0]
-    return norms.std(1) / norms.mean(1)
-
-
 def faster(task: str, optimiser: str, model: str = "invariant", than: str = "standard") -> Effect:
     return log_loss[_name(task, optimiser, model)] - log_loss[_name(task, optimiser, than)]
 
@@ -228,14 +192,13 @@ def faster(task: str, optimiser: str, model: str = "invariant", than: str = "sta
 def steps_needed(new: str, old: str) -> Effect:
     """Share of the steps after which the one is where the other ends; 1 if it never is."""
 
-    @effect(f"share of the steps until {new} is where {old} ends", new, old)
     def of(traces: Traces) -> np.ndarray:
         seen, goal = validation(traces[new]), final(validation)(traces[old])
         reached = seen.values <= goal[:, None]
         steps = seen.step.values
         return np.where(reached.any(1), steps[reached.argmax(1)] / steps[-1], 1.0)
 
-    return of
+    return Effect((new, old), f"share of the steps until {new} is where {old} ends", of)
 
 
 def more_failures(task: str, optimiser: str, share: float = 1.0) -> Effect:
@@ -244,14 +207,13 @@ def more_failures(task: str, optimiser: str, share: float = 1.0) -> Effect:
     standard, invariant = (_name(task, optimiser, m) for m in PAIR)
     worst = share * CONSTANT[task]
 
-    @effect(f"failures above {worst:g}, standard less invariant", standard, invariant)
     def of(traces: Traces) -> np.ndarray:
         old, new = traces[standard], traces[invariant]
         best = float(old.rate[int(area(old).mean(0).argmin())])
-        gap = failed(old, worst).astype(float) - failed(new, worst)
+        gap = terms.failed(old, worst).astype(float) - terms.failed(new, worst)
         return gap[:, old.rate.values <= 3.5 * best].mean(1)
 
-    return of
+    return Effect((standard, invariant), f"failures above {worst:g}, standard less invariant", of)
 
 
 def ahead(cell: str) -> Effect:
@@ -259,8 +221,7 @@ def ahead(cell: str) -> Effect:
 
 
 def share_ahead(cells: Iterable[str]) -> Effect:
-    gaps = [ahead(cell) for cell in cells]
-    return combined("share below 0", lambda *gaps: (np.stack(gaps) < 0).mean(0), *gaps)
+    return share_below(0.0, [ahead(cell) for cell in cells])
 
 
 def learns(task: str, optimiser: str) -> tuple[Need, ...]:
@@ -270,7 +231,7 @@ def learns(task: str, optimiser: str) -> tuple[Need, ...]:
     return (Need(ends / CONSTANT[task], "< 0.9", "neither of the two leaves the constant prediction"),)  # fmt: skip
 
 
-grows, third = exponent("spread"), abs(exponent("activation", layer=2) - 3)
+grows, third = terms.exponent("spread"), abs(terms.exponent("activation", layer=2) - 3)
 end, untrained = log(final(validation) + FLOOR), log(at(validation, 0) + FLOOR)
 BEFORE, TRAINED = "start/leaky_relu", _name("waves", "adam", "invariant")
 PROPORTIONAL, FASTER = "predicted weights scale with the input", "more stable, faster convergence"
@@ -290,7 +251,8 @@ CLAIMS = (
     Claim("C1.invariant", "The invariant weights do not grow (|exponent|)", "constant magnitude",
           abs(grows)[f"{BEFORE}/invariant"], "< 0.05", "exponent", null=abs(grows)[f"{BEFORE}/standard"]),
     Claim("C1.gradient", "Gradient norms vary less over settings", "more stable gradients",
-          variation[f"{BEFORE}/invariant"] - variation[f"{BEFORE}/standard"], "< 0", "coefficient of variation"),
+          terms.variation[f"{BEFORE}/invariant"] - terms.variation[f"{BEFORE}/standard"], "< 0",
+          "coefficient of variation"),
     *(Claim(f"C2.{t}.{o}", f"It learns faster than the standard one: {WORDS[t]}, {WORDS[o]}", FASTER, faster(t, o),
             "< 0", AREA, budget=QUICK.get(t, "thorough"), needs=learns(t, o)) for t in TASKS for o in OPTIMISERS),
     *(Claim(f"C2.{t}.{o}.steps", f"It is where the standard one ends after less than 0.8 of the steps: {WORDS[t]}, "
@@ -346,7 +308,7 @@ def at_rate(rate: float) -> Measure:
 
 def over_settings(trace: xr.Dataset) -> xr.Dataset:
     """The last losses at the tuned rate against the settings, mean over seeds."""
-    ends = at_tuned(trace.loss_at.values[:, -1], trace).mean(0)
+    ends = terms.at_tuned(trace.loss_at.values[:, -1], trace).mean(0)
     return xr.Dataset({"ends": (("seed", "step"), ends[None])}, {"step": trace.setting.values})
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
-from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.axes import Axes
 
 from latebloom import data
 from latebloom.core.process import Process
@@ -29,22 +29,10 @@ from latebloom.methods.information import (
     blobs,
     combined,
     correlation_table,
+    model_tables,
 )
-from latebloom.methods.information.model_tables import (
-    CODES,
-    COMBINED,
-    RESCALED,
-    Told,
-    layer_profiles,
-    lead,
-    least_lead,
-    lowest_inside,
-    model_table,
-    rising_minus_falling,
-    tau,
-    tau_at_equal_loss,
-    tau_inside,
-)
+from latebloom.methods.information.drawing import draw_correlations, draw_profiles
+from latebloom.methods.information.model_tables import CODES, COMBINED, RESCALED, Told, tau
 
 DECAYS, DUAL_RATES = (0.0, 0.01, 0.1), (0.0, 5e-4)
 SIZES = (25, 50, 100, 200, 400)
@@ -176,7 +164,10 @@ PLAIN_ONES = BASELINES[-4:]  # parameter counts and norms
 def per_seed(traces: Traces, grid: str) -> list[pd.DataFrame]:
     """The models of each seed that learned their training set."""
     found = ran(grid, traces)
-    return [model_table(found, seed) for seed in range(next(iter(found.values())).sizes["seed"])]
+    return [
+        model_tables.model_table(found, seed)
+        for seed in range(next(iter(found.values())).sizes["seed"])
+    ]
 
 
 Score = Callable[[pd.DataFrame], float]
@@ -195,12 +186,12 @@ def of_models(text: str, grid: str, score: Score) -> Effect:
 
 def combined_leads(grid: str, rivals: Sequence[str], told: Told = tau) -> Effect:
     """Of the combined measure over the best of others."""
-    score = partial(lead, name=COMBINED, rivals=rivals, told=told)
+    score = partial(model_tables.lead, name=COMBINED, rivals=rivals, told=told)
     return of_models(f"lead over {', '.join(rivals)}", grid, score)
 
 
 def at_equal_loss(grid: str, name: str = COMBINED, text: str = "partial tau") -> Effect:
-    return of_models(text, grid, partial(tau_at_equal_loss, name=name))
+    return of_models(text, grid, partial(model_tables.tau_at_equal_loss, name=name))
 
 
 def gain(grid: str, how: str) -> Effect:
@@ -238,7 +229,7 @@ def control(grid: str) -> Effect:
 
 def layers(traces: Traces, name: str) -> np.ndarray:
     """A measure by hidden layer [seed, model, layer] of the plain networks."""
-    return layer_profiles(list(ran("layers", traces).values()), name)
+    return model_tables.layer_profiles(list(ran("layers", traces).values()), name)
 
 
 def layer_slope(name: str) -> Effect:
@@ -246,7 +237,7 @@ def layer_slope(name: str) -> Effect:
 
     @effect(f"models in which {name} rises minus those in which it falls", *always("layers"))
     def of(traces: Traces) -> np.ndarray:
-        return rising_minus_falling(layers(traces, name))
+        return model_tables.rising_minus_falling(layers(traces, name))
 
     return of
 
@@ -254,7 +245,7 @@ def layer_slope(name: str) -> Effect:
 @effect("share of models whose combined measure is lowest at an inner layer", *always("layers"))
 def interior(traces: Traces) -> np.ndarray:
     given, weights = (layers(traces, name) for name in ("given_class_bins", "weights_jensen"))
-    return lowest_inside(combined(given, weights))
+    return model_tables.lowest_inside(combined(given, weights))
 
 
 def size_points(traces: Traces, of: Measure) -> tuple[np.ndarray, np.ndarray]:
@@ -303,11 +294,12 @@ CLAIMS = (
     Claim("C1", "the combined measure goes with the gap better than every baseline and either part",
           "best of all measures on every data set", combined_leads("clusters", BASELINES), "> 0", TAU),
     Claim("C1.settings", "so it does when settings are resampled (lower end of the interval)", "–",
-          of_models("lower end of the lead", "clusters", partial(least_lead, name=COMBINED, rivals=BASELINES)), "> 0", TAU),
+          of_models("lower end of the lead", "clusters",
+                    partial(model_tables.least_lead, name=COMBINED, rivals=BASELINES)), "> 0", TAU),
     Claim("C1.sizes", "it goes with the gap better than parameter counts and norms",
           "better", combined_leads("clusters", PLAIN_ONES), "> 0", TAU),
     Claim("C1.within", "it is the best measure inside data sets, which differ in difficulty", "–",
-          combined_leads("clusters", BASELINES, tau_inside), "> 0", TAU),
+          combined_leads("clusters", BASELINES, model_tables.tau_inside), "> 0", TAU),
     Claim("C1.partial", "it still goes with the gap at equal training loss", "–",
           at_equal_loss("clusters"), "> 0", "Kendall's partial tau",
           null=at_equal_loss("clusters", *PARAMETERS_ALONE)),
@@ -336,28 +328,21 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def draw_correlations(grid: str, traces: Traces) -> MatplotlibFigure:
+def correlations(grid: str) -> pictures.Picture:
     """Every measure's tau: over all models with an interval, inside instances, at equal loss."""
-    table = pd.concat(per_seed(traces, grid), ignore_index=True)
-    found = correlation_table(table, MEASURES).loc[list(MEASURES)]
-    figure, (ax,) = pictures.panels(1, width=7.6, height=4.8)
-    rows = np.arange(len(found))[::-1]
-    ax.hlines(rows + 0.22, found.low, found.high, color=style.colours[0], linewidth=1.2)
-    marks = (("kendall", "o", "all models, 95 % over settings"), ("within", "s", "inside data sets"),
-             ("partial", "^", "at equal training loss"))  # fmt: skip
-    for place, (column, mark, label) in enumerate(marks):
-        ax.plot(found[column], rows + 0.22 * (1 - place), mark, color=style.colours[place], markersize=5,
-                label=label)  # fmt: skip
-    ax.axvline(0, color=style.colours[6], linestyle=":")
-    ax.set(title=f"{len(table)} models", xlabel="Kendall's tau with the gap", xlim=(-0.6, 0.8))
-    ax.set_yticks(rows, list(found.index))
-    pictures.legend_below(figure)
-    return figure
+
+    @pictures.by_hand(width=7.6, height=4.8, legend=True)
+    def draw(traces: Traces, ax: Axes) -> None:
+        table = pd.concat(per_seed(traces, grid), ignore_index=True)
+        draw_correlations(ax, correlation_table(table, MEASURES).loc[list(MEASURES)])
+        ax.set(title=f"{len(table)} models", xlim=(-0.6, 0.8))
+
+    return draw
 
 
-def draw_scatter(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3, sharey=True, legend=True)
+def draw_scatter(traces: Traces, *axes: Axes) -> None:
     """Both parts and the sum against the gap, by weight decay."""
-    figure, axes = pictures.panels(3, sharey=True)
     table = pd.concat(per_seed(traces, "clusters"), ignore_index=True)
     for ax, name in zip(axes, ("I(X;Z|Y), jensen", "I(S;θ)", COMBINED), strict=True):
         for colour, decay in zip(style.colours, DECAYS, strict=False):
@@ -367,8 +352,6 @@ def draw_scatter(traces: Traces) -> MatplotlibFigure:
                         label=f"weight decay {decay:g}")  # fmt: skip
         ax.set(xscale="log", xlabel=f"{name} in bits")
     axes[0].set_ylabel("test loss minus training loss in nats")
-    pictures.legend_below(figure)
-    return figure
 
 
 BY_LAYER = {
@@ -378,26 +361,18 @@ BY_LAYER = {
 }
 
 
-def draw_layers(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3)
+def draw_layers(traces: Traces, *axes: Axes) -> None:
     """What the layers of plain networks keep, median and range of models."""
-    figure, axes = pictures.panels(3)
     for ax, (title, names) in zip(axes, BY_LAYER.items(), strict=True):
-        for colour, mark, (name, label) in zip(style.colours, "os", names.items(), strict=False):
-            profiles = layers(traces, name)
-            low, middle, high = np.quantile(profiles, (0.1, 0.5, 0.9), axis=(0, 1))
-            depth = np.arange(1, len(middle) + 1)
-            ax.plot(depth, middle, f"{mark}-", markersize=4, color=colour, label=label)
-            ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
-            ax.set_xticks(depth)
-        ax.set(title=title, xlabel="hidden layer", ylabel="bits")
-        ax.legend()
+        draw_profiles(ax, {label: layers(traces, name) for name, label in names.items()})
+        ax.set(title=title, ylabel="bits")
     axes[2].set_yscale("log")
-    return figure
 
 
-def draw_sizes(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(2)
+def draw_sizes(traces: Traces, *axes: Axes) -> None:
     """The gap against information over n."""
-    figure, axes = pictures.panels(2)
     shown = {"(I(X;Z|Y) + I(S;θ)) / n": whole, "I(X;Z|Y) / n": encoder}
     for ax, (label, of) in zip(axes, shown.items(), strict=True):
         rates, gaps = size_points(traces, of)
@@ -409,12 +384,11 @@ def draw_sizes(traces: Traces) -> MatplotlibFigure:
                 label="slope 0.5")  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel=f"{label} in bits", ylabel="gap in nats")
         ax.legend()
-    return figure
 
 
 FIGURES = (
     *(Figure(name, f"Kendall's tau of each measure with the generalisation gap: {about}. Models with training "
-             "accuracy above 0.85.", partial(draw_correlations, grid), always(grid)) for name, about, grid in (
+             "accuracy above 0.85.", correlations(grid), always(grid)) for name, about, grid in (
         ("correlations", "fresh data sets", "clusters"), ("correlations-halves", "halves of one data set", "halves"),
         ("correlations-digits", "handwritten digits", "digits"),
         ("correlations-clothes", "pictures of clothes", "clothes"))),
@@ -433,13 +407,9 @@ TINY = {"width": 16, "depth": 2, "epochs": 40, "swa_start": 20, "members": 1, "i
 
 study = Study(
     paper=Paper(
-        slug="information-bottleneck",
-        title="How Does Information Bottleneck Help Deep Learning?",
-        authors="Kenji Kawaguchi, Zhun Deng, Xu Ji, Jiaoyang Huang",
-        venue="ICML",
-        year=2023,
-        arxiv="2305.18887",
-        code="xu-ji/information-bottleneck",
+        "information-bottleneck", "How Does Information Bottleneck Help Deep Learning?",
+        "Kenji Kawaguchi, Zhun Deng, Xu Ji, Jiaoyang Huang", "ICML", 2023, "2305.18887",
+        "xu-ji/information-bottleneck",
     ),
     family="information",
     question="Do networks generalise better where a layer forgets what does not matter, and is what the "
@@ -459,10 +429,8 @@ study = Study(
         "smoke": Budget(2, (*always("clusters"), "halves-32-decay-0"), TINY),
         "quick": Budget(6, settings={"members": 2}),
         "thorough": Budget(6, settings={"members": 2}),
-        "full": Budget(
-            6, arm_settings=
-            dict.fromkeys(DIGITS, {"source": "mnist"} | WHOLE) | dict.fromkeys(CLOTHES, WHOLE)
-        ),
+        "full": Budget(6, arm_settings=dict.fromkeys(DIGITS, {"source": "mnist"} | WHOLE)
+                       | dict.fromkeys(CLOTHES, WHOLE)),
     },
     claims=CLAIMS,
     figures=FIGURES,

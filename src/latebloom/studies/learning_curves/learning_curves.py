@@ -14,45 +14,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from latebloom.core.process import HostProcess
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
-from latebloom.measures import (
-    Effect,
-    Measure,
-    Traces,
-    combined,
-    effect,
-    final,
-    highest,
-    mean,
-    measure,
-)
-from latebloom.methods.learning_curves import LearningScheme, mape, reliability
+from latebloom.measures import Effect, Measure, Traces, combined, effect, final, highest, mean
+from latebloom.methods.learning_curves import LearningScheme, distortion, foresight, mape
 from latebloom.methods.learning_curves.classifiers import ClassifierCurves
-from latebloom.methods.learning_curves.distortion import (
-    Copies,
-    as_measured,
-    distorted,
-    errors_from_quarter,
-    levels_needed,
-    robustness_rates,
-)
-from latebloom.methods.learning_curves.foresight import (
-    asymptote,
-    beats,
-    early,
-    errors_at_end,
-    foretold,
-    held_by_interval,
-    late,
-    share_within,
-    stops_by_rule,
-    stops_or_last,
-    trace_of,
-)
+from latebloom.methods.learning_curves.foresight import Curve, early, foretold, late, trace_of
 from latebloom.methods.learning_curves.generated import Kind, MadeUpCurve
+from latebloom.methods.learning_curves.metrics import mean_of_some
 from latebloom.methods.learning_curves.scheme import CorpusName, Order, TaggerName
 from latebloom.methods.learning_curves.traces import FEWEST, NEVER
 
@@ -131,17 +101,17 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 
-def curves(trace: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Sizes and accuracies of each seed."""
-    return list(zip(trace.words.values, trace.accuracy.values, strict=True))
+def curves(trace: xr.Dataset, *more: str) -> list[Any]:
+    """Sizes and accuracies of each seed, and what more of it is asked for."""
+    return list(zip(*(trace[name].values for name in ("words", "accuracy", *more)), strict=True))
 
 
-def of_curves(text: str, of: Callable[[np.ndarray, np.ndarray], Any]) -> Measure:
-    """`of(words, accuracy)` of each seed."""
-    return Measure(text, lambda trace: np.array([of(w, y) for w, y in curves(trace)], float))
+def of_curves(text: str, of: Callable[..., Any], *more: str) -> Measure:
+    """`of(words, accuracy, *more)` of each seed."""
+    return Measure(text, lambda trace: np.array([of(*c) for c in curves(trace, *more)], float))
 
 
-def of_taggers(text: str, of: Callable[[Sequence[tuple[np.ndarray, np.ndarray]]], Any]) -> Effect:
+def of_taggers(text: str, of: Callable[[Sequence[Curve]], Any]) -> Effect:
     """`of` the words and accuracies of all taggers, for each seed."""
 
     @effect(text, *TAGGERS)
@@ -173,15 +143,8 @@ def by_genre(how: str) -> Effect:
 def within(tau: float, waiting: bool = True) -> Measure:
     """The share of later observations within tau of the trend at which it stopped, or of the first trend
     without `waiting`; NaN if it does not stop before the end."""
-    share = partial(share_within, tau=tau, waiting=waiting)
+    share = partial(foresight.share_within, tau=tau, waiting=waiting)
     return of_curves(f"share within {tau:g} points of the {'stop' if waiting else 'first'}", share)
-
-
-def mean_of_some(*rows: np.ndarray) -> np.ndarray:
-    """Mean over rows of what is not NaN."""
-    table = np.array(rows, float)
-    count = np.isfinite(table).sum(0)
-    return np.where(count > 0, np.nansum(table, 0) / np.maximum(count, 1), np.nan)
 
 
 def coverage(tau: float, waiting: bool = True) -> Effect:
@@ -191,17 +154,15 @@ def coverage(tau: float, waiting: bool = True) -> Effect:
 def ranked(how: str, margin: float = 0.0) -> Effect:
     """Decision-making reliability over all taggers and control sizes."""
 
-    def right(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
-        said = np.array([foretold(words, accuracy, how) for words, accuracy in pairs])
-        return reliability(said, np.array([y[late(words)] for words, y in pairs]), margin)
-
+    right = partial(foresight.order_right, how=how, margin=margin)
     return of_taggers(f"pairs in the right order, {how}", right)
 
 
-def copies(trace: xr.Dataset, measured: bool) -> list[Copies]:
+def copies(trace: xr.Dataset, measured: bool) -> list[distortion.Copies]:
     """Distorted copies of each seed's curve, or the curve as measured."""
-    return [as_measured(words, accuracy) if measured else distorted(words, accuracy, seed)
-            for seed, (words, accuracy) in enumerate(curves(trace))]  # fmt: skip
+    if measured:
+        return [distortion.as_measured(*curve) for curve in curves(trace)]
+    return [distortion.distorted(*curve, seed=seed) for seed, curve in enumerate(curves(trace))]
 
 
 def anchoring(of: Callable[..., np.ndarray], measured: bool = False) -> Effect:
@@ -221,7 +182,7 @@ def steadiness(anchored: bool, measured: bool) -> Measure:
     """Robustness rate, mean over copies."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
-        rates = [robustness_rates(c, anchored=anchored) for c in copies(trace, measured)]
+        rates = [distortion.robustness_rates(c, anchored=anchored) for c in copies(trace, measured)]
         return mean_of_some(*np.transpose(rates))
 
     return Measure("robustness rate", of)
@@ -233,7 +194,7 @@ def wins(baseline: str) -> Measure:
 
     def of(trace: xr.Dataset) -> np.ndarray:
         scores = trace.accuracy.values.swapaxes(1, 2)  # [seed, learner, step]
-        won = beats(trace.words.values[0], scores.reshape(-1, scores.shape[-1]), baseline)
+        won = foresight.beats(trace.words.values[0], scores.reshape(-1, scores.shape[-1]), baseline)
         return won.reshape(scores.shape[:2]).mean(1)
 
     return Measure(f"share won against {baseline}", of)
@@ -241,15 +202,8 @@ def wins(baseline: str) -> Measure:
 
 def asymptote_error(anchored: bool) -> Measure:
     """Fitted asymptote from the early observations minus the true one, in points."""
-
-    fitted = partial(asymptote, anchored=anchored)
-    return of_curves("fitted asymptote", fitted) - final("asymptote")
-
-
-@measure("MAPE against the noise-free curve")
-def true_error(trace: xr.Dataset) -> np.ndarray:
-    pairs = zip(curves(trace), trace.truth.values, strict=True)
-    return np.array([mape(foretold(w, y), t[late(w)]) for (w, y), t in pairs])
+    fitted = of_curves("fitted asymptote", partial(foresight.asymptote, anchored=anchored))
+    return fitted - final("asymptote")
 
 
 def stop_spread(rule: str) -> Effect:
@@ -257,21 +211,20 @@ def stop_spread(rule: str) -> Effect:
     condition at 4 points minus a rule on the last gain, whose threshold stops, on average over the
     taggers of that seed, as close as possible to the same size."""
 
-    def spread(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
-        ours = stops_or_last(pairs, 4.0)
-        here, there = (
-            np.std([y[-1] - y[i] for (_, y), i in zip(pairs, stops, strict=True)])
-            for stops in (ours, stops_by_rule(pairs, rule, ours))
-        )
-        return here - there
+    def spread(pairs: Sequence[Curve]) -> Any:
+        ours = foresight.stops_or_last(pairs, 4.0)
+        theirs = foresight.stops_by_rule(pairs, rule, ours)
+        return foresight.spread_after(pairs, ours) - foresight.spread_after(pairs, theirs)
 
-    return of_taggers(
-        f"spread of what is left at the stop, minus with a rule on the {rule}", spread
-    )
+    text = f"spread of what is left at the stop, minus with a rule on the {rule}"
+    return of_taggers(text, spread)
 
 
 anchored = error("anchored")
 off = asymptote_error(True)
+true_error = of_curves(
+    "MAPE against the noise-free curve", lambda w, y, t: mape(foretold(w, y), t[late(w)]), "truth"
+)
 last_seen = of_curves("last early accuracy", lambda w, y: y[early(w) - 1])
 NAMES = {
     "ending": "most frequent tag, endings", "bigram": "bigram HMM", "trigram": "trigram HMM (TnT)",
@@ -311,13 +264,13 @@ CLAIMS = (
     Claim("C3.last", "It is right more often than the order of the last accuracies", NEW,
           ranked("anchored") - ranked("last"), "> 0", "percentage points"),
     Claim("C4", "With 5 % of observations 3 points too low, asymptotes fall more steadily when anchored",
-          ROBUST, anchoring(robustness_rates), "> 0", RATE),
+          ROBUST, anchoring(distortion.robustness_rates), "> 0", RATE),
     Claim("C4.measured", "So they do on the curves as measured", ROBUST,
-          anchoring(robustness_rates, measured=True), "> 0", RATE),
+          anchoring(distortion.robustness_rates, measured=True), "> 0", RATE),
     Claim("C4.error", "Anchoring does not make the forecasts of distorted traces worse, within 0.1 points",
-          "without losing accuracy", anchoring(errors_from_quarter), "< 0.1", POINTS),
+          "without losing accuracy", anchoring(distortion.errors_from_quarter), "< 0.1", POINTS),
     Claim("C4.levels", "Anchored traces of distorted curves stop earlier (2 points)", "fewer levels are wasted",
-          anchoring(levels_needed), "< 0", "levels"),
+          anchoring(distortion.levels_needed), "< 0", "levels"),
     Claim("C5.worst", "The worst tagger's forecasts are within 1 %", "independent of the learner",
           highest(anchored[t] for t in TAGGERS), "< 1", PERCENT, null=highest(error("last")[t] for t in TAGGERS)),
     thorough("C5.order", "So they are on average if the corpus comes genre by genre", "independent of the corpus",
@@ -334,7 +287,7 @@ CLAIMS = (
     thorough("S.late", "A rise that comes later than an eighth of the words is not foreseen", "(control)",
              true_error["made-up-two-phase"], "> 1", PERCENT, null=true_error["made-up-power"]),
     thorough("U.interval", "The 90 % intervals of LearningCurve hold at least 85 % of later accuracies", NEW,
-             over_taggers(of_curves("share in 90 % intervals", held_by_interval)), "> 0.85", "share"),
+             over_taggers(of_curves("share in 90 % intervals", foresight.held_by_interval)), "> 0.85", "share"),
     *(thorough(f"U.{rule}", f"At the stop (4 points), what is still to be gained differs less between taggers than with a rule on {text}",
                NEW, stop_spread(rule), "< 0", "points") for rule, text in RULES.items()),
 )  # fmt: skip
@@ -349,11 +302,11 @@ def _words_axis(ax: Axes) -> None:
     pictures.plain_ticks(ax, TICKS)
 
 
-def draw_trends(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(2, width=10.5, height=4.4)
+def draw_trends(traces: Traces, left: Axes, right: Axes) -> None:
     """One curve: trends of several levels, and the asymptotes of all."""
     words, accuracy = curves(traces["trigram"])[0]
     settled, free = (trace_of(words, accuracy, anchored=on) for on in (True, False))
-    figure, (left, right) = pictures.panels(2, width=10.5, height=4.4)
     at, last = np.geomspace(words[0], words[-1], 300), settled.last_sizes / THOUSAND
     left.plot(words / THOUSAND, accuracy, "o", color=style.INK, markersize=4, label="measured", zorder=3)  # fmt: skip
     for colour, share in zip(style.colours, (0.03, 0.125, 0.5), strict=False):
@@ -372,13 +325,12 @@ def draw_trends(traces: Traces) -> MatplotlibFigure:
     for ax in (left, right):
         _words_axis(ax)
         ax.legend(loc="best")
-    return figure
 
 
-def draw_anchoring(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(width=6.4, height=4.2, legend=True)
+def draw_anchoring(traces: Traces, ax: Axes) -> None:
     words, accuracy = curves(traces["bigram-constant"])[0]
-    copies = distorted(words, accuracy, 0, draws=3).scores
-    figure, (ax,) = pictures.panels(1, width=6.4, height=4.2)
+    copies = distortion.distorted(words, accuracy, 0, draws=3).scores
     looks = {False: (style.colours[6], "not anchored"), True: (style.colours[0], "anchored")}
     for with_anchor, (colour, label) in looks.items():
         trace = trace_of(words, copies, anchored=with_anchor)
@@ -390,15 +342,13 @@ def draw_anchoring(traces: Traces) -> MatplotlibFigure:
     middle = float(np.median(trace_of(words, copies).backbone[:, -1]))
     ax.set(ylabel="asymptote in %", ylim=(middle - 3, middle + 5))
     _words_axis(ax)
-    pictures.legend_below(figure)
-    return figure
 
 
 def by_level(trace: xr.Dataset) -> xr.Dataset:
     """By thousand words that a trend saw: what it says is left, and how far off it is in the end; means."""
     runs = curves(trace)
     rows = {"left": [trace_of(w, y).convergence[0] for w, y in runs],
-            "off": [errors_at_end(w, y) for w, y in runs]}  # fmt: skip
+            "off": [foresight.errors_at_end(w, y) for w, y in runs]}  # fmt: skip
     means = {name: (("seed", "step"), np.mean(found, axis=0)[None]) for name, found in rows.items()}
     return xr.Dataset(means, {"step": trace_of(*runs[0]).last_sizes / THOUSAND})
 
@@ -414,8 +364,8 @@ convergence = pictures.curves(
 )  # fmt: skip
 
 
-def draw_forecasts(traces: Traces) -> MatplotlibFigure:
-    figure, (left, right) = pictures.panels(2, width=10.5, height=4.2)
+@pictures.by_hand(2, width=10.5, height=4.2, legend=True)
+def draw_forecasts(traces: Traces, left: Axes, right: Axes) -> None:
     for arm, colour in zip(TAGGERS, style.colours, strict=False):
         words, accuracy = curves(traces[arm])[0]
         seen, at, x = early(words), late(words), words / THOUSAND
@@ -433,33 +383,28 @@ def draw_forecasts(traces: Traces) -> MatplotlibFigure:
                        label="within 1 %")  # fmt: skip
     right.set(xlabel="measured accuracy in %", ylabel="forecast accuracy in %", title="at the control sizes",
               xlim=ends)  # fmt: skip
-    pictures.legend_below(figure)
-    return figure
 
 
-def draw_ranking(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(2, width=10.5, height=4.4, sharey=True)
+def draw_ranking(traces: Traces, *axes: Axes) -> None:
     """Share of seeds in which the order of two taggers was forecast rightly, by control size."""
-    pairs = [(a, b) for i, a in enumerate(TAGGERS) for b in TAGGERS[i + 1 :]]
     words, _ = curves(traces[TAGGERS[0]])[0]
-    at = words[late(words)] / THOUSAND
-    figure, axes = pictures.panels(2, width=10.5, height=4.4, sharey=True)
-    picture: Any = None
-    titles = {"by the trends": "anchored", "by the last accuracy": "last"}
-    for ax, (title, how) in zip(axes, titles.items(), strict=True):
-        share = [
-            100 * np.mean([
-                np.sign(foretold(w, y, how) - foretold(v, z, how)) == np.sign((y - z)[late(w)])
-                for (w, y), (v, z) in zip(curves(traces[one]), curves(traces[other]), strict=True)
-            ], axis=0) for one, other in pairs
-        ]  # fmt: skip
+    at, (one, other) = words[late(words)] / THOUSAND, np.triu_indices(len(TAGGERS), 1)
+    real, *said = (
+        np.array([[of(w, y) for w, y in curves(traces[arm])] for arm in TAGGERS])
+        for of in (lambda w, y: y[late(w)], foretold, partial(foretold, how="last"))
+    )
+    for ax, title, found in zip(axes, ("by the trends", "by the last accuracy"), said, strict=True):
+        right = np.sign(found[one] - found[other]) == np.sign(real[one] - real[other])
+        share = 100 * right.mean(axis=1)
         picture = ax.imshow(share, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         ticks = np.unique(np.linspace(0, len(at) - 1, 6).astype(int))
         ax.set_xticks(ticks, [f"{at[i]:,.0f}" for i in ticks])
         ax.set(xlabel="thousand words", title=title)
         ax.grid(False)
-    axes[0].set_yticks(range(len(pairs)), [f"{a} – {b}" for a, b in pairs])
-    figure.colorbar(picture, ax=axes, label="order right, in % of seeds")
-    return figure
+    pairs = [f"{TAGGERS[i]} – {TAGGERS[j]}" for i, j in zip(one, other, strict=True)]
+    axes[0].set_yticks(range(len(pairs)), pairs)
+    axes[0].figure.colorbar(picture, ax=axes, label="order right, in % of seeds")  # pyright: ignore
 
 
 METHODS = {
@@ -467,8 +412,6 @@ METHODS = {
     "ensemble": "ensemble of power laws", "bayesian": "Bayesian mixture", "pow4": "pow4", "mmf": "MMF",
     "weibull": "Weibull", "exponential": "exponential", "logarithmic": "logarithm", "last": "last accuracy",
 }  # fmt: skip
-
-
 methods = pictures.table(
     {name: {arm.replace("-by-genre", "\nby genre"): error(how)[arm] for arm in (*TAGGERS, *BY_GENRE)}
      for how, name in METHODS.items()},
@@ -502,12 +445,9 @@ ARM_SETTINGS = {arm: {"fine": 400_000, "largest": 400_000} for arm in CONSTANT} 
 
 study = Study(
     paper=Paper(
-        slug="learning-curves",
-        title="Modeling of learning curves with applications to POS tagging",
-        authors="Manuel Vilares Ferro, Víctor M. Darriba Bilbao, Francisco J. Ribadas Pena",
-        venue="Computer Speech and Language",
-        year=2017,
-        arxiv="2402.02515",
+        "learning-curves", "Modeling of learning curves with applications to POS tagging",
+        "Manuel Vilares Ferro, Víctor M. Darriba Bilbao, Francisco J. Ribadas Pena",
+        "Computer Speech and Language", 2017, "2402.02515",
     ),
     family="learning_curves",
     question="Can the accuracy that more training data will bring be foretold from little data, with a "

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
-from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.axes import Axes
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.process import Process
@@ -26,12 +26,9 @@ from latebloom.measures import (
     Traces,
     at,
     best,
-    combined,
     final,
-    first_step,
     lowest,
     mean,
-    measure,
     peak,
     peak_step,
 )
@@ -48,6 +45,7 @@ from latebloom.methods.noisy_labels import (
     held_out,
     side_by_side,
 )
+from latebloom.methods.noisy_labels.linear_terms import change, least_correlation, of_draws
 from latebloom.nn import MLP
 from latebloom.optim import sgd
 
@@ -264,28 +262,6 @@ def spread(*arms: str) -> Effect:
     return best(effects) - best(effects, lowest=True)
 
 
-def of_draws(of: Measure) -> Measure:
-    return Measure(f"{of.text}, each draw", lambda trace: of(side_by_side(trace)))
-
-
-# The early stage, until theta . v >= 0.1; NaN where that was so at the start.
-stage = combined("if later than 0", lambda step: np.where(step > 0, step, np.nan),
-                 first_step("alignment", 0.1, never="nan"))  # fmt: skip
-
-
-@of_draws
-@measure("least cosine of -gradient and v in the early stage")
-def least_correlation(trace: xr.Dataset) -> np.ndarray:
-    early = trace.step.values < stage(trace)[:, None]
-    values = np.where(early, trace.correlation.values, np.inf).min(axis=1)
-    return np.where(early.any(axis=1), values, np.nan)
-
-
-def change(residual: str) -> Measure:
-    """Of the mean squared residual over the early stage."""
-    return of_draws(at(residual, stage) - at(residual, 0))
-
-
 wrong_start, wrong_end, wrong_peak = (
     of_draws(of) for of in (at("wrong_accuracy", 0), final("wrong_accuracy"), peak("wrong_accuracy"))
 )  # fmt: skip
@@ -392,22 +368,20 @@ def in_percent(trace: xr.Dataset) -> xr.Dataset:
     return seen.assign_coords(step=100 * seen.step / seen.step.values[-1])
 
 
-def draw_memorisation(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(4, 2, width=9.4, height=2.8, sharex=True, sharey=True, legend=True)
+def draw_memorisation(traces: Traces, *axes: Axes) -> None:
     """Stacked shares of the clean and the wrong subset over the run."""
-    figure, axes = style.figure(2, 2, width=9.4, height=5.6, sharex=True, sharey=True)
     for column, (arm, title) in enumerate({"mild-ce": "cross-entropy", "mild-elr": "ELR"}.items()):
         steps = traces[arm].step.values
-        for ax, (subset, parts) in zip(axes[:, column], STACKS.items(), strict=True):
+        for ax, (subset, parts) in zip(axes[column::2], STACKS.items(), strict=True):
             shares = [100 * traces[arm][name].mean("seed").values for name, _, _ in parts]
             ax.stackplot(100 * steps / steps[-1], shares, labels=[label for _, label, _ in parts],
                          colors=[style.colours[c] for *_, c in parts], alpha=0.85)  # fmt: skip
             ax.set(xlim=(0, 100), ylim=(0, 100))
-            axes[0, column].set_title(title)
             if column == 0:
                 ax.set_ylabel(f"% of {subset}\nlabelled examples")
-        axes[1, column].set_xlabel("share of the run in %")
-    pictures.legend_below(figure)
-    return figure
+        axes[column].set_title(title)
+        axes[2 + column].set_xlabel("share of the run in %")
 
 
 def by_method(kind: str) -> dict[str, dict[str, Effect]]:

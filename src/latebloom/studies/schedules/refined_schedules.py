@@ -7,7 +7,7 @@ Adaptive Learning Rate Scheduling by Refinement").
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import xarray as xr
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
@@ -33,14 +32,13 @@ from latebloom.measures import (
     Traces,
     best,
     curve,
-    effect,
     final,
     log,
     mean,
-    measure,
     spearman,
 )
 from latebloom.methods.schedules.contest_outcomes import pilot_norms, tuned, two_way_interval
+from latebloom.methods.schedules.contest_terms import early_norms, entry, refined
 from latebloom.methods.schedules.refinement import Refinement, fit_template, made_up_norms, refine
 from latebloom.methods.schedules.schedule_sweep import Problem
 from latebloom.methods.schedules.schedule_tuning import Contest, Tuning, tune
@@ -160,11 +158,6 @@ ARMS: dict[str, Config] = {
 }
 
 
-def entry(family: str, what: str = "train_loss") -> Curve:
-    """A family as it tuned better."""
-    return Curve(f"{what} of {family}", lambda trace: trace[what].sel(cell=tuned(trace, family)))
-
-
 def log_ratio(one: Curve, other: Curve) -> Measure:
     return log((final(one) + FLOOR) / (final(other) + FLOOR))
 
@@ -176,25 +169,6 @@ def against(one: str, other: str) -> Measure:
 
 def pooled(of: Measure) -> Effect:
     return mean(of[name] for name in SUITE)
-
-
-def refined(text: str, of: Callable[[Refinement], float]) -> tuple[Measure, Measure]:
-    """Of what each seed's run of linear decay refines to; and from its norms shuffled in time."""
-
-    def each(trace: xr.Dataset) -> np.ndarray:
-        return np.array([of(refine(row)) for row in pilot_norms(trace)])
-
-    def shuffled(trace: xr.Dataset) -> np.ndarray:
-        rows = enumerate(pilot_norms(trace))
-        return np.array([of(refine(np.random.default_rng(i).permutation(row))) for i, row in rows])
-
-    return Measure(text, each), Measure(f"{text} from shuffled norms", shuffled)
-
-
-@measure("median norm of the first twentieth over the median norm")
-def early_norms(trace: xr.Dataset) -> np.ndarray:
-    norms = pilot_norms(trace)
-    return np.median(norms[:, : norms.shape[1] // 20], axis=1) / np.median(norms, axis=1)
 
 
 def from_linear(refinement: Refinement) -> float:
@@ -214,13 +188,13 @@ def longer_where_larger(of: Measure) -> Effect:
 def worst(schedule: str, scale: int = THEORY, arms: Sequence[str] = WORST) -> Effect:
     """On the problem and horizon where the mean over seeds is worst, at a step size."""
 
-    @effect(f"worst ratio of {schedule} at {SCALES[scale]:g} of theory's step size", *arms)
     def of(traces: Traces) -> np.ndarray:
         rows = [traces[arm].ratio.sel(schedule=schedule).isel(step=-1, scale=scale).values for arm in arms]  # fmt: skip
         cases = np.concatenate(rows, axis=1)
         return cases[:, cases.mean(axis=0).argmax()]
 
-    return of
+    text = f"worst ratio of {schedule} at {SCALES[scale]:g} of theory's step size"
+    return Effect(tuple(arms), text, of)
 
 
 def best_worst(schedule: str) -> Effect:
@@ -320,9 +294,10 @@ def draw_refined(traces: Traces) -> MatplotlibFigure:
     return figure
 
 
-def draw_synthetic(traces: Traces) -> MatplotlibFigure:
-    figure, axes = style.figure(2, 4, width=11, height=4.6, sharex=True, sharey="row")
-    for (above, below), (title, norms) in zip(axes.T, made_up_norms().items(), strict=True):
+@pictures.by_hand(8, 4, width=11, height=2.3, sharex=True, sharey="row")
+def draw_synthetic(traces: Traces, *axes: Axes) -> None:
+    rows = zip(axes[:4], axes[4:], made_up_norms().items(), strict=True)
+    for above, below, (title, norms) in rows:
         made = refine(norms, window=0.001)  # the curves are smooth already
         x = np.linspace(0, 100, len(made.norms))
         above.plot(x, made.norms, color=style.colours[1])
@@ -330,10 +305,9 @@ def draw_synthetic(traces: Traces) -> MatplotlibFigure:
         below.plot(x, made.schedule, color=style.colours[0], label="refined")
         above.set_title(title)
         below.set_xlabel("share of the run in %")
-    axes[0, 0].set(ylabel="gradient norm", ylim=(0, 10))
-    axes[1, 0].set_ylabel("learning rate / peak")
-    axes[1, 0].legend(loc="upper right")
-    return figure
+    axes[0].set(ylabel="gradient norm", ylim=(0, 10))
+    axes[4].set_ylabel("learning rate / peak")
+    axes[4].legend(loc="upper right")
 
 
 def in_percent(logs: np.ndarray) -> float:
@@ -417,13 +391,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 study = Study(
     paper=Paper(
-        slug="refined-schedules",
-        title="Optimal Linear Decay Learning Rate Schedules and Further Refinements",
-        authors="Aaron Defazio, Ashok Cutkosky, Harsh Mehta, Konstantin Mishchenko",
-        venue="arXiv",
-        year=2023,
-        arxiv="2310.07831",
-        code="facebookresearch/adaptive_scheduling",
+        "refined-schedules", "Optimal Linear Decay Learning Rate Schedules and Further Refinements",
+        "Aaron Defazio, Ashok Cutkosky, Harsh Mehta, Konstantin Mishchenko", "arXiv", 2023, "2310.07831",
+        "facebookresearch/adaptive_scheduling",
     ),
     family="schedules",
     question="Which learning-rate schedule is best for the last iterate, and can it be read off the "
@@ -439,10 +409,8 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(
-            2, ("mlp",),
-            {"rows": 120, "epochs": 4, "peaks": 2, "tuning_seeds": 1, "width": 8, "pool": 4},
-        ),
+        "smoke": Budget(2, ("mlp",), {"rows": 120, "epochs": 4, "peaks": 2, "tuning_seeds": 1, "width": 8,
+                                      "pool": 4}),
         "quick": Budget(8, None, {"rows": 1000, "tuning_seeds": 2}, SMALL),
         "thorough": Budget(8, None, {"rows": 1000, "tuning_seeds": 2}, SMALL),
         "full": Budget(10),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from latebloom.measures import Curve, Measure, curve, derived, seedwise
+from latebloom.measures import (
+    Curve,
+    Effect,
+    Measure,
+    combined,
+    curve,
+    derived,
+    measure,
+    seedwise,
+    spearman,
+)
 from latebloom.methods.grokking.concept_space.trajectory import (
     learning_time,
     signed_area,
@@ -41,6 +52,26 @@ def learned(line: Curve, threshold: float = 0.9, never: Literal["end", "nan"] = 
         return steps[-1] if np.isnan(found) and never == "end" else found
 
     return time
+
+
+def apart(of: Measure) -> Measure:
+    """How far each seed is from the mean over seeds."""
+
+    @measure(f"deviation of {of.text} from its mean")
+    def deviation(trace: xr.Dataset) -> np.ndarray:
+        values = of(trace)
+        return np.abs(values - values.mean())
+
+    return deviation
+
+
+def order(levels: Sequence[float], effects: Sequence[Effect]) -> Effect:
+    """Rank correlation; 0 where the effects do not vary, as that shows no order."""
+    return combined("0 if none", np.nan_to_num, spearman(levels, effects))
+
+
+plain = curve("accuracy", **{"class": "11"})
+"""Of the plain prompt on the unseen class of two concepts."""
 
 
 @derived("accuracy on the worst class seen in training")
