@@ -30,6 +30,7 @@ from latebloom.apply import (
     payment_bandits,
     refined_schedules,
     sparse_misspecified_bandits,
+    stability_gap,
 )
 from latebloom.data.files import FileError
 
@@ -250,6 +251,21 @@ def read_candidates(path):
     return columns(table)
 
 
+def draw_accuracies(rng):
+    """Two tasks, each evaluated from its start on, now and then."""
+    pool = names(rng, 2)
+    n, border = int(rng.integers(8, 20)), int(rng.integers(3, 6))
+    rows = [(step, pool[int(step > border)], task) for step in range(n)
+            for task in pool[: 1 + (step >= border)]]  # fmt: skip
+    table = {"iteration": [r[0] for r in rows], "task": [r[2] for r in rows]}
+    table |= {"accuracy": some(rng, len(rows), 0, 1), "learning": [r[1] for r in rows]}
+    return table
+
+
+def read_accuracies(path):
+    return columns(stability_gap.read_rows(path, stability_gap.Options()))
+
+
 def columns(table, wanted=None):
     """{column: values} of plain Python: times in nanoseconds, gaps None."""
     found = {}
@@ -300,6 +316,11 @@ READERS = {
     "refined-schedules": Reader(
         draw_norms, {"step": "number", "grad_norm": "number"}, read_norms, gaps=("grad_norm",),
         infinite=("grad_norm",), aliases=("Step", "global_step", "run 1 - step"),
+    ),
+    "stability-gap": Reader(
+        draw_accuracies, {"iteration": "integer", "task": "label", "accuracy": "number",
+                          "learning": "label"},
+        read_accuracies, gaps=("accuracy",), aliases=("Iteration", "step", "run 1 - step"), more=False,
     ),
     "sparse-misspecified-bandits": Reader(
         draw_candidates, {"name": "label", "x 0": "number", "x 1": "number", "x 2": "number",

@@ -1,0 +1,196 @@
+"""How long does a step of experience replay take, with and without an exam after each, against PyTorch and Avalanche?
+
+An MLP 784-400-400-10 on made-up images, five tasks of two classes, batches of 128 new and 128 replayed
+examples, SGD with momentum; an exam is 500 test examples of the task being learned. One and five seeds, in
+turns in one run, the median of three. PyTorch runs one seed after another, and so does Avalanche.
+
+    pip install torch avalanche-lib
+    python benchmarks/continual_step.py [--steps 100]
+
+Avalanche is left out where it is not installed.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from latebloom import nn, unfold
+from latebloom.core.dataset import Dataset
+from latebloom.core.stream import class_incremental
+from latebloom.methods.forgetting.continual import Continual, Replay
+from latebloom.methods.forgetting.replay import ER
+
+try:
+    import torch
+except ImportError:
+    sys.exit("PyTorch is not installed here; see the head of this file")
+
+warnings.simplefilter("ignore")
+TASKS, BATCH, MEMORY, EXAM, RATE = 5, 128, 500, 500, 0.03
+
+
+def images() -> Dataset:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(10, 784)).astype(np.float32)
+
+    def part(n: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.repeat(np.arange(10, dtype=np.int32), n // 10)
+        return means[y] + rng.normal(size=(len(y), 784)).astype(np.float32), y
+
+    (x, y), (x_test, y_test) = part(10_000), part(5_000)
+    return Dataset(*map(jnp.asarray, (x, y, x_test, y_test)))
+
+
+def ours(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
+    """Seconds of a run, without compiling."""
+
+    def stream(key: jax.Array):
+        return class_incremental(
+            data.y_train,
+            data.y_test,
+            key=key,
+            tasks=TASKS,
+            steps=steps,
+            batch_size=BATCH,
+            exam_size=EXAM,
+        )
+
+    process = Continual(
+        model=lambda key: nn.MLP(784, (400, 400), 10, key=key), data=data, stream=stream, method=ER(),
+        optimiser=lambda rate: optax.sgd(rate, momentum=0.9), hyper={"rate": RATE},
+        replay=Replay(MEMORY, BATCH),
+    )  # fmt: skip
+    # Exams of all tasks so far, as a stream has them: three on average.
+    trace = unfold(
+        process, seeds=seeds, steps=TASKS * steps, every=1 if exams else steps, progress=False
+    )
+    return trace.attrs["run_seconds"]
+
+
+def network() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Linear(784, 400), torch.nn.ReLU(), torch.nn.Linear(400, 400), torch.nn.ReLU(),
+        torch.nn.Linear(400, 10),
+    )  # fmt: skip
+
+
+def plain_torch(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
+    x, y, x_test, y_test = (
+        torch.from_numpy(np.array(a))
+        for a in (data.x_train, data.y_train, data.x_test, data.y_test)
+    )
+    y, y_test = y.long(), y_test.long()
+    start = time.perf_counter()
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        model, loss = network(), torch.nn.CrossEntropyLoss()
+        rule = torch.optim.SGD(model.parameters(), RATE, momentum=0.9)
+        memory, met = np.zeros(MEMORY, int), 0
+        order = rng.permutation(10)
+        tests = []
+        for task in range(TASKS):
+            classes = order[2 * task : 2 * task + 2]
+            mine = np.flatnonzero(np.isin(y.numpy(), classes))
+            tests.append(rng.permutation(np.flatnonzero(np.isin(y_test.numpy(), classes)))[:EXAM])
+            for step in range(steps):
+                if step % (len(mine) // BATCH) == 0:
+                    rng.shuffle(mine)
+                at = step % (len(mine) // BATCH) * BATCH
+                rows = mine[at : at + BATCH]
+                rule.zero_grad()
+                if met:
+                    old = memory[rng.choice(min(met, MEMORY), min(met, BATCH), replace=False)]
+                    both = np.concatenate([rows, old])
+                    out = model(x[both])
+                    value = loss(out[:BATCH], y[rows]) / 2 + loss(out[BATCH:], y[old]) / 2
+                else:
+                    value = loss(model(x[rows]), y[rows]) / 2
+                value.backward()
+                rule.step()
+                for row in rows:  # a reservoir
+                    place = met if met < MEMORY else int(rng.integers(0, met + 1))
+                    if place < MEMORY:
+                        memory[place] = row
+                    met += 1
+                if exams:
+                    with torch.no_grad():
+                        for held in tests:
+                            (model(x_test[held]).argmax(1) == y_test[held]).float().mean().item()
+    return time.perf_counter() - start
+
+
+def avalanche(data: Dataset, seeds: int, steps: int, exams: bool) -> float | None:
+    try:
+        from avalanche.benchmarks import tensors_benchmark
+        from avalanche.evaluation.metrics import accuracy_metrics
+        from avalanche.training import Replay as AvalancheReplay
+        from avalanche.training.plugins import EvaluationPlugin
+    except ImportError:
+        return None
+    x, y, x_test, y_test = (
+        torch.from_numpy(np.array(a))
+        for a in (data.x_train, data.y_train, data.x_test, data.y_test)
+    )
+    y, y_test = y.long(), y_test.long()
+    seconds = 0.0
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(10)
+        parts = [np.isin(y.numpy(), order[2 * t : 2 * t + 2]) for t in range(TASKS)]
+        tests = [
+            np.flatnonzero(np.isin(y_test.numpy(), order[2 * t : 2 * t + 2]))[:EXAM]
+            for t in range(TASKS)
+        ]
+        epochs = max(1, round(steps * BATCH / parts[0].sum()))
+        bench = tensors_benchmark(
+            train_tensors=[(x[p], y[p]) for p in parts], test_tensors=[(x_test[t], y_test[t]) for t in tests],
+            task_labels=[0] * TASKS, complete_test_set_only=False,
+        )  # fmt: skip
+        model = network()
+        learner = AvalancheReplay(
+            model=model, optimizer=torch.optim.SGD(model.parameters(), RATE, momentum=0.9),
+            criterion=torch.nn.CrossEntropyLoss(), mem_size=MEMORY, train_mb_size=BATCH, train_epochs=epochs,
+            eval_mb_size=EXAM, eval_every=1 if exams else -1, peval_mode="iteration" if exams else "epoch",
+            evaluator=EvaluationPlugin(accuracy_metrics(experience=True), loggers=[]),
+        )  # fmt: skip
+        start, done = time.perf_counter(), 0
+        for task, experience in enumerate(bench.train_stream):
+            learner.train(experience, eval_streams=[bench.test_stream[: task + 1]] if exams else [])
+            done += epochs * -(-int(parts[task].sum()) // BATCH)
+        seconds += (time.perf_counter() - start) * TASKS * steps / done
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=100, help="of each of the five tasks")
+    steps = parser.parse_args().steps
+    data = images()
+    print("ms a step and seed, median of three turns [least to most]")
+    for exams in (False, True):
+        for seeds in (1, 5):
+            taken: dict[str, list[float]] = {}
+            for _ in range(3):
+                for run in (ours, plain_torch, avalanche):
+                    if (found := run(data, seeds, steps, exams)) is not None:
+                        taken.setdefault(run.__name__, []).append(
+                            1e3 * found / (TASKS * steps * seeds)
+                        )
+            said = ", ".join(
+                f"{name} {statistics.median(t):.1f} [{min(t):.1f} to {max(t):.1f}]"
+                for name, t in taken.items()
+            )
+            print(
+                f"{seeds} seed(s), {'an exam after each step' if exams else 'exams at borders'}: {said}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

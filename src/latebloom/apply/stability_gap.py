@@ -1,0 +1,245 @@
+"""Accuracies by update and task in; what was lost right after each switch, and whether it came back, out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from latebloom.data.files import Column, FileError, read_table, row_number
+from latebloom.lab import Application, Applied, pictures, style
+from latebloom.lab.application import Say
+from latebloom.methods.forgetting import metrics
+from latebloom.methods.forgetting.tracker import from_table
+
+COLUMNS = {
+    "iteration": Column(
+        "integer", low=0,
+        aliases=("step", "global_step", "trainer/global_step", "iter", "update", "x"),
+    ),
+    "task": Column("label", aliases=("eval_task", "experience", "domain")),
+    "accuracy": Column(gaps=True, aliases=("acc", "test_accuracy", "eval_accuracy", "score", "metric", "value")),
+    "learning": Column("label", required=False, aliases=("train_task", "current_task", "training_task")),
+    "seed": Column("label", required=False),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """- `starts`: the iteration before whose first update each task begins, where the file has no column
+      `learning` ("cats=0,dogs=300").
+    - `lower`: less is better, as of a loss. `within`: updates after a switch in which the lowest is looked for.
+    - `level`: share of a drop that must be regained to have recovered.
+    - `examples`: how many test examples an accuracy stands on, to tell a gap from noise.
+    - `columns`: what the file calls them, where it calls them otherwise ("accuracy=val_top1").
+    """
+
+    starts: tuple[str, ...] = ()
+    lower: bool = False
+    within: int = 50
+    level: float = 0.9
+    examples: int | None = None
+    columns: tuple[str, ...] = ()
+
+
+def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
+    if len(paths) != 1:
+        raise FileError(f"one table of accuracies is needed, not {len(paths)} files")
+    say("reading the accuracies", 0.0)
+    trace = read_trace(paths[0], options)
+    say("looking at the switches", 0.4)
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            found = metrics.gap(trace, options.within, options.level)
+            totals = metrics.summary(trace, within=options.within)
+            noise = _noise(trace, options, paths[0])
+    except ValueError as error:
+        raise FileError(f"{paths[0]}: {error}") from None
+    rows = gaps(found)
+    say("drawing", 0.7)
+    undefined = totals.attrs["undefined"]
+    table = pd.DataFrame([
+        {"metric": name, "mean": float(value.mean()), "sd_over_seeds": _sd(value.values),
+         "undefined": undefined.get(name, "")}
+        for name, value in totals.items()
+    ])  # fmt: skip
+    return Applied(
+        sentences(trace, rows, totals, noise, options, [str(w.message) for w in warned]),
+        {"switches": rows.to_dict("records"), "metrics": table.to_dict("records")},
+        {"switches": rows, "metrics": table},
+        {"accuracy": draw(trace, found, options), "switch": draw_switch(trace, found, options)},
+    )  # fmt: skip
+
+
+def read_rows(path: Path, options: Options) -> pd.DataFrame:
+    """Columns `iteration`, `task`, `accuracy` (NaN for gaps; turned if less is better), `learning`, perhaps `seed`."""
+    if not options.within >= 1:
+        raise ValueError(f"within must be a number of updates from 1 on, not {options.within}")
+    if options.examples is not None and options.examples < 1:
+        raise ValueError(f"examples must be at least 1, not {options.examples}")
+    rows = read_table(path, COLUMNS, min_rows=4, chosen=options.columns)
+    if "learning" not in rows:
+        if not options.starts:
+            raise FileError(
+                f"{path} has no column 'learning', the task that was trained on: name the column (columns="
+                "learning=...), or say where tasks start, as in starts=cats=0,dogs=300"
+            )
+        rows["learning"] = _learning(rows, options.starts)
+    elif options.starts:
+        raise ValueError("starts are of no use: the file has a column 'learning' already")
+    if options.lower:
+        rows["accuracy"] = -rows["accuracy"]
+    elif options.examples is not None and not rows["accuracy"].dropna().between(0, 1).all():
+        row = int(np.flatnonzero(~rows["accuracy"].between(0, 1) & rows["accuracy"].notna())[0])
+        raise FileError(
+            f"{path}, column 'accuracy', row {row_number(rows, row)}: {rows['accuracy'][row]:g} is no share of "
+            "right answers: give fractions, or leave examples out"
+        )
+    return rows
+
+
+def read_trace(path: Path, options: Options) -> xr.Dataset:
+    """The table as a trace of `latebloom.methods.forgetting.metrics`."""
+    try:
+        return from_table(read_rows(path, options))
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
+    begin: dict[str, int] = {}
+    for entry in starts:
+        name, _, number = entry.rpartition("=")
+        if not name or not number.isdigit():
+            raise ValueError(
+                f"starts must be of tasks and iterations, as in cats=0,dogs=300, not {entry!r}"
+            )
+        begin[name.strip()] = int(number)
+    known = set(rows["task"])
+    if strange := [name for name in begin if name not in known]:
+        raise ValueError(
+            f"starts: there is no task {strange[0]!r}; there are {', '.join(sorted(known)[:20])}"
+        )
+    names, at = list(begin), np.array(list(begin.values()))
+    if (np.diff(at) <= 0).any() or at[0] != 0:
+        raise ValueError("starts must begin with 0 and increase")
+    # An accuracy at a border was measured before the first update on the next task.
+    place = np.searchsorted(at, rows["iteration"].to_numpy(), side="left") - 1
+    return [names[max(p, 0)] for p in place]
+
+
+def _noise(trace: xr.Dataset, options: Options, path: Path) -> xr.Dataset | None:
+    if options.examples is None:
+        return None
+    return metrics.min_accuracy_of_noise(trace, options.examples, 0.05).to_dataset(name="least")
+
+
+def gaps(found: xr.Dataset) -> pd.DataFrame:
+    """A row for each seed, switch and task learned before it."""
+    rows = found.to_dataframe().dropna(subset=["before"]).reset_index()
+    names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
+             "updates_to_lowest", "updates_to_recover"]  # fmt: skip
+    return rows[names]
+
+
+def sentences(
+    trace: xr.Dataset, rows: pd.DataFrame, totals: xr.Dataset, noise: xr.Dataset | None,
+    options: Options, warned: Sequence[str],
+) -> tuple[str, ...]:  # fmt: skip
+    what, sign = ("loss", -1) if options.lower else ("accuracy", 1)
+    said = []
+    # A quantile of the least evaluation of a task that stays as good as it was, by seed.
+    floor = {} if noise is None else noise["least"].to_series().to_dict()
+    just = rows[rows["task"] == rows["finished"]]
+    for (step, finished, begun), part in just.groupby(["step", "finished", "begun"], sort=True):
+        mean = part[["before", "lowest", "after", "drop"]].mean()
+        text = (
+            f"After the switch from {finished} to {begun} at {step}, {what} on {finished} goes from "
+            f"{sign * mean['before']:.3g} to {sign * mean['lowest']:.3g} within {options.within} updates, "
+            f"and is {sign * mean['after']:.3g} when {begun} is over"
+        )
+        if floor:
+            least = [floor[key] for key in zip(part["seed"], part["task"], strict=True)]
+            beyond = int((part["lowest"] < least).sum())
+            text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
+                ": beyond noise" if beyond else ": no more than noise may do"
+            )  # fmt: skip
+        said.append(text + ".")
+    ends, least = totals["average_accuracy"], totals["min_accuracy"]
+    if not np.isnan(least).all():
+        said.insert(0, (
+            f"Averaged over tasks, {what} is {sign * float(ends.mean()):.3g} at the end; on those learned before, "
+            f"the worst that it ever was is {sign * float(least.mean()):.3g}."
+        ))  # fmt: skip
+    return (*said, *(f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)))
+
+
+def _sd(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
+
+
+def _shown(trace: xr.Dataset, options: Options) -> tuple[Any, str]:
+    accuracy = trace.accuracy.mean("seed")
+    return (-accuracy, "loss") if options.lower else (accuracy, "accuracy")
+
+
+def draw(trace: xr.Dataset, found: xr.Dataset, options: Options) -> Figure:
+    """Each task over all updates, mean over seeds, with the switches."""
+    values, what = _shown(trace, options)
+    figure, (ax,) = pictures.panels(1, width=8, height=3.8)
+    for place, task in enumerate(trace.task.values):
+        one = values.sel(task=task).dropna("step")
+        look = pictures.nth_look(place)
+        ax.plot(
+            one.step,
+            one,
+            color=look["colour"],
+            linestyle=look["linestyle"],
+            linewidth=1.2,
+            label=str(task),
+        )
+    for step in np.unique(found.step.values):
+        ax.axvline(step, color=style.INK, linestyle=":", linewidth=0.7)
+    ax.set(xlabel="update", ylabel=what)
+    if trace.sizes["task"] <= 20:
+        pictures.legend_below(figure)
+    return figure
+
+
+def draw_switch(trace: xr.Dataset, found: xr.Dataset, options: Options) -> Figure:
+    """The first updates after each switch, of the task just finished."""
+    values, what = _shown(trace, options)
+    switches = list(
+        zip(found.step.values[0], found.finished.values[0], found.begun.values[0], strict=True)
+    )[:12]
+    figure, places = pictures.panels(len(switches), 3, height=2.9, sharey=True)
+    for ax, (step, finished, begun) in zip(places, switches, strict=False):
+        one = values.sel(task=finished).dropna("step")
+        near = one.where(
+            (one.step >= step - options.within // 2) & (one.step <= step + options.within),
+            drop=True,
+        )
+        ax.plot(near.step - step, near, ".-", color=style.colours[0], markersize=4, linewidth=1.2)
+        ax.axvline(0, color=style.INK, linestyle=":", linewidth=0.7)
+        ax.set_title(f"{finished}, then {begun}", fontsize=9)
+        ax.set(xlabel="updates since the switch", ylabel=what)
+    return figure
+
+
+application = Application(
+    about="A table of accuracies measured during continual learning: what was lost right after each switch of tasks, "
+    "whether and when it came back, the worst case, and all that task-end metrics say.",
+    files="one CSV, TSV, JSON lines or Parquet table with iteration (updates made), task (evaluated), accuracy (any score) "
+    "and learning (the task that is trained on); seed if there are several",
+    options=Options,
+    run=run,
+)  # fmt: skip

@@ -1,0 +1,414 @@
+"""Continual evaluation for lifelong learning: identifying the stability gap.
+
+De Lange, van de Ven, Tuytelaars (ICLR 2023, arXiv 2205.13452).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import numpy as np
+import optax
+import xarray as xr
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from latebloom.core.dataset import Dataset
+from latebloom.core.memory import CLASS_BALANCED, Policy
+from latebloom.core.stream import (
+    Stream,
+    class_incremental,
+    domain_incremental,
+    joint,
+    rehearsing,
+)
+from latebloom.core.views import Rotation
+from latebloom.data import load, scaled
+from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.measures import Measure, Traces, measure, setting, spearman
+from latebloom.methods.forgetting import metrics
+from latebloom.methods.forgetting.continual import Continual, Method, Replay
+from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.penalties import EWC
+from latebloom.methods.forgetting.projections import GEM
+from latebloom.methods.forgetting.replay import ER
+from latebloom.nn import MLP
+
+Setting = Literal["class", "task", "rotation"]
+Name = Literal["fine-tuning", "er", "gem", "ewc", "lwf", "joint"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run on `tasks` of some classes each (told in exams which task it is, "task", or not, "class"), or of all
+    classes under other `angles`, "rotation".
+
+    - `strength`: the weight of the new in ER, the margin of GEM, lambda of EWC, the weight of
+      distillation in LwF. "joint" trains on all tasks so far.
+    - `memory` places, filled when a task is over; as many examples are replayed as are new.
+    - `drop`: the rate is divided by this from the first border on. `fresh`: momentum starts anew at borders.
+    - `side` of the images in pixels (28: as they are); `examples` for training (0: all).
+    """
+
+    setting: Setting = "class"
+    method: Name = "er"
+    strength: float = 0.5
+    rate: float = 0.03
+    momentum: float = 0.9
+    drop: float = 1.0
+    fresh: bool = False
+    tasks: int = 5
+    angles: tuple[float, ...] = (0.0, 36.0, 72.0, 108.0, 144.0)
+    memory: int = 500
+    steps: int = 200
+    batch_size: int = 128
+    width: int = 200
+    data: str = "mnist-5k"
+    side: int = 14
+    examples: int = 0
+    exam_size: int = 150
+    every: int = 1
+
+
+def make_process(config: Config) -> Continual:
+    data = _images(config.data, config.side, config.examples)
+    tasks = _tasks(config)
+    share = config.memory // tasks
+    first = Policy("task", "first", share)
+    replay = Replay(config.memory, config.batch_size, first if config.method == "gem" else CLASS_BALANCED,
+                    by="class", at="task")  # fmt: skip
+    method = {
+        "er": lambda: ER(config.strength),
+        "gem": lambda: GEM(tasks=tasks, share=share, margin=config.strength),
+        "ewc": lambda: EWC(config.strength, batches=20, fisher="batch", combine="average"),
+        "lwf": lambda: LwF(config.strength),
+    }.get(config.method, Method)()
+    return Continual(
+        model=partial(_network, data.x_train.shape[1], config.width, int(data.y_train.max()) + 1), data=data,
+        stream=partial(_stream, config, data), method=method,
+        optimiser=partial(_sgd, config.momentum, config.drop, config.steps), hyper={"rate": config.rate},
+        replay=replay if method.replays or method.remembers else None,
+        head="task" if config.setting == "task" else "all", fresh=config.fresh, tell=True,
+    )  # fmt: skip
+
+
+def schedule(config: Config) -> np.ndarray:
+    return np.arange(0, _tasks(config) * config.steps + 1, config.every)
+
+
+def _tasks(config: Config) -> int:
+    return len(config.angles) if config.setting == "rotation" else config.tasks
+
+
+def _network(pixels: int, width: int, classes: int, key: PRNGKeyArray) -> MLP:
+    return MLP(pixels, (width, width), classes, key=key)
+
+
+def _sgd(momentum: float, drop: float, steps: int, rate: Array) -> optax.GradientTransformation:
+    falls = optax.piecewise_constant_schedule(1.0, {steps: 1 / drop} if drop != 1 else None)
+    return optax.chain(optax.trace(momentum), optax.scale_by_schedule(falls), optax.scale(-rate))
+
+
+def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
+    sizes: dict[str, Any] = {
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "exam_size": config.exam_size,
+    }
+    if config.setting == "rotation":
+        angles = config.angles
+        stream = domain_incremental(data.y_train, data.y_test, key=key, tasks=len(angles), **sizes)
+        stream = eqx.tree_at(lambda s: s.view, stream, Rotation(angles, config.side))
+    else:
+        stream = class_incremental(data.y_train, data.y_test, key=key, tasks=config.tasks, **sizes)
+    return rehearsing(stream, joint(stream.tasks), key=key) if config.method == "joint" else stream
+
+
+@functools.cache
+def _images(data: str, side: int, examples: int) -> Dataset:
+    return scaled(
+        load(data), side=None if side == 28 else side, examples=examples or None, flat=True
+    )
+
+
+SETTINGS: dict[Setting, dict[str, Any]] = {
+    "class": {}, "task": {"data": "glyphs-100", "exam_size": 200}, "rotation": {},
+}  # fmt: skip
+METHODS: tuple[Name, ...] = ("fine-tuning", "er", "gem", "ewc", "lwf")
+_TABLE = Path(__file__).with_suffix(".json")
+TUNED = json.loads(_TABLE.read_text())  # rate and strength, by setting and method
+
+
+def tuned(setting: Setting, method: Name, **more: Any) -> Config:
+    rate, strength = TUNED[setting][method]
+    own: dict[str, Any] = {"rate": rate, "strength": strength} | SETTINGS[setting] | more
+    return Config(setting, method, **own)
+
+
+ANGLES = (0, 15, 30, 45, 60, 90)
+WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+PLAIN = tuned("class", "er")
+ARMS: dict[str, Config] = {
+    **{f"{setting}-{method}": tuned(setting, method) for setting in SETTINGS for method in METHODS},
+    **{f"angle-{a}": tuned("rotation", "er", strength=0.5, angles=(0.0, float(a))) for a in ANGLES},
+    **{f"weight-{w:g}": replace(PLAIN, strength=w) for w in WEIGHTS},
+    "slower": replace(PLAIN, drop=10.0),
+    "fresh": replace(PLAIN, fresh=True),
+    "no-momentum": replace(PLAIN, momentum=0.0, rate=10 * PLAIN.rate),
+    "joint": Config("rotation", "joint", rate=0.1, momentum=0.0, angles=(0.0, 80.0, 160.0), steps=500),
+}  # fmt: skip
+
+NEAR, AFTER = 20, 60  # updates before and after a border that are looked at and drawn
+FIRST, SOON = 1, 50  # the first update after it, and how long the gradient has to come back
+
+
+def of_finished(name: str, text: str) -> Measure:
+    """A variable of `metrics.gap`, of the task just finished, mean over borders."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        found = metrics.gap(trace)
+        return found[name].where(found.task == found.finished).mean(("border", "task")).values
+
+    return Measure(f"{text} of the task just finished", of)
+
+
+def of_trace(metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
+    """A metric of continual learning, mean over tasks."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        found = metric(trace)
+        return found.mean([dim for dim in found.dims if dim != "seed"]).values
+
+    return Measure(metric.__name__.replace("_", " "), of)
+
+
+@measure("what noise alone would take ACC down to, in place of WC-ACC")
+def of_noise(trace: xr.Dataset) -> np.ndarray:
+    least = metrics.min_accuracy_of_noise(trace, setting(trace, "exam_size")).mean("task").values
+    last = trace.accuracy.isel(step=-1).transpose("seed", "task").values[:, -1]
+    tasks = trace.sizes["task"]
+    return last / tasks + (1 - 1 / tasks) * least
+
+
+@measure("windowed forgetting over 10 updates")
+def windowed(trace: xr.Dataset) -> np.ndarray:
+    return metrics.windowed_forgetting(trace, 10).mean("task").values
+
+
+def aligned(trace: xr.Dataset) -> xr.Dataset:
+    """Around borders, step 0, mean over them: accuracy of the task just finished, less what it was; both gradients."""
+    length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
+    steps = np.arange(-NEAR, min(AFTER, length) + 1)
+    rows = length * np.arange(1, borders + 1)[:, None] + steps
+    accuracy = trace.accuracy.transpose("seed", "step", "task").values
+    finished = np.stack([accuracy[:, rows[k], k] for k in range(borders)], axis=1)
+    found = {"change": finished - finished[:, :, [NEAR]]}
+    found |= {
+        name: trace[name].transpose("seed", "step").values[:, rows]
+        for name in ("plasticity", "stability")
+    }
+    means = {name: (("seed", "step"), values.mean(axis=1)) for name, values in found.items()}
+    return xr.Dataset(means, {"seed": trace.seed, "step": steps}, trace.attrs)
+
+
+def ratio(first: int, last: int) -> Measure:
+    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
+        rows = length * np.arange(1, borders + 1)[:, None] + np.arange(first, last + 1)
+        old, new = (
+            trace[name].transpose("seed", "step").values[:, rows]
+            for name in ("stability", "plasticity")
+        )
+        return (old.mean(axis=-1) / new.mean(axis=-1)).mean(axis=1)
+
+    return Measure(f"ratio of the gradients {first} to {last} updates after a border", of)
+
+
+@measure("ratio of the gradients in the last fifth of a task")
+def late_ratio(trace: xr.Dataset) -> np.ndarray:
+    length = setting(trace, "steps")
+    return ratio(length - length // 5, length)(trace)
+
+
+drop, back = of_finished("drop", "drop"), of_finished("recovery", "recovery")
+regained = back - 0.5 * drop
+ends, worst, lost = map(
+    of_trace, (metrics.average_accuracy, metrics.worst_case_accuracy, metrics.forgetting)
+)
+at_once, soon = ratio(FIRST, FIRST), ratio(SOON - 9, SOON)
+GAP, BACK = "a drop right after the switch", "and recovery"
+KINDS = "class-, task- and domain-incremental"
+ACCURACY, OF_GRADIENTS, RANK = "accuracy", "ratio of norms", "Spearman"
+NAMES = {"fine-tuning": "fine-tuning", "er": "ER", "gem": "GEM", "ewc": "EWC", "lwf": "LwF"}
+same_task = drop["angle-0"]  # the next task is the same one
+
+
+def gap_claims(id: str, arm: str, paper: str, budget: str = "quick") -> tuple[Claim, Claim]:
+    kind, method = arm.split("-", 1)
+    where = {
+        "class": "Class-incremental",
+        "task": "Task-incremental",
+        "rotation": "Rotated digits",
+    }[kind]
+    return (
+        Claim(f"{id}.drop", f"{where}, {NAMES[method]}: accuracy on the task just learned drops by more than 0.05 "
+              "within 50 updates", paper, drop[arm], "> 0.05", ACCURACY, budget=budget, null=same_task),
+        Claim(f"{id}.back", f"{where}, {NAMES[method]}: more than half of it is regained by the end of the next task",
+              BACK, regained[arm], "> 0", ACCURACY, budget=budget, null=regained[f"{kind}-fine-tuning"]),
+    )  # fmt: skip
+
+
+CLAIMS = (
+    *gap_claims("C1.er", "class-er", f"replay: {GAP}"),
+    *gap_claims("C1.gem", "class-gem", f"constraints: {GAP}"),
+    *gap_claims("C1.ewc", "rotation-ewc", f"parameter regularisation: {GAP}"),
+    *gap_claims("C1.lwf", "rotation-lwf", f"distillation: {GAP}"),
+    *gap_claims("C2.task", "task-er", f"the gap occurs in {KINDS} learning"),
+    *gap_claims("C2.rotation", "rotation-er", f"the gap occurs in {KINDS} learning"),
+    *(claim for kind in SETTINGS for method in METHODS[1:] if f"{kind}-{method}" not in
+      ("class-er", "class-gem", "rotation-ewc", "rotation-lwf", "task-er", "rotation-er")
+      for claim in gap_claims(f"C2.{kind}-{method}", f"{kind}-{method}", KINDS, "thorough")),
+    Claim("C3.worst", "ER: the worst case (WC-ACC) is more than 0.1 below the accuracy at the end",
+          "task-end metrics hide it", (ends - worst)["class-er"], "> 0.1", ACCURACY,
+          null=(ends - of_noise)["class-er"]),
+    Claim("C3.forgetting", "ER: forgetting at the end is less than half of the drop", "task-end metrics hide it",
+          (lost - 0.5 * drop)["class-er"], "< 0", ACCURACY, null=(lost - 0.5 * drop)["class-fine-tuning"]),
+    Claim("C4.rank", "The further the next task is turned, the deeper is the drop", "the gap grows with dissimilarity",
+          spearman(ANGLES, [drop[f"angle-{a}"] for a in ANGLES]), "> 0.8", RANK, null=0.0),
+    Claim("C4.window", "And the larger is windowed forgetting over ten updates", "the gap grows with dissimilarity",
+          spearman(ANGLES, [windowed[f"angle-{a}"] for a in ANGLES]), "> 0.8", RANK, null=0.0),
+    Claim("C4.same", "Where the next task is the same there is no gap of 0.05", "(control)",
+          same_task, "< 0.05", ACCURACY, null=drop["angle-90"]),
+    Claim("C5.er", "ER: at the switch the gradient that keeps the old is less than 0.3 of that which learns the new",
+          "stability gradients vanish at the switch", at_once["class-er"], "< 0.3", OF_GRADIENTS, null=late_ratio["class-er"]),
+    Claim("C5.rise", "ER: within 50 updates it is more than 0.7 of what it comes to",
+          "and rise only after the drop", (soon / late_ratio)["class-er"], "> 0.7", "of the late ratio",
+          null=(at_once / late_ratio)["class-er"]),
+    Claim("C5.gem", "GEM: so is the part that the constraints add", "small for GEM, too",
+          at_once["class-gem"], "< 0.3", OF_GRADIENTS, null=late_ratio["class-er"]),
+    Claim("C6.joint", "Trained on all tasks so far, by plain SGD, it drops by more than 0.05 all the same",
+          "(van de Ven's demonstration: the gap is one of optimisation)", drop["joint"], "> 0.05", ACCURACY,
+          budget="thorough", null=same_task),
+    Claim("C6.back", "And regains more than half of it", BACK, regained["joint"], "> 0", ACCURACY,
+          budget="thorough", null=regained["rotation-fine-tuning"]),
+    Claim("X.slower", "A tenth of the learning rate from the switch on makes the drop smaller", "(control)",
+          drop["slower"] - drop["class-er"], "< 0", ACCURACY, budget="thorough"),
+    Claim("X.fresh", "So does momentum that starts anew at the switch", "(control)",
+          drop["fresh"] - drop["class-er"], "< 0", ACCURACY, budget="thorough"),
+    Claim("X.momentum", "So does no momentum, at ten times the rate", "(control)",
+          drop["no-momentum"] - drop["class-er"], "< 0", ACCURACY, budget="thorough"),
+    Claim("X.weight", "The more the new counts in ER's loss, the deeper is the drop", "(control)",
+          spearman(WEIGHTS, [drop[f"weight-{w:g}"] for w in WEIGHTS]), "> 0", RANK, budget="thorough"),
+)  # fmt: skip
+
+MAIN = {f"class-{m}": NAMES[m] for m in ("er", "gem", "fine-tuning")}
+AROUND = {
+    "class": "class-incremental",
+    "task": "task-incremental (glyphs)",
+    "rotation": "rotated by 36°",
+}
+
+
+def draw_iterations(traces: Traces) -> MatplotlibFigure:
+    """Accuracy on the first task at each update; large dots where task-end evaluation looks."""
+    figure, ax = style.figure(width=8, height=3.8)
+    for colour, (arm, label) in zip(style.colours, MAIN.items(), strict=False):
+        if arm in traces:
+            accuracy = traces[arm].accuracy.sel(task=0).mean("seed")
+            ends = np.arange(1, traces[arm].sizes["task"] + 1) * setting(traces[arm], "steps")
+            ax.plot(accuracy.step, accuracy, color=colour, linewidth=1, label=label)
+            ax.plot(ends, accuracy.sel(step=ends), "o", color=colour, markersize=7)
+            for end in ends[:-1]:
+                ax.axvline(end, color=style.INK, linewidth=0.6, linestyle=":")
+    ax.set(xlabel="update", ylabel="accuracy on the first task", ylim=(0, 1.02), xlim=(0, None))
+    pictures.legend_below(figure)
+    return figure
+
+
+around = pictures.curves(
+    "change", *((title, {f"{kind}-{m}": NAMES[m] for m in NAMES}) for kind, title in AROUND.items()),
+    as_drawn=aligned, xlabel="updates since the switch", ylabel="change of accuracy on the task just learned",
+)  # fmt: skip
+gradients = pictures.curves(
+    {"that learns the new": "plasticity", "that keeps the old": "stability"},
+    ("", {"class-er": "ER", "class-gem": "GEM"}), as_drawn=aligned,
+    xlabel="updates since the switch", ylabel="norm of the gradient", yscale="log", ylim=(1e-3, None),
+)  # fmt: skip
+METRICS = {"accuracy at the end": ends, "worst case (WC-ACC)": worst}
+SMOKE = {
+    "steps": 6,
+    "width": 8,
+    "data": "digits",
+    "side": 28,
+    "exam_size": 20,
+    "batch_size": 16,
+    "memory": 50,
+}
+FULL = {
+    "width": 400,
+    "side": 28,
+    "data": "mnist",
+    "memory": 2000,
+    "batch_size": 256,
+    "steps": 470,
+    "exam_size": 1000,
+}
+
+study = Study(
+    paper=Paper(
+        "stability-gap", "Continual evaluation for lifelong learning: Identifying the stability gap",
+        "Matthias De Lange, Gido M. van de Ven, Tinne Tuytelaars", "ICLR", 2023, "2205.13452",
+        "Mattdl/ContinualEvaluation",
+    ),
+    family="forgetting",
+    question="What happens to old tasks in the first updates on a new one, before anybody looks?",
+    symptoms=(
+        "accuracy on the old task crashes right after switching and comes back later",
+        "measure forgetting after every update and not only at the end of a task",
+        "a deployed model that is updated online is bad for a while after each change of data",
+        "worst-case accuracy during continual learning",
+    ),
+    arms=ARMS,
+    process=make_process,
+    schedule=schedule,
+    budgets={
+        "smoke": Budget(2, ("class-er", "class-gem", "class-fine-tuning", "rotation-ewc", "rotation-lwf", "joint"),
+                        SMOKE, {"joint": {"angles": (0.0, 80.0)}}),
+        "quick": Budget(6, also=("task-fine-tuning", "rotation-fine-tuning")),
+        "thorough": Budget(6),
+        "full": Budget(5, settings=FULL, arm_settings={
+            arm: {"data": "glyphs-100", "exam_size": 600} for arm in ARMS if arm.startswith("task")}),
+    },
+    claims=CLAIMS,
+    figures=(
+        Figure("iterations", "Accuracy on the first of five tasks after every update; mean over seeds. Dots: the ends of "
+               "tasks (dotted lines), where it is usually evaluated.", draw_iterations, tuple(MAIN)),
+        Figure("around", "The switch: accuracy on the task just learned, less what it was at the border, mean over borders. "
+               "Bands span the seeds.", around, ("class-er",)),
+        Figure("worst", "Accuracy over all tasks at the end, and the worst case on the way; dots are seeds, bars means.",
+               pictures.dots({"accuracy": {f"{AROUND[kind]}, {NAMES[m]}": {label: of[f"{kind}-{m}"] for label, of in METRICS.items()}
+                                           for kind in SETTINGS for m in METHODS}}, xlim=(0, 1)), ("class-er",)),
+        Figure("gradients", "Both gradients around a switch, class-incremental, mean over borders.", gradients, ("class-er", "class-gem")),
+        Figure("angles", "ER on digits, then on the same digits turned by an angle: the drop within 50 updates, and the "
+               "largest one within any ten.", pictures.trend(("", {
+                   "drop": (ANGLES, [drop[f"angle-{a}"] for a in ANGLES]),
+                   "windowed forgetting, 10 updates": (ANGLES, [windowed[f"angle-{a}"] for a in ANGLES])}),
+                   xlabel="angle in degrees", ylabel="accuracy lost"), tuple(f"angle-{a}" for a in ANGLES)),
+    ),
+    data="MNIST-5k, 14 x 14 (task-incremental: stroke glyphs, 100 classes)",
+    notes="The paper's image sets but MNIST are not at hand: task-incremental learning, where two digits a task leave "
+    "nothing to lose, is on five tasks of 20 made-up characters. Below the full budget an MLP of 200-200 on 14 x 14 "
+    "images, 200 updates a task in batches of 128, 500 places of memory, exams on 150 (200) test examples a task "
+    "after every update; rates and strengths chosen by final accuracy on other seeds. ER and the memories of GEM are "
+    "filled when a task is over, as in the authors' code, so that the first task's loss has the weight of the new. "
+    "Momentum of 0.9 is carried over borders. Joint training takes its batches of one size.",
+)  # fmt: skip
