@@ -13,11 +13,15 @@ import optax
 import pytest
 
 from latebloom import losses
+from latebloom.methods.forgetting.distillation import divergence, proper_divergence
+from latebloom.methods.forgetting.replay import supervised_contrast, unit
 from latebloom.methods.noisy_labels import losses as noisy
 from latebloom.nn import MLP
 
 TARGETS = np.array([[0.7, 0.1, 0.2], [0.0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
 TRANSITION = np.array([[0.8, 0.2, 0.0], [0.0, 0.8, 0.2], [0.2, 0.0, 0.8]])
+ALLOWED = np.array([[True, True, False], [False, True, False], [True, False, False]])
+TEACHER = np.array([[0.0, 0.0, 0.0], [3.0, -1.0, 0.5], [12.0, 0.0, -12.0]])
 LABELS = jnp.array([0, 1, 2], jnp.int32)
 LOSSES = {
     "softmax": losses.cross_entropy,
@@ -30,7 +34,10 @@ LOSSES = {
     "soft-bootstrap": partial(noisy.soft_bootstrap, beta=0.8),
     "hard-bootstrap": partial(noisy.hard_bootstrap, beta=0.8),
     "forward": lambda z, y: noisy.forward_loss(z, y, jnp.asarray(TRANSITION)),
-}
+    "masked": lambda z, y: losses.masked_cross_entropy(z, y, jnp.asarray(ALLOWED)),
+    "lwf": lambda z, y: divergence(jnp.asarray(TEACHER, z.dtype), z, jnp.asarray(ALLOWED[0])),
+    "lwf of seen": lambda z, y: proper_divergence(jnp.asarray(TEACHER, z.dtype), z, jnp.asarray(ALLOWED[0])),
+}  # fmt: skip
 LOGITS = {
     "zero": np.zeros((3, 3)),
     "negative zero": -np.zeros((3, 3)),
@@ -79,7 +86,14 @@ MASKED = (-1e9, -np.inf)
 
 
 @pytest.mark.parametrize("masked", MASKED)
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name not in ("squared", "kl", "elr")])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        name
+        for name in LOSSES
+        if name not in ("squared", "kl", "elr", "masked", "lwf", "lwf of seen")
+    ],
+)
 def test_a_masked_class_changes_nothing_for_the_others(loss, masked):
     """As where some classes are not to be chosen from: their logits are -inf, or a very low number."""
     z = jnp.array([[0.3, -0.2, masked], [1.0, 0.5, masked]], jnp.float32)
@@ -124,3 +138,72 @@ def test_a_readout_that_starts_at_zero_learns_with_stablemax():
         updates, state = rule.update(slopes, state)
         model = optax.apply_updates(model, updates)
     assert float((model(x).argmax(-1) == y).mean()) > 0.95
+
+
+# A feature of zeros has no direction: there the loss really jumps, and the gradient is taken for 0.
+FEATURES = {
+    "plain": (np.array([[1.0, 2.0], [-0.5, 1.0], [0.3, -0.2], [2.0, 2.0]]), [0, 0, 1, 1]),
+    "a tie of the largest": (np.array([[1.0, 1.0], [-1.0, 1.0], [2.0, -2.0]]), [0, 0, 0]),
+    "the same": (np.ones((3, 2)), [0, 0, 1]),
+    "opposite": (np.array([[1.0, 0.0], [-1.0, 0.0]]), [0, 0]),
+    "one example": (np.array([[1.0, 2.0]]), [0]),
+    "no pair": (np.array([[1.0, 2.0], [2.0, 1.0]]), [0, 1]),
+    "short": (1e-3 * np.array([[1.0, 2.0], [-0.5, 1.0], [0.3, -0.2]]), [0, 0, 0]),
+    "zeros": (np.array([[0.0, 0.0], [1.0, 2.0], [0.5, -1.0], [0.0, 0.0]]), [0, 0, 0, 1]),
+    "all zeros": (np.zeros((3, 2)), [0, 0, 1]),
+}
+
+
+def contrast(features, labels, there):
+    return supervised_contrast(features, labels, there, 0.5).sum()
+
+
+def padded(name):
+    """Four places, so that all share one program."""
+    features, labels = FEATURES[name]
+    more = 4 - len(labels)
+    return (
+        np.concatenate([features, np.ones((more, 2))]),
+        np.array([*labels, *[0] * more], np.int32),
+        np.arange(4) < len(labels),
+    )
+
+
+contrasted = jax.jit(jax.value_and_grad(contrast))
+contrasts = jax.jit(jax.vmap(contrast, (0, None, None)))
+turned = jax.jit(jax.jacobian(unit))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_gradients_of_contrasts_are_differences(name):
+    z, *rest = padded(name)
+    with jax.enable_x64():
+        found = np.asarray(contrasted(z, *rest)[1])
+        assert np.isfinite(found).all()
+        still = ~z.any(axis=1)
+        assert not found[still].any() and not found[~rest[1]].any()
+        size = 1e-6 * np.abs(FEATURES[name][0]).max(initial=1e-3)
+        steps = size * np.eye(z.size).reshape(-1, *z.shape)
+        up, down = contrasts(z + steps, *rest), contrasts(z - steps, *rest)
+        expected = np.asarray((up - down) / (2 * size)).reshape(z.shape)
+        np.testing.assert_allclose(found[~still], expected[~still], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("name", FEATURES)
+def test_contrasts_are_finite_in_every_precision(name, dtype):
+    z, *rest = padded(name)
+    z = jnp.asarray(z, dtype)
+    value, slope = contrasted(z, *rest)
+    assert jnp.isfinite(value) and jnp.isfinite(slope).all() and slope.dtype == dtype
+    assert jnp.isfinite(turned(z)).all()
+
+
+def test_a_teacher_may_be_of_any_opinion():
+    """The gradient of what is taught is finite too, in classes that are left out as well."""
+    z = jnp.asarray(LOGITS["sure"], jnp.float32)
+    for of in (divergence, proper_divergence):
+        for among in ([True, True, False], [False] * 3):
+            slopes = jax.grad(lambda t, s: of(t, s, jnp.array(among)).sum(), (0, 1))(z, -z)
+            assert all(jnp.isfinite(slope).all() for slope in slopes)
+            assert any(among) or not any(slope.any() for slope in slopes)

@@ -118,3 +118,43 @@ def test_float64_softmax_needs_64_bit_types():
 def test_squared_error_by_hand():
     loss = losses.mean_squared_error(jnp.array([[0.5, 0.0]]), jnp.array([0]))
     np.testing.assert_allclose(loss, [(0.25 + 0) / 2])
+
+
+masked = jax.jit(
+    jax.value_and_grad(
+        lambda z, y, allowed: (lambda each: (each.sum(), each))(
+            losses.masked_cross_entropy(z, y, allowed)
+        ),
+        has_aux=True,
+    )
+)
+
+
+@given(logits_strategy, hnp.arrays(bool, (4, 5)), st.sampled_from(["float32", "bfloat16", "float16"]))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_masked_cross_entropy_is_that_of_the_allowed_classes_alone(z, allowed, dtype):
+    """Class by class, by taking the others out; a label that is not allowed is taken for allowed."""
+    given = jnp.asarray(z, dtype)
+    (_, found), gradient = masked(given, labels, allowed)
+    assert found.dtype == gradient.dtype == given.dtype
+    rough = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3}[dtype]
+    for i, y in enumerate(np.asarray(labels)):
+        among = np.flatnonzero(allowed[i] | (np.arange(5) == y))
+        part = np.asarray(given, float)[i, among]
+        logs, place = log_softmax(part), list(among).index(y)
+        np.testing.assert_allclose(float(found[i]), -logs[place], rtol=rough, atol=2 * rough)
+        slope = np.zeros(5)
+        slope[among] = np.exp(logs) - (among == y)
+        np.testing.assert_allclose(np.asarray(gradient[i], float), slope, atol=rough)
+        assert not np.asarray(gradient[i], float)[np.setdiff1d(np.arange(5), among)].any()
+        if len(among) == 1:
+            assert found[i] == 0 and not np.asarray(gradient[i], float).any()
+
+
+def test_a_mask_may_be_that_of_all_examples():
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+    one = jnp.array([[True, True, False, False, True]])
+    np.testing.assert_array_equal(
+        losses.masked_cross_entropy(z, labels, one),
+        losses.masked_cross_entropy(z, labels, jnp.repeat(one, 4, 0)),
+    )

@@ -10,11 +10,19 @@ from zoo import CLASSES, FEATURES, LABELS, ZOO, Stateful
 
 from latebloom import optim, probes, unfold
 from latebloom.core.calling import call, how_to_call
+from latebloom.core.memory import Policy
+from latebloom.core.runs.program import Program
+from latebloom.core.stream import Exams, Stream
 from latebloom.core.training import Dataset, Supervised, gradients, trainable, update
 from latebloom.losses import cross_entropy
 from latebloom.methods.compression.tickets import find_ticket
 from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
+from latebloom.methods.forgetting.continual import Continual, Method, Replay
+from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.penalties import EWC
+from latebloom.methods.forgetting.projections import GEM
+from latebloom.methods.forgetting.replay import ER
 from latebloom.methods.grokking import diagnose
 from latebloom.methods.noisy_labels import (
     CoTeaching,
@@ -269,6 +277,59 @@ def test_co_teaching(name):
     )  # fmt: skip
     loss = unfold(process, seeds=1, steps=40, progress=False).train_loss.values[0]
     assert loss[-1] < loss[0]
+
+
+def two_tasks(key):
+    """Classes 0 and 1, then class 2, in batches of 6."""
+    first, second = (np.flatnonzero(np.isin(LABELS[:30], of)) for of in ([0, 1], [2]))
+    rows = np.concatenate([np.resize(first, (20, 6)), np.resize(second, (20, 6))])
+    asked = np.stack([np.resize(np.flatnonzero(np.isin(LABELS[30:], of)), 6) for of in ([0, 1], [2])])  # fmt: skip
+    return Stream(
+        rows=jnp.asarray(rows), task=jnp.repeat(jnp.arange(2), 20),
+        classes=jnp.array([[True, True, False], [False, False, True]]),
+        exams=Exams(jnp.asarray(asked), jnp.arange(2), jnp.array([0, 20])), starts=(0, 20),
+    )  # fmt: skip
+
+
+FORGETTING = {
+    "fine-tuning": Method(), "er": ER(), "ewc": EWC(1.0, batches=2), "gem": GEM(2, 6, 0.1), "lwf": LwF(),
+}  # fmt: skip
+
+
+def continual(name, method):
+    return Continual(
+        model=ZOO[name].build, data=dataset(name), stream=two_tasks, method=FORGETTING[method],
+        optimiser=adam, hyper={"rate": 0.03}, replay=Replay(12, 6, Policy("task", "first", 6), at="task"),
+        tell=True,
+    )  # fmt: skip
+
+
+LEARNED = dict(zip(ZOO, list(FORGETTING) * 3, strict=False))  # by turns
+TRACED = [
+    (name, method) for name in ("frozen", "batch norm", "dropout", "bfloat16", "float16")
+    for method in FORGETTING if method != LEARNED[name]
+]  # fmt: skip
+
+
+def traced(name, method):
+    program = Program(continual(name, method))  # steps and turns that change a type are refused
+    before = map(str, dtypes(program.process.model(jax.random.key(0))))
+    state = zip(program.paths, program.state, strict=True)
+    assert sorted(str(x.dtype) for path, x in state if path.startswith(".model")) == sorted(before)
+
+
+@every
+def test_continual(name):
+    process = continual(name, LEARNED[name])
+    trace = unfold(process, steps=40, every=20, progress=False)
+    assert (trace.diverged_at == -1).all() and np.isfinite(trace.accuracy.values[:, -1]).all()
+    assert trace.new_loss[0, 1] < 1  # after the first task; log 3 at the start
+    traced(name, LEARNED[name])
+
+
+@pytest.mark.parametrize(("name", "method"), TRACED)
+def test_continual_keeps_precisions(name, method):
+    traced(name, method)
 
 
 @every

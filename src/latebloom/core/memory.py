@@ -76,7 +76,8 @@ def add(
 ) -> Memory:  # fmt: skip
     """The memory after some examples came in their order.
 
-    - `valid`: which of them came. `once`: a row that is there, or came before, does not come again.
+    - `valid`: which of them came. `once`: a row of a task that is there, or came before, does not come
+      again; tasks may show one row in different views.
     """
     n = len(items.rows)
     valid = jnp.ones(n, bool) if valid is None else valid
@@ -85,9 +86,10 @@ def add(
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), memory, new)
     total, fresh = memory.size + n, jnp.arange(memory.size + n) >= memory.size
     if once:
-        order = jnp.lexsort((jnp.arange(total), both.items.rows, ~both.filled))
-        rows = both.items.rows[order]
-        again = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
+        order = jnp.lexsort((jnp.arange(total), both.items.task, both.items.rows, ~both.filled))
+        rows, task = both.items.rows[order], both.items.task[order]
+        same = (rows[1:] == rows[:-1]) & (task[1:] == task[:-1])
+        again = jnp.concatenate([jnp.zeros(1, bool), same])
         both = both._replace(filled=both.filled & ~jnp.zeros(total, bool).at[order].set(again))
     wish = {
         "random": -both.luck,
@@ -109,7 +111,7 @@ def add(
 def draw(
     memory: Memory, key: PRNGKeyArray, n: int, by: Literal["all", "class"] = "all"
 ) -> tuple[Items, Bool[Array, " n"]]:
-    """`n` different examples at random, and which of them there are where it holds fewer.
+    """`n` different examples at random, and which of them there are where it holds fewer; these come first.
 
     `by="class"`: one after the other from a random class of those that have any left.
 

@@ -18,7 +18,7 @@ def fisher_diagonal(
     losses: Callable[[Any, Any], Float[Array, " batch"]], model: Any, batches: Any,
     how: Literal["example", "batch"] = "example",
 ) -> Any:  # fmt: skip
-    """Mean square of the gradients of a loss, a tree like `trainable(model)`.
+    """Mean square of the gradients of a loss, a tree like `trainable(model)` of single precision at least.
 
     - `losses(model, batch)`: the loss of each example, such as minus the log of its label's probability.
     - `batches`: a tree of arrays [number, batch, ...].
@@ -29,7 +29,7 @@ def fisher_diagonal(
 
     def square(batch: Any) -> Any:
         slopes = jax.grad(lambda p: losses(eqx.combine(p, rest), batch).mean())(params)
-        return jax.tree.map(jnp.square, slopes)
+        return jax.tree.map(lambda x: jnp.square(x.astype(_wide(x))), slopes)
 
     if how == "example":
         batches = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batches)
@@ -40,6 +40,11 @@ def fisher_diagonal(
     def one(total: Any, batch: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, square(batch)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, trainable(model))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _wide(x)), trainable(model))
     total, _ = jax.lax.scan(one, zeros, batches)
     return jax.tree.map(lambda x: x / number, total)
+
+
+def _wide(x: Array) -> Any:
+    """A precision in which a square is no zero and a sum does not stand still."""
+    return jnp.promote_types(x.dtype, jnp.float32)

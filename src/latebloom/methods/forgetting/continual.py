@@ -12,17 +12,19 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core import memory as memories
 from latebloom.core.calling import Apply, call
-from latebloom.core.dataset import Dataset, check_targets
+from latebloom.core.dataset import Dataset, check_labels
 from latebloom.core.memory import Items, Memory, Policy
 from latebloom.core.process import Process, Quantity, Stepped
 from latebloom.core.statistics import batch_statistics, trainable_leaves
 from latebloom.core.stream import Stream
-from latebloom.core.training import step_key, trainable, update
+from latebloom.core.training import accuracy, step_key, trainable, update
 from latebloom.losses import masked_cross_entropy
 
 Head = Literal["all", "seen", "task", "batch"]
@@ -158,13 +160,18 @@ class Continual(Process):
       "task" (task-incremental learning); those in the "batch", new or replayed (SCoLe's masking). So it
       is in exams, but "all" for "batch".
     - `optimiser(**hyper)` as in `Supervised`; its state is carried over borders, unless `fresh`.
-    - `tell`: steps tell the norms of the gradients that learn the new and keep the old.
+    - `tell`: steps tell the norms of the gradients that learn the new and keep the old (what a
+      projection adds keeps the old); these are then added up, which may round otherwise.
 
     Observed: `accuracy` [exam], NaN before an exam is first held; `learning`, the task of the update
     just made.
 
+    Where the memory holds fewer than are drawn, those that there are stand in for the rest, or the new
+    ones: they count in no loss, but a batch normalisation sees nobody else.
+
     Raises `ValueError` for labels that are not indices of outputs, for a memory that does not suit the
-    method, and for a method that looks back on more batches than a task has.
+    method, for a method that looks back on more batches than a task has, and for `head="task"` where
+    exams are not those of the tasks.
     """
 
     model: Callable[[PRNGKeyArray], Any]
@@ -201,6 +208,8 @@ class Continual(Process):
         self.exams = shape.exams.task.shape[0]
         self.outputs = self._outputs()
         self._check(shape)
+        model = eqx.filter_eval_shape(self.model, jax.random.key(0))
+        eqx.filter_eval_shape(self.method.init, model, shape)
 
     def _check(self, stream: Stream) -> None:
         if self.head not in get_args(Head):
@@ -214,6 +223,8 @@ class Continual(Process):
             raise ValueError(
                 f"a replayed batch must be from 1 to the {replay.size} places of the memory, not {replay.batch}"
             )
+        if replay is not None:
+            _check_replay(replay)
         shortest = min(
             b - a for a, b in zip(self.starts, [*self.starts[1:], self.steps], strict=True)
         )
@@ -222,8 +233,16 @@ class Continual(Process):
                 f"{name} looks back on {self.method.looks_back} batches, but a task has {shortest}"
             )
         outputs = self.outputs
+        if len(outputs.shape) != 2:
+            raise ValueError(
+                f"the network must make outputs [batch, classes], not {list(outputs.shape)}"
+            )
+        if self.head == "task" and self.exams != stream.tasks:
+            raise ValueError(
+                f"head='task' needs one exam for each of the {stream.tasks} tasks, not {self.exams}"
+            )
         for part in ("train", "test"):
-            check_targets(getattr(self.data, f"y_{part}"), outputs, f"the {part} labels")
+            check_labels(getattr(self.data, f"y_{part}"), outputs.shape[1], f"the {part} labels")
         if outputs.shape[1] < stream.classes.shape[1]:
             raise ValueError(
                 f"the network has {outputs.shape[1]} outputs for {stream.classes.shape[1]} classes"
@@ -281,10 +300,11 @@ class Continual(Process):
 
         (new, old), pull, (seen, remember) = jax.vjp(value, params, has_aux=True)
         one, zero = jnp.ones(()), jnp.zeros(())
-        plastic = total = pull((one, one))[0]
         if self.tell or type(self.method).moved is not Method.moved:
-            plastic = pull((one, zero))[0]
-            total = jax.tree.map(jnp.add, plastic, pull((zero, one))[0])
+            plastic, kept = pull((one, zero))[0], pull((zero, one))[0]
+            total = jax.tree.map(jnp.add, plastic, kept)
+        else:
+            plastic = total = kept = pull((one, one))[0]
         total = self.method.directed(state.model, state.own, lesson, total)
         rule = self.optimiser(**self.hyper)
         model, moments = update(rule, total, state.optimiser, state.model, seen)
@@ -296,7 +316,8 @@ class Continual(Process):
         after = ContinualState(model, moments, own, memory, stream, state.key, state.step + 1)
         if not self.tell:
             return after
-        kept = jax.tree.map(jnp.subtract, total, plastic)
+        if type(self.method).directed is not Method.directed:
+            kept = jax.tree.map(jnp.subtract, total, plastic)
         info = {
             "plasticity": norm(plastic),
             "stability": norm(kept),
@@ -311,20 +332,17 @@ class Continual(Process):
         batch_of = self._batch_of(stream, stream.seen[task])
         new, old, other = batch_of(items, everyone), None, None
         if self.replay is not None and self.method.replays and state.memory is not None:
-            old, other = (
-                batch_of(*memories.draw(state.memory, key, self.replay.batch, self.replay.by))
+            draws = (
+                memories.draw(state.memory, key, self.replay.batch, self.replay.by)
                 for key in jax.random.split(keys[0])
             )
-        if self.head == "batch":
-            batches = [new] if old is None else [new, old]
-            count = self.outputs.shape[1]
-            among = jnp.stack([present(b.y, b.there, count) for b in batches]).any(axis=0)
-
-            def masked(batch: Batch) -> Batch:
-                return batch._replace(allowed=jnp.broadcast_to(among, batch.allowed.shape))
-
-            new = masked(new)
-            old, other = (batch if batch is None else masked(batch) for batch in (old, other))
+            old, other = (batch_of(repeated(drawn, there, items), there) for drawn, there in draws)
+            if self.head == "batch":
+                here, among = new.allowed[0], new.allowed[0] | old.allowed[0]
+                new, old = (
+                    b._replace(allowed=jnp.broadcast_to(among, b.allowed.shape)) for b in (new, old)
+                )
+                other = other._replace(allowed=other.allowed | here)
         before = stream.task[jnp.maximum(state.step - 1, 0)]
         return Lesson(
             lambda model, x: self.apply(model, x, keys[1], True),
@@ -336,6 +354,9 @@ class Continual(Process):
         def batch_of(items: Items, there: Array) -> Batch:
             x = stream.view(self.data.x_train[items.rows], items.task)
             allowed = self._allowed(stream, items.task, seen, len(items.rows))
+            if self.head == "batch":
+                here = present(items.labels, there, self.outputs.shape[1])
+                allowed = jnp.broadcast_to(here, allowed.shape)
             return Batch(x, items.labels, items.task, allowed, there, items.extra)
 
         return batch_of
@@ -387,16 +408,17 @@ class Continual(Process):
         learning = stream.task[jnp.maximum(state.step - 1, 0)]
         scores_of = self._scores(state)
 
-        def hold(exam: Array, accuracy: Array) -> Array:
+        def hold(exam: Array, found: Array) -> Array:
             rows, task = exams.rows[exam], jnp.full(exams.rows.shape[1], exams.task[exam])
             scores = scores_of(stream.view(self.data.x_test[rows], task))
             allowed = self._allowed(stream, task, stream.seen[learning], len(rows))
-            told = jnp.where(allowed, scores, -jnp.inf).argmax(axis=1)
-            return accuracy.at[exam].set((told == self.data.y_test[rows]).mean())
+            scores = jnp.where(allowed, scores, -jnp.inf)
+            return found.at[exam].set(accuracy(scores, self.data.y_test[rows]))
 
-        held = (exams.since <= state.step).sum()
-        accuracy = jax.lax.fori_loop(0, held, hold, jnp.full(self.exams, jnp.nan))
-        return {"accuracy": accuracy, "learning": learning}
+        held, order = (exams.since <= state.step).sum(), jnp.argsort(exams.since)
+        nothing = jnp.full(self.exams, jnp.nan)
+        found = jax.lax.fori_loop(0, held, lambda i, found: hold(order[i], found), nothing)
+        return {"accuracy": found, "learning": learning}
 
     def _scores(self, state: ContinualState) -> Callable[[Array], Array]:
         if type(self.method).scores is Method.scores or state.memory is None:
@@ -432,5 +454,47 @@ def present(
 
 
 def norm(tree: Any) -> Float[Array, ""]:
-    """Euclidean norm of all leaves."""
-    return optax.tree.norm(tree)
+    """Euclidean norm of all leaves, in single precision at least."""
+    return optax.tree.norm(
+        jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+    )
+
+
+def repeated(items: Items, there: Bool[Array, " n"], others: Items | None = None) -> Items:
+    """Items of which those that are there, the first, stand in for the rest; where none is, the others."""
+    place, count = jnp.arange(len(there)), there.sum()
+    shown = jax.tree.map(lambda x: x[place % jnp.maximum(count, 1)], items)
+    if others is None:
+        return shown
+    instead = jax.tree.map(lambda x: x[place % len(others.rows)], others._replace(extra=()))
+    mixed = jax.tree.map(lambda a, b: jnp.where(count > 0, a, b), shown._replace(extra=()), instead)
+    return mixed._replace(extra=shown.extra)
+
+
+def check(of: Any, name: str, low: float = 0, high: float = np.inf, *, above: bool = False) -> None:
+    """Raises `ValueError` where a setting is outside of [low, high], or, if `above`, is `low`."""
+    value = getattr(of, name)
+    if isinstance(value, Tracer):
+        return
+    values = np.asarray(value, float)
+    if not ((values > low if above else values >= low) & (values <= high)).all():
+        least = f"above {low:g}" if above else f"at least {low:g}"
+        what = f"from {low:g} to {high:g}" if high < np.inf else least
+        raise ValueError(f"{name} of {type(of).__name__} must be {what}, not {value}")
+
+
+def one_of(of: Any, name: str, known: tuple[str, ...]) -> None:
+    """Raises `ValueError` where a setting is none of those known."""
+    if (value := getattr(of, name)) not in known:
+        raise ValueError(
+            f"{name} of {type(of).__name__} must be one of {', '.join(known)}, not {value!r}"
+        )
+
+
+def _check_replay(replay: Replay) -> None:
+    one_of(replay, "by", ("all", "class"))
+    one_of(replay, "at", ("step", "task"))
+    one_of(replay.policy, "by", ("all", "class", "task"))
+    one_of(replay.policy, "prefer", ("random", "last", "first", "kept"))
+    if replay.policy.share is not None:
+        check(replay.policy, "share", 1)

@@ -12,12 +12,13 @@ from jaxtyping import Array, Float
 from latebloom.core.stream import Stream
 from latebloom.core.training import trainable
 from latebloom.losses import masked_cross_entropy
-from latebloom.methods.forgetting.continual import Lesson, Losses, Method
+from latebloom.methods.forgetting.continual import Lesson, Losses, Method, check, one_of
 from latebloom.probes.fisher import fisher_diagonal
 
 
 class Anchored(NamedTuple):
-    """Where parameters are held, and how much each matters; trees like the parameters."""
+    """Where parameters are held, and how much each matters, in single precision at least; trees like
+    the parameters."""
 
     anchor: Any
     importance: Any
@@ -26,22 +27,33 @@ class Anchored(NamedTuple):
 
 def _at_start(model: Any) -> Anchored:
     params = trainable(model)
-    return Anchored(params, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+    nothing = jax.tree.map(
+        lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params
+    )
+    return Anchored(params, nothing, jnp.zeros((), jnp.int32))
 
 
 def distance(model: Any, own: Anchored) -> Float[Array, ""]:
     """Sum of importance (theta - anchor)^2 over all parameters."""
     parts = jax.tree.map(
-        lambda p, a, w: (w * jnp.square(p - a)).astype(jnp.float32).sum(),
+        lambda p, a, w: (w * jnp.square(apart(p, a, w.dtype))).sum(),
         trainable(model), own.anchor, own.importance,
     )  # fmt: skip
     return jax.tree.reduce(jnp.add, parts, jnp.zeros(()))
+
+
+def apart(p: Array, a: Array, dtype: Any) -> Array:
+    """p - a in another precision, in which its square is no zero yet."""
+    return p.astype(dtype) - a.astype(dtype)
 
 
 class L2(Method):
     """strength |theta - theta*|^2 / 2, theta* being the parameters after the last task."""
 
     strength: Float[Array, ""] | float = 1.0
+
+    def __check_init__(self) -> None:
+        check(self, "strength")
 
     def init(self, model: Any, stream: Stream) -> Anchored:
         return _at_start(model)
@@ -52,7 +64,7 @@ class L2(Method):
 
     def turn(self, model: Any, own: Anchored, lesson: Lesson) -> Anchored:
         params = trainable(model)
-        return Anchored(params, jax.tree.map(jnp.ones_like, params), own.tasks + 1)
+        return Anchored(params, jax.tree.map(jnp.ones_like, own.importance), own.tasks + 1)
 
 
 class EWC(Method):
@@ -72,6 +84,13 @@ class EWC(Method):
     batches: int = eqx.field(static=True, default=10)
     fisher: Literal["example", "batch"] = eqx.field(static=True, default="example")
     combine: Literal["average", "online"] = eqx.field(static=True, default="online")
+
+    def __check_init__(self) -> None:
+        check(self, "strength")
+        check(self, "decay", 0, 1)
+        check(self, "batches", 1)
+        one_of(self, "fisher", ("example", "batch"))
+        one_of(self, "combine", ("average", "online"))
 
     @property
     def looks_back(self) -> int:
@@ -107,14 +126,18 @@ class SI(Method):
     """Synaptic intelligence: strength sum_i Omega_i (theta_i - theta*_i)^2.
 
     Omega adds, after each task, the integral of -gradient * movement over its steps, divided by the
-    squared distance moved plus `damping`; the gradient is that of the new batch's loss alone. What is
-    negative counts as 0.
+    squared distance moved plus `damping`; the gradient is that of the new batch's loss alone. Unlike
+    in the paper, a negative integral counts as 0.
 
     Source: Zenke, Poole, Ganguli 2017 (arXiv 1703.04200), Eqs. 3 to 5.
     """
 
     strength: Float[Array, ""] | float = 1.0
     damping: Float[Array, ""] | float = 0.1
+
+    def __check_init__(self) -> None:
+        check(self, "strength")
+        check(self, "damping", above=True)
 
     def init(self, model: Any, stream: Stream) -> PathIntegral:
         start = _at_start(model)
@@ -125,13 +148,17 @@ class SI(Method):
         return Losses(new, self.strength * distance(model, own.held))
 
     def moved(self, own: PathIntegral, gradients: Any, before: Any, after: Any) -> PathIntegral:
-        path = jax.tree.map(lambda w, g, a, b: w - g * (b - a), own.path, gradients, before, after)
+        path = jax.tree.map(
+            lambda w, g, a, b: w - g.astype(w.dtype) * apart(b, a, w.dtype),
+            own.path, gradients, before, after,
+        )  # fmt: skip
         return own._replace(path=path)
 
     def turn(self, model: Any, own: PathIntegral, lesson: Lesson) -> PathIntegral:
         params, held = trainable(model), own.held
         importance = jax.tree.map(
-            lambda total, w, p, a: total + jnp.maximum(w, 0) / (jnp.square(p - a) + self.damping),
+            lambda total, w, p, a: total
+            + jnp.maximum(w, 0) / (jnp.square(apart(p, a, w.dtype)) + self.damping),
             held.importance, own.path, params, held.anchor,
         )  # fmt: skip
         nothing = jax.tree.map(jnp.zeros_like, own.path)

@@ -15,6 +15,7 @@ from latebloom.methods.forgetting.continual import (
     Lesson,
     Losses,
     Method,
+    check,
     mean_of,
     present,
 )
@@ -39,6 +40,9 @@ class ER(Method):
 
     replays: ClassVar[bool] = True
     new_weight: Float[Array, ""] | float = 0.5
+
+    def __check_init__(self) -> None:
+        check(self, "new_weight", 0, 1)
 
     def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
         new, old = both(lesson)
@@ -80,6 +84,10 @@ class DER(Method):
     alpha: Float[Array, ""] | float = 0.5
     beta: Float[Array, ""] | float = 0.5
 
+    def __check_init__(self) -> None:
+        check(self, "alpha")
+        check(self, "beta")
+
     def remembered(self, logits: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return logits
 
@@ -107,6 +115,9 @@ class SCR(Method):
     replays: ClassVar[bool] = True
     encode: Callable[[Any, Array], Float[Array, "batch features"]]
     temperature: Float[Array, ""] | float = 0.07
+
+    def __check_init__(self) -> None:
+        check(self, "temperature", above=True)
 
     def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
         new, old = both(lesson)
@@ -142,7 +153,8 @@ def supervised_contrast(
     features: Float[Array, "n d"], labels: Int[Array, " n"], there: Bool[Array, " n"],
     temperature: Float[Array, ""] | float = 0.07,
 ) -> Float[Array, " n"]:  # fmt: skip
-    """Supervised contrastive loss of each example (Khosla et al. 2020, Eq. 2, L_out); 0 without a positive.
+    """Supervised contrastive loss of each example (Khosla et al. 2020, Eq. 2, L_out); 0 for one that is
+    not there, or that has nobody of its class.
 
     Features are brought to length 1.
     """
@@ -151,7 +163,7 @@ def supervised_contrast(
     logits = jnp.where(others, z @ z.T / temperature, -jnp.inf)
     some = others.any(axis=1)
     norm = jax.nn.logsumexp(jnp.where(some[:, None], logits, 0.0), axis=1)
-    positive = others & (labels[:, None] == labels)
+    positive = others & there[:, None] & (labels[:, None] == labels)
     chance = jnp.where(positive, logits - norm[:, None], 0).sum(axis=1)
     return -chance / jnp.maximum(positive.sum(axis=1), 1)
 
@@ -163,7 +175,7 @@ def _has_pair(labels: Int[Array, " n"], there: Bool[Array, " n"]) -> Bool[Array,
 
 def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """Rows brought to length 1; a row of zeros stays."""
-    largest = jnp.abs(x).max(axis=-1, keepdims=True)
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True))
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(axis=-1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
