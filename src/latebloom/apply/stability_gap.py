@@ -147,7 +147,7 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     rows = found.to_dataframe().dropna(subset=["before"]).reset_index()
     names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
              "updates_to_lowest", "updates_to_recover"]  # fmt: skip
-    return rows[names]
+    return pd.DataFrame(rows, columns=names)
 
 
 def sentences(
@@ -159,7 +159,8 @@ def sentences(
     # A quantile of the least evaluation of a task that stays as good as it was, by seed.
     floor = {} if noise is None else noise["least"].to_series().to_dict()
     just = rows[rows["task"] == rows["finished"]]
-    for (step, finished, begun), part in just.groupby(["step", "finished", "begun"], sort=True):
+    for _, part in just.groupby(["step", "finished", "begun"], sort=True):
+        step, finished, begun = part[["step", "finished", "begun"]].iloc[0]
         mean = part[["before", "lowest", "after", "drop"]].mean()
         text = (
             f"After the switch from {finished} to {begun} at {step}, {what} on {finished} goes from "
@@ -167,8 +168,8 @@ def sentences(
             f"and is {sign * mean['after']:.3g} when {begun} is over"
         )
         if floor:
-            least = [floor[key] for key in zip(part["seed"], part["task"], strict=True)]
-            beyond = int((part["lowest"] < least).sum())
+            places = part[["seed", "task", "lowest"]].itertuples(index=False, name=None)
+            beyond = sum(low < floor[seed, task] for seed, task, low in places)
             text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
                 ": beyond noise" if beyond else ": no more than noise may do"
             )  # fmt: skip
