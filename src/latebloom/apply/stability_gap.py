@@ -160,7 +160,7 @@ def sentences(
     floor = {} if noise is None else noise["least"].to_series().to_dict()
     just = rows[rows["task"] == rows["finished"]]
     for _, part in just.groupby(["step", "finished", "begun"], sort=True):
-        step, finished, begun = part[["step", "finished", "begun"]].iloc[0]
+        step, finished, begun = (part[name].tolist()[0] for name in ("step", "finished", "begun"))
         mean = part[["before", "lowest", "after", "drop"]].mean()
         text = (
             f"After the switch from {finished} to {begun} at {step}, {what} on {finished} goes from "
@@ -168,7 +168,7 @@ def sentences(
             f"and is {sign * mean['after']:.3g} when {begun} is over"
         )
         if floor:
-            places = part[["seed", "task", "lowest"]].itertuples(index=False, name=None)
+            places = zip(*(part[name].tolist() for name in ("seed", "task", "lowest")), strict=True)
             beyond = sum(low < floor[seed, task] for seed, task, low in places)
             text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
                 ": beyond noise" if beyond else ": no more than noise may do"
