@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from latebloom.methods.forgetting.recency import Need, fit_ages, fit_need, need
+from latebloom.methods.forgetting.recency import Need, fit_ages, fit_need, lag_counts, need
 
 
 def drawn(exponent, rows=6, ages=10, size=1e4):
@@ -77,6 +77,14 @@ def test_periods_are_units_of_age_and_names_may_be_words():
     found = need(["b", "a", "a", "b"], [3600.0, 0.0, 7200.0, 100.0], period=3600.0)
     assert found.met.tolist() == [1, 1] and found.chances.tolist() == [3, 1]
     np.testing.assert_allclose(found.probability, [1 / 3, 1])
+
+
+def test_lags_are_counted_where_they_had_time_to_end():
+    met = np.zeros((8, 7))
+    met[3, 2] = 5  # began at 0
+    met[6, 2] = 7  # began at 3
+    met[7, 2] = 9  # began at 4, in the second half
+    assert lag_counts(met).tolist() == [0, 0, 12]
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.5, 1.0), (0.2, 0.4), (0.9, 1.7)])

@@ -137,6 +137,16 @@ def need(
     return Need(np.arange(1, size + 1.0), met, chances)
 
 
+def lag_counts(met: Float[np.ndarray, "time age"]) -> Float[np.ndarray, " lags"]:
+    """How often something came back after 1, 2, ... times, of what began to wait in the first half.
+
+    - `met` [time, age]: how often something of an age since it was last met came at each time; column 0 is
+      age 1. Only times up to half of all are counted, so that all had the chance to end.
+    """
+    half = len(met) // 2
+    return np.array([met[lag : half + lag, lag - 1].sum() for lag in range(1, half)])
+
+
 def fit_need(found: Need) -> Fit:
     """The power law scale age^-exponent of the probability to come at an age, by maximum likelihood.
 
