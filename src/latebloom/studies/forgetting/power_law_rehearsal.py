@@ -224,7 +224,7 @@ RIVALS = ("exponential", "half-age", "window", "uniform", "recency")
 def tuned(name: str, **more: Any) -> Config:
     """A schedule, a regulariser, or "power+" one, with the settings that tuning found."""
     first, _, second = name.partition("+")
-    method = second or (first if first in ("ewc", "si", "lwf") else "none")
+    method: Any = second or (first if first in ("ewc", "si", "lwf") else "none")
     plan: Any = "none" if first == method else first
     settings: Any = {**TUNED.get(name, DEFAULT), **more}
     return Config(plan, method, **settings)
@@ -470,7 +470,7 @@ def draw_environment(traces: Traces) -> MatplotlibFigure:
         total = traces[arm].isel(step=-1).sum("seed").transpose("time", "age")
         age, drawn = total.age.values, total.drawn.values
         chances = total.chances.values.sum(0)
-        met = np.where(chances >= 300, drawn.sum(0), 0) / np.maximum(chances, 1)
+        met = np.where(chances >= 0.01 * chances.max(), drawn.sum(0), 0) / np.maximum(chances, 1)
         back = lag_counts(drawn)
         fits = {
             what: f"{label} (fit: {fitted(what)(traces[arm]).mean():.2f})"
@@ -593,7 +593,7 @@ study = Study(
         Figure("by-age", "Accuracy on each task after the last of twenty, by how many tasks were learned since. Bands (of three): "
                "from the lowest to the highest seed.", draw_by_age, ("power",)),
         Figure("environment", "Left: what the last of twenty tasks rehearses, by the age of a task, with the exponent of "
-               "all ages by maximum likelihood. Middle: the odds of a task that was last met so long ago (where 300 were), in histories "
+               "all ages by maximum likelihood. Middle: the odds of a task that was last met so long ago (ages that were not rare), in histories "
                "of 100 tasks. Right: how long tasks take to come back.", draw_environment, ("ages",)),
         Figure("schedules", "Accuracy after the last of twenty tasks; dots are seeds, bars means. Right: each task weighs "
                "as much as a power law will need it.",
