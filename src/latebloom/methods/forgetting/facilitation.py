@@ -1,0 +1,50 @@
+"""Forward facilitation: whether later tasks are learned faster than earlier ones.
+
+Source: Gandhi, Shah, Marupudi, Varma 2024 (arXiv 2401.10393), who ask for it in rehearsal by age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+
+def updates_to_criterion(
+    trace: xr.Dataset, starts: Sequence[int], within: int, share: float = 0.85
+) -> Float[np.ndarray, "seed task"]:
+    """How many updates each task takes to a share of the accuracy that the first task reached.
+
+    - `trace`: `accuracy` [seed, step, task], as of `continual.Continual`; `starts`: the step before each task's
+      first update; `within`: so many updates belong to each task alone, after which the first task's accuracy
+      counts.
+
+    Between two evaluations on a straight line, at least 1; `within` where it does not get there, a lower bound.
+    Raises `ValueError` where a task was not evaluated within its updates, or the first not after them.
+    """
+    steps = trace.step.values
+    values = trace.accuracy.transpose("seed", "task", "step").values.astype(float)
+    if len(starts) != values.shape[1]:
+        raise ValueError(f"starts must be one step for each of the {values.shape[1]} tasks, not {len(starts)}")  # fmt: skip
+    at = np.flatnonzero(steps == starts[0] + within)
+    if not len(at):
+        raise ValueError(f"the first task must be evaluated at step {starts[0] + within}")
+    level = share * values[:, 0, at[0]]
+    found = np.full(values.shape[:2], float(within))
+    for task, start in enumerate(starts):
+        inside = (steps >= start) & (steps <= start + within)
+        x, lines = (steps[inside] - start).astype(float), values[:, task, inside]
+        if not len(x) or np.isnan(lines).any():
+            raise ValueError(f"task {task} must be evaluated from step {start} to {start + within}")
+        for seed, line in enumerate(lines):
+            reached = np.flatnonzero(line >= level[seed])
+            if not len(reached):
+                continue
+            k = reached[0]
+            step = x[k]
+            if k:
+                step = np.interp(level[seed], line[k - 1 : k + 1], x[k - 1 : k + 1])
+            found[seed, task] = max(step, 1.0)
+    return found
