@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -87,7 +88,9 @@ def make_process(config: Config) -> Continual:
     method = {
         "er": lambda: ER(config.strength),
         "gem": lambda: GEM(tasks=tasks, share=share, margin=config.strength),
-        "ewc": lambda: EWC(config.strength, batches=20, fisher="batch", combine="average"),
+        "ewc": lambda: EWC(
+            config.strength, batches=min(20, config.steps), fisher="batch", combine="average"
+        ),
         "lwf": lambda: LwF(config.strength),
     }.get(config.method, Method)()
     return Continual(
@@ -125,7 +128,8 @@ def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
     if config.setting == "rotation":
         angles = config.angles
         stream = domain_incremental(data.y_train, data.y_test, key=key, tasks=len(angles), **sizes)
-        stream = eqx.tree_at(lambda s: s.view, stream, Rotation(angles, config.side))
+        side = math.isqrt(data.x_train.shape[1])
+        stream = eqx.tree_at(lambda s: s.view, stream, Rotation(angles, side))
     else:
         stream = class_incremental(data.y_train, data.y_test, key=key, tasks=config.tasks, **sizes)
     return rehearsing(stream, joint(stream.tasks), key=key) if config.method == "joint" else stream
@@ -219,11 +223,13 @@ def aligned(trace: xr.Dataset) -> xr.Dataset:
 
 
 def ratio(first: int, last: int) -> Measure:
-    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders."""
+    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders; the last
+    of the task where it is shorter."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
         length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-        rows = length * np.arange(1, borders + 1)[:, None] + np.arange(first, last + 1)
+        since = np.unique(np.minimum(np.arange(first, last + 1), length))
+        rows = length * np.arange(1, borders + 1)[:, None] + since
         old, new = (
             trace[name].transpose("seed", "step").values[:, rows]
             for name in ("stability", "plasticity")
