@@ -80,6 +80,19 @@ def test_starts_stand_in_for_what_was_learned(tmp_path):
     assert given.applied.found == there.applied.found
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"iteration": "step", "task": "key", "accuracy": "value", "seed": "run_id"},  # MLflow
+        {"iteration": "step", "task": "tag", "accuracy": "value", "seed": "run"},  # TensorBoard
+        {"iteration": "Step", "task": "eval_exp", "accuracy": "eval_accuracy", "learning": "training_exp"},  # Avalanche
+    ],
+)  # fmt: skip
+def test_columns_are_found_by_the_names_that_trackers_give_them(tmp_path, names):
+    found = run(tmp_path, rows(2).rename(columns=names))
+    assert found.applied.found == run(tmp_path, rows(2)).applied.found
+
+
 def test_less_may_be_better(tmp_path):
     table = rows()
     table["accuracy"] = 2 - table["accuracy"]
@@ -105,6 +118,10 @@ def test_few_evaluations_are_said_to_hide_a_gap(tmp_path):
         (lambda t: t.drop(columns="learning"), {"starts": "cow=0"}, "no task 'cow'"),
         (lambda t: t.drop(columns="learning"), {"starts": "cats=5,dogs=60"}, "must begin with 0"),
         (lambda t: t.drop(columns="learning"), {"starts": "cats"}, "cats=0,dogs=300, not 'cats'"),
+        (lambda t: t.drop(columns="learning"), {"starts": "cats=0,dogs=60,cats=90"}, "'cats' twice"),
+        (lambda t: t.drop(columns="learning"), {"starts": "cats=0,dogs=120"}, "last iteration .* is 120"),
+        (lambda t: t.assign(learning=t["learning"].str.title()), {}, r"learned \(Cats, Dogs\) none is evaluated"),
+        (lambda t: t, {"lower": True, "examples": 9}, "leave one out"),
         (lambda t: t.assign(accuracy=90), {"examples": 100}, "row 2: 90 is no share of"),
         (lambda t: t, {"within": 0}, "within must be a number of updates from 1 on"),
         (lambda t: t, {"level": 2}, "level must be above 0 and at most 1"),
@@ -117,5 +134,5 @@ def test_few_evaluations_are_said_to_hide_a_gap(tmp_path):
 def test_bad_tables_and_settings_are_refused_in_a_sentence(tmp_path, change, settings, words):
     with pytest.raises((FileError, ValueError), match=words) as error:
         run(tmp_path, change(rows()), **settings)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and str(error.value).count("accuracies.csv") <= 1
     assert not (tmp_path / "out" / "result.json").exists()

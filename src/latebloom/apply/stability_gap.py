@@ -24,10 +24,10 @@ COLUMNS = {
         "integer", low=0,
         aliases=("step", "global_step", "trainer/global_step", "iter", "update", "x"),
     ),
-    "task": Column("label", aliases=("eval_task", "experience", "domain")),
+    "task": Column("label", aliases=("eval_task", "eval_exp", "experience", "domain", "tag", "key")),
     "accuracy": Column(gaps=True, aliases=("acc", "test_accuracy", "eval_accuracy", "score", "metric", "value")),
-    "learning": Column("label", required=False, aliases=("train_task", "current_task", "training_task")),
-    "seed": Column("label", required=False),
+    "learning": Column("label", required=False, aliases=("train_task", "current_task", "training_task", "training_exp")),
+    "seed": Column("label", required=False, aliases=("run", "run_id", "run_name")),
 }  # fmt: skip
 
 
@@ -85,6 +85,10 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
         raise ValueError(f"within must be a number of updates from 1 on, not {options.within}")
     if options.examples is not None and options.examples < 1:
         raise ValueError(f"examples must be at least 1, not {options.examples}")
+    if options.lower and options.examples is not None:
+        raise ValueError(
+            "examples says how noisy a share of right answers is, which less is better (lower) is not: leave one out"
+        )
     rows = read_table(path, COLUMNS, min_rows=4, chosen=options.columns)
     if "learning" not in rows:
         if not options.starts:
@@ -95,6 +99,12 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
         rows["learning"] = _learning(rows, options.starts)
     elif options.starts:
         raise ValueError("starts are of no use: the file has a column 'learning' already")
+    tasks, learned = set(rows["task"]), set(rows["learning"])
+    if not tasks & learned:
+        raise FileError(
+            f"{path}: of the tasks learned ({', '.join(sorted(learned)[:20])}) none is evaluated "
+            f"({', '.join(sorted(tasks)[:20])}): give both columns the same names"
+        )
     if options.lower:
         rows["accuracy"] = -rows["accuracy"]
     elif options.examples is not None and not rows["accuracy"].dropna().between(0, 1).all():
@@ -108,8 +118,9 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
 
 def read_trace(path: Path, options: Options) -> xr.Dataset:
     """The table as a trace of `latebloom.methods.forgetting.metrics`."""
+    rows = read_rows(path, options)
     try:
-        return from_table(read_rows(path, options))
+        return from_table(rows)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
 
@@ -122,7 +133,11 @@ def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
             raise ValueError(
                 f"starts must be of tasks and iterations, as in cats=0,dogs=300, not {entry!r}"
             )
-        begin[name.strip()] = int(number)
+        if (name := name.strip()) in begin:
+            raise ValueError(
+                f"starts has {name!r} twice: where tasks come back, the file needs a column 'learning'"
+            )
+        begin[name] = int(number)
     known = set(rows["task"])
     if strange := [name for name in begin if name not in known]:
         raise ValueError(
@@ -131,6 +146,10 @@ def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
     names, at = list(begin), np.array(list(begin.values()))
     if (np.diff(at) <= 0).any() or at[0] != 0:
         raise ValueError("starts must begin with 0 and increase")
+    if at[-1] >= (last := rows["iteration"].max()):
+        raise ValueError(
+            f"starts: {names[-1]} starts at {at[-1]}, but the last iteration of the file is {last}"
+        )
     # An accuracy at a border was measured before the first update on the next task.
     place = np.searchsorted(at, rows["iteration"].to_numpy(), side="left") - 1
     return [names[max(p, 0)] for p in place]
