@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import stats
 
 from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, pictures, style
@@ -60,10 +61,10 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
             warnings.simplefilter("always")
             found = metrics.gap(trace, options.within, options.level)
             totals = metrics.summary(trace, within=options.within)
-            noise = _noise(trace, options, paths[0])
     except ValueError as error:
         raise FileError(f"{paths[0]}: {error}") from None
     rows = gaps(found)
+    noise = None if options.examples is None else noise_of(rows, options.examples, options.within)
     say("drawing", 0.7)
     undefined = totals.attrs["undefined"]
     table = pd.DataFrame([
@@ -72,7 +73,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         for name, value in totals.items()
     ])  # fmt: skip
     return Applied(
-        sentences(trace, rows, totals, noise, options, [str(w.message) for w in warned]),
+        sentences(rows, totals, noise, options, [str(w.message) for w in warned]),
         {"switches": rows.to_dict("records"), "metrics": table.to_dict("records")},
         {"switches": rows, "metrics": table},
         {"accuracy": draw(trace, found, options), "switch": draw_switch(trace, found, options)},
@@ -155,12 +156,6 @@ def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
     return [names[max(p, 0)] for p in place]
 
 
-def _noise(trace: xr.Dataset, options: Options, path: Path) -> xr.Dataset | None:
-    if options.examples is None:
-        return None
-    return metrics.min_accuracy_of_noise(trace, options.examples, 0.05).to_dataset(name="least")
-
-
 def gaps(found: xr.Dataset) -> pd.DataFrame:
     """A row for each seed, switch and task learned before it."""
     rows = found.to_dataframe().dropna(subset=["before"]).reset_index()
@@ -169,14 +164,23 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     return rows[names]
 
 
+def noise_of(rows: pd.DataFrame, examples: int, within: int, risk: float = 0.05) -> pd.Series:
+    """What evaluation noise alone takes the lowest accuracy below in at most a share `risk` of the switches.
+
+    Half of the risk is that the accuracy before the switch was a lucky one (its lower bound by Clopper and
+    Pearson is taken for the true one), half that one of the evaluations after it is an unlucky one.
+    """
+    right = rows["before"].to_numpy() * examples
+    lower = np.nan_to_num(stats.beta.ppf(risk / 2, right, examples - right + 1))
+    return pd.Series(metrics.noise_floor(lower, examples, within, risk / 2), rows.index)
+
+
 def sentences(
-    trace: xr.Dataset, rows: pd.DataFrame, totals: xr.Dataset, noise: xr.Dataset | None,
-    options: Options, warned: Sequence[str],
+    rows: pd.DataFrame, totals: xr.Dataset, noise: pd.Series | None, options: Options,
+    warned: Sequence[str],
 ) -> tuple[str, ...]:  # fmt: skip
     what, sign = ("loss", -1) if options.lower else ("accuracy", 1)
     said = []
-    # A quantile of the least evaluation of a task that stays as good as it was, by seed.
-    floor = {} if noise is None else noise["least"].to_series().to_dict()
     just = rows[rows["task"] == rows["finished"]]
     for (step, finished, begun), part in just.groupby(["step", "finished", "begun"], sort=True):
         mean = part[["before", "lowest", "after", "drop"]].mean()
@@ -185,9 +189,8 @@ def sentences(
             f"{sign * mean['before']:.3g} to {sign * mean['lowest']:.3g} within {options.within} updates, "
             f"and is {sign * mean['after']:.3g} when {begun} is over"
         )
-        if floor:
-            least = [floor[key] for key in zip(part["seed"], part["task"], strict=True)]
-            beyond = int((part["lowest"] < least).sum())
+        if noise is not None:
+            beyond = int((part["lowest"] < noise[part.index]).sum())
             text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
                 ": beyond noise" if beyond else ": no more than noise may do"
             )  # fmt: skip
