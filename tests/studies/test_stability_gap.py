@@ -89,6 +89,15 @@ def test_borders_are_laid_over_each_other():
     assert around.stability.sel(step=[1, 40, 41]).values[0] == pytest.approx([0.1, 0.1, 1])
 
 
+def test_borders_of_short_tasks_are_laid_over_each_other_as_far_as_they_go():
+    short = trace(0.5, 0.8).isel(step=slice(0, 31)).fillna(0.9)
+    short.attrs["config"] = json.dumps({"steps": 10})
+    around = module.aligned(short)
+    assert around.step.values.tolist() == list(range(-10, 11))
+    np.testing.assert_array_equal(around.stability.sel(step=[-9, 10]).values[0], [0.1, 0.1])
+    assert (around.change.sel(step=0) == 0).all()
+
+
 def test_angles_are_ranked():
     traces = {f"angle-{a}": trace(0.8 - a / 200, 0.8) for a in module.ANGLES}
     assert BY_ID["C4.rank"].effect(traces) == pytest.approx([1, 1])

@@ -209,11 +209,12 @@ def windowed(trace: xr.Dataset) -> np.ndarray:
 def aligned(trace: xr.Dataset) -> xr.Dataset:
     """Around borders, step 0, mean over them: accuracy of the task just finished, less what it was; both gradients."""
     length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-    steps = np.arange(-NEAR, min(AFTER, length) + 1)
+    near = min(NEAR, length)
+    steps = np.arange(-near, min(AFTER, length) + 1)
     rows = length * np.arange(1, borders + 1)[:, None] + steps
     accuracy = trace.accuracy.transpose("seed", "step", "task").values
     finished = np.stack([accuracy[:, rows[k], k] for k in range(borders)], axis=1)
-    found = {"change": finished - finished[:, :, [NEAR]]}
+    found = {"change": finished - finished[:, :, [near]]}
     found |= {
         name: trace[name].transpose("seed", "step").values[:, rows]
         for name in ("plasticity", "stability")
