@@ -161,7 +161,7 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     rows = found.to_dataframe().dropna(subset=["before"]).reset_index()
     names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
              "updates_to_lowest", "updates_to_recover"]  # fmt: skip
-    return rows[names]
+    return rows[names]  # pyright: ignore
 
 
 def noise_of(rows: pd.DataFrame, examples: int, within: int, risk: float = 0.05) -> pd.Series:
@@ -182,7 +182,7 @@ def sentences(
     what, sign = ("loss", -1) if options.lower else ("accuracy", 1)
     said = []
     just = rows[rows["task"] == rows["finished"]]
-    for (step, finished, begun), part in just.groupby(["step", "finished", "begun"], sort=True):
+    for (step, finished, begun), part in just.groupby(["step", "finished", "begun"], sort=True):  # pyright: ignore
         mean = part[["before", "lowest", "after", "drop"]].mean()
         text = (
             f"After the switch from {finished} to {begun} at {step}, {what} on {finished} goes from "
@@ -190,7 +190,7 @@ def sentences(
             f"and is {sign * mean['after']:.3g} when {begun} is over"
         )
         if noise is not None:
-            beyond = int((part["lowest"] < noise[part.index]).sum())
+            beyond = int(np.less(part["lowest"], noise.loc[part.index]).sum())
             text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
                 ": beyond noise" if beyond else ": no more than noise may do"
             )  # fmt: skip
