@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latebloom.apply.stability_gap import noise_of
 from latebloom.data.files import FileError
 from latebloom.lab import apply
 
@@ -43,7 +44,7 @@ def test_the_gap_of_a_table_worked_by_hand(tmp_path):
     assert {k: switch[k] for k in wanted} == pytest.approx(wanted)
     said = " ".join(done.applied.found)
     assert (
-        "accuracy on cats goes from 0.9 to 0.4 within 50 updates, and is 0.8 when dogs is over: beyond noise"
+        "accuracy on 'cats' goes from 0.9 to 0.4 within 50 updates, and is 0.8 when 'dogs' is over: beyond noise"
         in said
     )
     assert (
@@ -63,15 +64,20 @@ def test_what_noise_may_do_is_no_gap(tmp_path):
 
 
 def test_the_sentence_beyond_noise_is_rarely_false(tmp_path):
-    """A learner that forgets nothing, evaluated 60 times on 200 examples of its own each: in at most 5 % (of 100
-    seeds, at most 11 by chance) it is said to be beyond noise."""
+    """A learner that forgets nothing, evaluated 60 times, and at the border, on 200 examples of its own each: in at
+    most 5 % (of 100 seeds, at most 11 by chance) it is said to be beyond noise."""
     rng = np.random.default_rng(0)
     table = rows(seeds=100)
-    old = (table["task"] == "cats") & (table["iteration"] != 60)
+    old = table["task"] == "cats"
     table.loc[old, "accuracy"] = rng.binomial(200, 0.9, old.sum()) / 200
     said = " ".join(run(tmp_path, table, examples=200).applied.found)
     beyond = int(said.split(" of 100 seeds beyond noise")[0].split("(")[-1])
     assert beyond <= 11
+
+
+def test_what_noise_may_do_where_all_or_nothing_is_right():
+    least = noise_of(pd.DataFrame({"before": [0.0, 0.5, 1.0]}), 100, 50)
+    assert least[0] == 0 and 0.2 < least[1] < 0.3 and 0.85 < least[2] < 1
 
 
 def test_starts_stand_in_for_what_was_learned(tmp_path):
@@ -80,13 +86,26 @@ def test_starts_stand_in_for_what_was_learned(tmp_path):
     assert given.applied.found == there.applied.found
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"iteration": "step", "task": "key", "accuracy": "value", "seed": "run_id"},  # MLflow
+        {"iteration": "step", "task": "tag", "accuracy": "value", "seed": "run"},  # TensorBoard
+        {"iteration": "Step", "task": "eval_exp", "accuracy": "eval_accuracy", "learning": "training_exp"},  # Avalanche
+    ],
+)  # fmt: skip
+def test_columns_are_found_by_the_names_that_trackers_give_them(tmp_path, names):
+    found = run(tmp_path, rows(2).rename(columns=names))
+    assert found.applied.found == run(tmp_path, rows(2)).applied.found
+
+
 def test_less_may_be_better(tmp_path):
     table = rows()
     table["accuracy"] = 2 - table["accuracy"]
     found = run(
         tmp_path, table.rename(columns={"accuracy": "loss"}), columns="accuracy=loss", lower=True
     )
-    assert "loss on cats goes from 1.1 to 1.6 within 50 updates, and is 1.2" in " ".join(
+    assert "loss on 'cats' goes from 1.1 to 1.6 within 50 updates, and is 1.2" in " ".join(
         found.applied.found
     )
 
@@ -105,6 +124,10 @@ def test_few_evaluations_are_said_to_hide_a_gap(tmp_path):
         (lambda t: t.drop(columns="learning"), {"starts": "cow=0"}, "no task 'cow'"),
         (lambda t: t.drop(columns="learning"), {"starts": "cats=5,dogs=60"}, "must begin with 0"),
         (lambda t: t.drop(columns="learning"), {"starts": "cats"}, "cats=0,dogs=300, not 'cats'"),
+        (lambda t: t.drop(columns="learning"), {"starts": "cats=0,dogs=60,cats=90"}, "'cats' twice"),
+        (lambda t: t.drop(columns="learning"), {"starts": "cats=0,dogs=120"}, "last iteration .* is 120"),
+        (lambda t: t.assign(learning=t["learning"].str.title()), {}, r"learned \(Cats, Dogs\) none is evaluated"),
+        (lambda t: t, {"lower": True, "examples": 9}, "leave one out"),
         (lambda t: t.assign(accuracy=90), {"examples": 100}, "row 2: 90 is no share of"),
         (lambda t: t, {"within": 0}, "within must be a number of updates from 1 on"),
         (lambda t: t, {"level": 2}, "level must be above 0 and at most 1"),
@@ -117,5 +140,5 @@ def test_few_evaluations_are_said_to_hide_a_gap(tmp_path):
 def test_bad_tables_and_settings_are_refused_in_a_sentence(tmp_path, change, settings, words):
     with pytest.raises((FileError, ValueError), match=words) as error:
         run(tmp_path, change(rows()), **settings)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and str(error.value).count("accuracies.csv") <= 1
     assert not (tmp_path / "out" / "result.json").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import stats
 
 from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, pictures, style
@@ -24,10 +25,10 @@ COLUMNS = {
         "integer", low=0,
         aliases=("step", "global_step", "trainer/global_step", "iter", "update", "x"),
     ),
-    "task": Column("label", aliases=("eval_task", "experience", "domain")),
+    "task": Column("label", aliases=("eval_task", "eval_exp", "experience", "domain", "tag", "key")),
     "accuracy": Column(gaps=True, aliases=("acc", "test_accuracy", "eval_accuracy", "score", "metric", "value")),
-    "learning": Column("label", required=False, aliases=("train_task", "current_task", "training_task")),
-    "seed": Column("label", required=False),
+    "learning": Column("label", required=False, aliases=("train_task", "current_task", "training_task", "training_exp")),
+    "seed": Column("label", required=False, aliases=("run", "run_id", "run_name")),
 }  # fmt: skip
 
 
@@ -60,10 +61,10 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
             warnings.simplefilter("always")
             found = metrics.gap(trace, options.within, options.level)
             totals = metrics.summary(trace, within=options.within)
-            noise = _noise(trace, options, paths[0])
     except ValueError as error:
         raise FileError(f"{paths[0]}: {error}") from None
     rows = gaps(found)
+    noise = None if options.examples is None else noise_of(rows, options.examples, options.within)
     say("drawing", 0.7)
     undefined = totals.attrs["undefined"]
     table = pd.DataFrame([
@@ -72,7 +73,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
         for name, value in totals.items()
     ])  # fmt: skip
     return Applied(
-        sentences(trace, rows, totals, noise, options, [str(w.message) for w in warned]),
+        sentences(rows, totals, noise, options, [str(w.message) for w in warned]),
         {"switches": rows.to_dict("records"), "metrics": table.to_dict("records")},
         {"switches": rows, "metrics": table},
         {"accuracy": draw(trace, found, options), "switch": draw_switch(trace, found, options)},
@@ -85,6 +86,10 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
         raise ValueError(f"within must be a number of updates from 1 on, not {options.within}")
     if options.examples is not None and options.examples < 1:
         raise ValueError(f"examples must be at least 1, not {options.examples}")
+    if options.lower and options.examples is not None:
+        raise ValueError(
+            "examples says how noisy a share of right answers is, which less is better (lower) is not: leave one out"
+        )
     rows = read_table(path, COLUMNS, min_rows=4, chosen=options.columns)
     if "learning" not in rows:
         if not options.starts:
@@ -95,6 +100,12 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
         rows["learning"] = _learning(rows, options.starts)
     elif options.starts:
         raise ValueError("starts are of no use: the file has a column 'learning' already")
+    tasks, learned = set(rows["task"]), set(rows["learning"])
+    if not tasks & learned:
+        raise FileError(
+            f"{path}: of the tasks learned ({', '.join(sorted(learned)[:20])}) none is evaluated "
+            f"({', '.join(sorted(tasks)[:20])}): give both columns the same names"
+        )
     if options.lower:
         rows["accuracy"] = -rows["accuracy"]
     elif options.examples is not None and not rows["accuracy"].dropna().between(0, 1).all():
@@ -108,8 +119,9 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
 
 def read_trace(path: Path, options: Options) -> xr.Dataset:
     """The table as a trace of `latebloom.methods.forgetting.metrics`."""
+    rows = read_rows(path, options)
     try:
-        return from_table(read_rows(path, options))
+        return from_table(rows)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
 
@@ -122,7 +134,11 @@ def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
             raise ValueError(
                 f"starts must be of tasks and iterations, as in cats=0,dogs=300, not {entry!r}"
             )
-        begin[name.strip()] = int(number)
+        if (name := name.strip()) in begin:
+            raise ValueError(
+                f"starts has {name!r} twice: where tasks come back, the file needs a column 'learning'"
+            )
+        begin[name] = int(number)
     known = set(rows["task"])
     if strange := [name for name in begin if name not in known]:
         raise ValueError(
@@ -131,15 +147,13 @@ def _learning(rows: pd.DataFrame, starts: Sequence[str]) -> list[str]:
     names, at = list(begin), np.array(list(begin.values()))
     if (np.diff(at) <= 0).any() or at[0] != 0:
         raise ValueError("starts must begin with 0 and increase")
+    if at[-1] >= (last := rows["iteration"].max()):
+        raise ValueError(
+            f"starts: {names[-1]} starts at {at[-1]}, but the last iteration of the file is {last}"
+        )
     # An accuracy at a border was measured before the first update on the next task.
     place = np.searchsorted(at, rows["iteration"].to_numpy(), side="left") - 1
     return [names[max(p, 0)] for p in place]
-
-
-def _noise(trace: xr.Dataset, options: Options, path: Path) -> xr.Dataset | None:
-    if options.examples is None:
-        return None
-    return metrics.min_accuracy_of_noise(trace, options.examples, 0.05).to_dataset(name="least")
 
 
 def gaps(found: xr.Dataset) -> pd.DataFrame:
@@ -147,29 +161,37 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     rows = found.to_dataframe().dropna(subset=["before"]).reset_index()
     names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
              "updates_to_lowest", "updates_to_recover"]  # fmt: skip
-    return pd.DataFrame(rows, columns=names)
+    return rows[names]  # pyright: ignore
+
+
+def noise_of(rows: pd.DataFrame, examples: int, within: int, risk: float = 0.05) -> pd.Series:
+    """What evaluation noise alone takes the lowest accuracy below in at most a share `risk` of the switches.
+
+    Half of the risk is that the accuracy before the switch was a lucky one (its lower bound by Clopper and
+    Pearson is taken for the true one), half that one of the evaluations after it is an unlucky one.
+    """
+    right = rows["before"].to_numpy() * examples
+    lower = np.nan_to_num(stats.beta.ppf(risk / 2, right, examples - right + 1))
+    return pd.Series(metrics.noise_floor(lower, examples, within, risk / 2), rows.index)
 
 
 def sentences(
-    trace: xr.Dataset, rows: pd.DataFrame, totals: xr.Dataset, noise: xr.Dataset | None,
-    options: Options, warned: Sequence[str],
+    rows: pd.DataFrame, totals: xr.Dataset, noise: pd.Series | None, options: Options,
+    warned: Sequence[str],
 ) -> tuple[str, ...]:  # fmt: skip
     what, sign = ("loss", -1) if options.lower else ("accuracy", 1)
     said = []
-    # A quantile of the least evaluation of a task that stays as good as it was, by seed.
-    floor = {} if noise is None else noise["least"].to_series().to_dict()
     just = rows[rows["task"] == rows["finished"]]
     for _, part in just.groupby(["step", "finished", "begun"], sort=True):
         step, finished, begun = (part[name].tolist()[0] for name in ("step", "finished", "begun"))
         mean = part[["before", "lowest", "after", "drop"]].mean()
         text = (
-            f"After the switch from {finished} to {begun} at {step}, {what} on {finished} goes from "
+            f"After the switch from {finished!r} to {begun!r} at {step}, {what} on {finished!r} goes from "
             f"{sign * mean['before']:.3g} to {sign * mean['lowest']:.3g} within {options.within} updates, "
-            f"and is {sign * mean['after']:.3g} when {begun} is over"
+            f"and is {sign * mean['after']:.3g} when {begun!r} is over"
         )
-        if floor:
-            places = zip(*(part[name].tolist() for name in ("seed", "task", "lowest")), strict=True)
-            beyond = sum(low < floor[seed, task] for seed, task, low in places)
+        if noise is not None:
+            beyond = int(np.less(part["lowest"], noise.loc[part.index]).sum())
             text += f" ({beyond} of {len(part)} seeds beyond noise)" if len(part) > 1 else (
                 ": beyond noise" if beyond else ": no more than noise may do"
             )  # fmt: skip

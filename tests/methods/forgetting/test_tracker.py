@@ -152,6 +152,28 @@ def test_what_hides_a_gap_is_said_once():
     assert sparse.trace().step.values.tolist() == [30, 55]
 
 
+def test_numbers_that_came_as_objects_are_numbers():
+    y = pd.Series([0, 0, 1], dtype=object)
+    assert accuracy(y, [0, 1, 1]) == accuracy([0, 0, 1], np.array([0, 1, 1], object)) == 2 / 3
+    assert accuracy(np.array(["a", "b"], object), ["a", "a"]) == 0.5
+
+
+def test_a_network_in_training_mode_is_refused():
+    class Network:
+        training = True
+
+        def eval(self):
+            self.training = False
+            return self
+
+        def __call__(self, x):
+            return np.zeros(len(x))
+
+    with pytest.raises(ValueError, match=r"training mode.* calls its eval\(\)"):
+        ContinualTracker(TASKS).update(Network(), "low")
+    assert ContinualTracker(TASKS).update(Network().eval(), "low") == {"low": 1.0}
+
+
 def test_an_evaluation_after_every_update_hides_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -41,7 +41,7 @@ def accuracy(y: np.ndarray, predicted: Any) -> float:
     Raises `ValueError` for another shape, scores or fractions in place of labels, and labels of another
     kind than `y`.
     """
-    predicted, y = np.asarray(predicted), np.asarray(y)
+    predicted, y = _numbers(predicted), _numbers(y)
     if y.ndim != 1:
         raise ValueError(f"accuracy needs labels [n], not {list(y.shape)}: give another metric")
     if predicted.ndim not in (1, 2) or len(predicted) != len(y) or predicted.shape[1:] == (1,):
@@ -64,6 +64,15 @@ def accuracy(y: np.ndarray, predicted: Any) -> float:
             f"{y[:1].tolist()[0]!r}: give both as the same"
         )
     return float(np.mean((predicted == y) & ~unsaid))
+
+
+def _numbers(labels: Any) -> np.ndarray:
+    """As an array, which is one of numbers where numbers came as objects."""
+    labels = np.asarray(labels)
+    if labels.dtype != object:
+        return labels
+    plain = np.asarray(labels.tolist())
+    return plain if plain.dtype.kind in "biuf" else labels
 
 
 class ContinualTracker:
@@ -128,7 +137,7 @@ class ContinualTracker:
         """To be called after each update: the score on each task that was evaluated, or None.
 
         - `predictor`: a function x -> labels [n] or scores [n, classes], an estimator with `predict`, or an
-          Equinox module.
+          Equinox module. A network of PyTorch must be in evaluation mode, and its outputs detached.
         - `learning`: the task whose batch made the update.
         - `updates`: how many were made since the last call, all on that task.
         - `evaluate`: whether now; None leaves it to `every` and `dense`. True for the last update of a task,
@@ -136,7 +145,8 @@ class ContinualTracker:
 
         Warns once where, in the first 50 updates after a switch, more than 10 go by without an evaluation, and
         once where the end of a task is as far from one. Raises `ValueError` for a task that there is not, one
-        that another follows before it was evaluated, and a prediction of another shape.
+        that another follows before it was evaluated, a network of PyTorch in training mode, and a prediction
+        of another shape.
         """
         if int(updates) != updates or updates < 1:
             raise ValueError(f"updates must be a whole number from 1 on, not {updates}")
@@ -234,6 +244,11 @@ class ContinualTracker:
             predicted = predictor.predict(x, *task)
         elif isinstance(predictor, eqx.Module) and not task:
             predicted = call(predictor, x)
+        elif getattr(predictor, "training", False) is True and hasattr(predictor, "eval"):
+            raise ValueError(
+                "predictor is a network in training mode, which an evaluation would change: give a function that "
+                "calls its eval(), predicts and calls its train()"
+            )
         elif callable(predictor):
             predicted = predictor(x, *task)
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -87,7 +88,9 @@ def make_process(config: Config) -> Continual:
     method = {
         "er": lambda: ER(config.strength),
         "gem": lambda: GEM(tasks=tasks, share=share, margin=config.strength),
-        "ewc": lambda: EWC(config.strength, batches=20, fisher="batch", combine="average"),
+        "ewc": lambda: EWC(
+            config.strength, batches=min(20, config.steps), fisher="batch", combine="average"
+        ),
         "lwf": lambda: LwF(config.strength),
     }.get(config.method, Method)()
     return Continual(
@@ -125,7 +128,8 @@ def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
     if config.setting == "rotation":
         angles = config.angles
         stream = domain_incremental(data.y_train, data.y_test, key=key, tasks=len(angles), **sizes)
-        stream = eqx.tree_at(lambda s: s.view, stream, Rotation(angles, config.side))
+        side = math.isqrt(data.x_train.shape[1])
+        stream = eqx.tree_at(lambda s: s.view, stream, Rotation(angles, side))
     else:
         stream = class_incremental(data.y_train, data.y_test, key=key, tasks=config.tasks, **sizes)
     return rehearsing(stream, joint(stream.tasks), key=key) if config.method == "joint" else stream
@@ -205,11 +209,12 @@ def windowed(trace: xr.Dataset) -> np.ndarray:
 def aligned(trace: xr.Dataset) -> xr.Dataset:
     """Around borders, step 0, mean over them: accuracy of the task just finished, less what it was; both gradients."""
     length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-    steps = np.arange(-NEAR, min(AFTER, length) + 1)
+    near = min(NEAR, length)
+    steps = np.arange(-near, min(AFTER, length) + 1)
     rows = length * np.arange(1, borders + 1)[:, None] + steps
     accuracy = trace.accuracy.transpose("seed", "step", "task").values
     finished = np.stack([accuracy[:, rows[k], k] for k in range(borders)], axis=1)
-    found = {"change": finished - finished[:, :, [NEAR]]}
+    found = {"change": finished - finished[:, :, [near]]}
     found |= {
         name: trace[name].transpose("seed", "step").values[:, rows]
         for name in ("plasticity", "stability")
@@ -219,11 +224,13 @@ def aligned(trace: xr.Dataset) -> xr.Dataset:
 
 
 def ratio(first: int, last: int) -> Measure:
-    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders."""
+    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders; the last
+    of the task where it is shorter."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
         length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-        rows = length * np.arange(1, borders + 1)[:, None] + np.arange(first, last + 1)
+        since = np.unique(np.minimum(np.arange(first, last + 1), length))
+        rows = length * np.arange(1, borders + 1)[:, None] + since
         old, new = (
             trace[name].transpose("seed", "step").values[:, rows]
             for name in ("stability", "plasticity")
