@@ -53,19 +53,30 @@ def test_drops_and_what_is_regained_are_of_the_task_just_finished():
     assert BY_ID["C3.forgetting"].effect(traces) == pytest.approx([0.1 - 0.2] * 2)
 
 
-def test_the_worst_case_and_what_noise_makes_of_it():
+def test_the_worst_case_against_the_end():
     claim = BY_ID["C3.worst"]
+    found = {"class-er": trace(0.5, 0.8), "class-fine-tuning": trace(0.0, 0.0)}
+    worst = 0.9 / 3 + 2 / 3 * 0.5
+    assert claim.effect(found) == pytest.approx([(0.8 + 0.8 + 0.9) / 3 - worst] * 2)
+    assert claim.null(found) == pytest.approx([0, 0])
+
+
+def test_gaps_need_a_minimum_and_a_drop():
+    near, dropped = BY_ID["C2.task.back"].needs
+    found = {"task-er": trace(0.5, 0.8)}
+    found["task-er"]["plasticity"][:, LENGTH + 1] = 5.0
+    found["task-er"]["plasticity"][:, 2 * LENGTH + 1] = 20.0
+    # Before both borders the gradients are 1 and 4.
+    assert near.effect(found) == pytest.approx([(1 / 5 + 1 / 20) / 2, (4 / 5 + 4 / 20) / 2])
+    assert dropped.effect(found) == pytest.approx([0.4, 0.4])
+
+
+def test_a_gradient_that_rises_after_the_switch():
     found = {"class-er": trace(0.5, 0.8)}
-    assert claim.effect(found) == pytest.approx(
-        [(0.8 + 0.8 + 0.9) / 3 - (0.9 / 3 + 2 / 3 * 0.5)] * 2
+    claim = BY_ID["C5.er-norm"]
+    assert claim.effect(found) == pytest.approx([0.1, 0.1]) and claim.null(found) == pytest.approx(
+        [1, 1]
     )
-    quiet = claim.null(found)
-    # The expected least of 200 and of 100 shares of 100 examples, 0.9 each, by simulation.
-    rng = np.random.default_rng(0)
-    least = np.mean(
-        [(rng.binomial(100, 0.9, (2000, n)) / 100).min(axis=1).mean() for n in (200, 100)]
-    )
-    assert quiet == pytest.approx([2.5 / 3 - (0.9 / 3 + 2 / 3 * least)] * 2, abs=3e-3)
 
 
 def test_ratios_of_gradients_around_borders():
