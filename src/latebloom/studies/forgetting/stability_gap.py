@@ -385,12 +385,12 @@ def draw_iterations(traces: Traces) -> MatplotlibFigure:
 
 around = pictures.curves(
     "change", *((title, {f"{kind}-{m}": NAMES[m] for m in NAMES}) for kind, title in AROUND.items()),
-    as_drawn=aligned, xlabel="updates since the switch", ylabel="change of accuracy on the task just learned",
+    as_drawn=aligned, xlabel="updates since the switch", ylabel="change of accuracy",
 )  # fmt: skip
 gradients = pictures.curves(
-    {"that learns the new": "plasticity", "that keeps the old": "stability"},
+    {"|gradient| that learns the new": "plasticity", "|gradient| that keeps the old": "stability"},
     ("", {"class-er": "ER", "class-gem": "GEM"}), as_drawn=aligned,
-    xlabel="updates since the switch", ylabel="norm of the gradient", yscale="log", ylim=(1e-3, None),
+    xlabel="updates since the switch",  yscale="log", ylim=(1e-3, None),
 )  # fmt: skip
 METRICS = {"accuracy at the end": ends, "worst case (WC-ACC)": worst}
 SMOKE = {
@@ -441,7 +441,7 @@ study = Study(
     figures=(
         Figure("iterations", "Accuracy on the first of five tasks after every update; mean over seeds. Dots: the ends of "
                "tasks (dotted lines), where it is usually evaluated.", draw_iterations, tuple(MAIN)),
-        Figure("around", "The switch: accuracy on the task just learned, less what it was at the border, mean over borders. "
+        Figure("around", "The switch: accuracy on the task just learned, less what it was then, mean over switches. "
                "Bands span the seeds.", around, ("class-er",)),
         Figure("worst", "Accuracy over all tasks at the end, and the worst case on the way; dots are seeds, bars means.",
                pictures.dots({"accuracy": {f"{AROUND[kind]}, {NAMES[m]}": {label: of[f"{kind}-{m}"] for label, of in METRICS.items()}
