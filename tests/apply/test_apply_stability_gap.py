@@ -99,6 +99,21 @@ def test_columns_are_found_by_the_names_that_trackers_give_them(tmp_path, names)
     assert found.applied.found == run(tmp_path, rows(2)).applied.found
 
 
+def test_a_column_a_task_as_trackers_of_experiments_export_it(tmp_path):
+    table = rows()
+    wide = table.pivot(index="iteration", columns="task", values="accuracy")
+    wide.columns = [f"run 1 - acc/{name}" for name in wide]
+    wide = wide.assign(**{"run 1 - acc/cats__MIN": 0.0}).reset_index(names="Step")
+    tasks = "cats=run 1 - acc/cats,dogs=run 1 - acc/dogs"
+    found = run(tmp_path, wide, tasks=tasks, starts="cats=0,dogs=60", examples=400).applied.found
+    assert found == run(tmp_path, table, examples=400).applied.found
+    with pytest.raises(FileError, match="column 'cats', row 2: 90 is outside"):
+        run(tmp_path, wide.replace(0.9, 90.0), tasks=tasks, starts="cats=0,dogs=60", examples=400)
+    for wrong in ("cats", "cats=a,cats=b", "seed=a"):
+        with pytest.raises(ValueError, match="tasks must be of different names and columns"):
+            run(tmp_path, wide, tasks=wrong)
+
+
 def test_less_may_be_better(tmp_path):
     table = rows()
     table["accuracy"] = 2 - table["accuracy"]

@@ -36,6 +36,7 @@ COLUMNS = {
 class Options:
     """- `starts`: the iteration before whose first update each task begins, where the file has no column
       `learning` ("cats=0,dogs=300").
+    - `tasks`: the column of each task, where the table has a column a task ("cats=acc/cats,dogs=acc/dogs").
     - `lower`: less is better, as of a loss. `within`: updates after a switch in which the lowest is looked for.
     - `level`: share of a drop that must be regained to have recovered.
     - `examples`: how many test examples an accuracy stands on, to tell a gap from noise.
@@ -43,6 +44,7 @@ class Options:
     """
 
     starts: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     lower: bool = False
     within: int = 50
     level: float = 0.9
@@ -90,7 +92,11 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
         raise ValueError(
             "examples says how noisy a share of right answers is, which less is better (lower) is not: leave one out"
         )
-    rows = read_table(path, COLUMNS, min_rows=4, chosen=options.columns)
+    rows = (
+        _wide(path, options)
+        if options.tasks
+        else read_table(path, COLUMNS, min_rows=4, chosen=options.columns)
+    )
     if "learning" not in rows:
         if not options.starts:
             raise FileError(
@@ -115,6 +121,22 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
             "right answers: give fractions, or leave examples out"
         )
     return rows
+
+
+def _wide(path: Path, options: Options) -> pd.DataFrame:
+    """A table with a column a task as one with a row for each evaluation."""
+    kept = ("iteration", "learning", "seed")
+    names = [entry.partition("=")[0].strip() for entry in options.tasks]
+    for entry, name in zip(options.tasks, names, strict=True):
+        if "=" not in entry or not name or name in kept or names.count(name) > 1:
+            raise ValueError(
+                f"tasks must be of different names and columns, as in cats=acc/cats,dogs=acc/dogs, not {entry!r}"
+            )
+    score = Column(gaps=True) if options.examples is None else Column(gaps=True, low=0, high=1)
+    asked = {name: COLUMNS[name] for name in kept} | dict.fromkeys(names, score)
+    table = read_table(path, asked, min_rows=2, chosen=(*options.columns, *options.tasks))
+    table = table.melt([name for name in kept if name in table], names, "task", "accuracy")
+    return table.dropna(subset=["accuracy"]).reset_index(drop=True)
 
 
 def read_trace(path: Path, options: Options) -> xr.Dataset:
@@ -262,7 +284,7 @@ application = Application(
     about="A table of accuracies measured during continual learning: what was lost right after each switch of tasks, "
     "whether and when it came back, the worst case, and all that task-end metrics say.",
     files="one CSV, TSV, JSON lines or Parquet table with iteration (updates made), task (evaluated), accuracy (any score) "
-    "and learning (the task that is trained on); seed if there are several",
+    "and learning (the task that is trained on); seed if there are several; or a column a task (tasks)",
     options=Options,
     run=run,
 )  # fmt: skip
