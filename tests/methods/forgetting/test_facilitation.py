@@ -34,6 +34,20 @@ def test_at_once_counts_as_one_and_never_as_all():
     assert updates_to_criterion(seen(FIRST, lost), [0, 12], 8)[0, 1] == 8
 
 
+def test_a_seed_that_diverged_is_nan():
+    trace = seen(FIRST, {12: 0.7, 16: 0.9, 20: 0.9})
+    values = np.concatenate(
+        [trace.accuracy.values, np.full((1, *trace.accuracy.shape[1:]), np.nan)]
+    )
+    both = xr.Dataset(
+        {"accuracy": (("seed", "step", "task"), values)},
+        {"step": trace.step, "diverged_at": ("seed", [-1, 3])},
+    )
+    found = updates_to_criterion(both, [0, 12], 8)
+    np.testing.assert_allclose(found[0], updates_to_criterion(trace, [0, 12], 8)[0])
+    assert np.isnan(found[1]).all()
+
+
 @pytest.mark.parametrize(
     ("starts", "within", "said"),
     [

@@ -21,7 +21,8 @@ def updates_to_criterion(
       first update; `within`: so many updates belong to each task alone, after which the first task's accuracy
       counts.
 
-    Between two evaluations on a straight line, at least 1; `within` where it does not get there, a lower bound.
+    Between two evaluations on a straight line, at least 1; `within` where it does not get there, a lower bound;
+    NaN for a seed that has diverged (coordinate `diverged_at`, see `latebloom.unfold`).
     Raises `ValueError` where a task was not evaluated within its updates, or the first not after them.
     """
     steps = trace.step.values
@@ -31,14 +32,17 @@ def updates_to_criterion(
     at = np.flatnonzero(steps == starts[0] + within)
     if not len(at):
         raise ValueError(f"the first task must be evaluated at step {starts[0] + within}")
+    lost = trace["diverged_at"].values >= 0 if "diverged_at" in trace.coords else np.zeros(len(values), bool)  # fmt: skip
     level = share * values[:, 0, at[0]]
     found = np.full(values.shape[:2], float(within))
+    found[lost] = np.nan
     for task, start in enumerate(starts):
         inside = (steps >= start) & (steps <= start + within)
         x, lines = (steps[inside] - start).astype(float), values[:, task, inside]
-        if not len(x) or np.isnan(lines).any():
+        if not len(x) or np.isnan(lines[~lost]).any():
             raise ValueError(f"task {task} must be evaluated from step {start} to {start + within}")
-        for seed, line in enumerate(lines):
+        for seed in np.flatnonzero(~lost):
+            line = lines[seed]
             reached = np.flatnonzero(line >= level[seed])
             if not len(reached):
                 continue
