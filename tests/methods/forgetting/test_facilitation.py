@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.methods.forgetting.facilitation import updates_to_criterion
+from latebloom.methods.forgetting.facilitation import (
+    later_updates,
+    slope_of_updates,
+    updates_to_criterion,
+)
 
 
 def seen(first, second):
@@ -59,3 +63,10 @@ def test_a_seed_that_diverged_is_nan():
 def test_traces_that_cannot_say(starts, within, said):
     with pytest.raises(ValueError, match=said):
         updates_to_criterion(seen(FIRST, {12: 0.3, 20: 0.6}), starts, within)
+
+
+def test_slopes_and_later_updates_by_hand_and_a_seed_without():
+    updates = np.exp([[1.0, 2, 3, 4], [4.0, 4, 2, 2], [np.nan] * 4])
+    np.testing.assert_allclose(slope_of_updates(updates), [1, -0.8, np.nan])
+    np.testing.assert_allclose(later_updates(updates), [3, -2, np.nan])
+    assert np.isnan(slope_of_updates(updates[2:])).all()

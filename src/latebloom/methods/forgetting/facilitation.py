@@ -9,11 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 def updates_to_criterion(
-    trace: xr.Dataset, starts: Sequence[int], within: int, share: float = 0.85
+    trace: xr.Dataset,
+    starts: Sequence[int] | Int[np.ndarray, " task"],
+    within: int,
+    share: float = 0.85,
 ) -> Float[np.ndarray, "seed task"]:
     """How many updates each task takes to a share of the accuracy that the first task reached.
 
@@ -52,3 +55,17 @@ def updates_to_criterion(
                 step = np.interp(level[seed], line[k - 1 : k + 1], x[k - 1 : k + 1])
             found[seed, task] = max(step, 1.0)
     return found
+
+
+def slope_of_updates(updates: Float[np.ndarray, "seed task"]) -> Float[np.ndarray, " seed"]:
+    """The slope of log updates on the number of the task: below 0 where later tasks are learned faster."""
+    y = np.log(updates)
+    found, known = np.full(len(y), np.nan), np.isfinite(y).all(axis=1)
+    found[known] = np.polyfit(np.arange(y.shape[1]), y[known].T, 1)[0] if known.any() else np.nan
+    return found
+
+
+def later_updates(updates: Float[np.ndarray, "seed task"]) -> Float[np.ndarray, " seed"]:
+    """Log updates of the last quarter of tasks, at least one, minus those of the first."""
+    y = np.log(updates)
+    return y[:, -max(y.shape[1] // 4, 1) :].mean(axis=1) - y[:, 0]

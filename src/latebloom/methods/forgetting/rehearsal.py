@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 from scipy.optimize import brentq
 
@@ -334,7 +335,7 @@ def rehearsed(
     table = jnp.asarray(shares, jnp.float32)
     if table.shape != (stream.tasks,) * 2:
         raise ValueError(f"shares must be [{stream.tasks}, {stream.tasks}], not {table.shape}")
-    if not isinstance(shares, jax.core.Tracer):
+    if not isinstance(shares, Tracer):
         _check_shares(np.asarray(shares, float))
     examples = int(examples)
     starts, counts = np.cumsum([0, *lengths[:-1]]), lengths - examples
