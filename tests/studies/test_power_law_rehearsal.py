@@ -10,6 +10,7 @@ import xarray as xr
 
 from latebloom import unfold
 from latebloom.methods.forgetting.penalties import EWC, SI
+from latebloom.methods.forgetting.phases import updates
 from latebloom.methods.forgetting.rehearsal import (
     Exponential,
     PowerLaw,
@@ -69,26 +70,30 @@ def test_facilitation_is_of_the_updates_on_a_tasks_own_examples():
         {"accuracy": (("seed", "step", "task"), [values])}, {"step": [0, 4, 8, 12, 14, 16, 20]},
         {"config": json.dumps({"examples": 64, "batch": 8, "rehearsal": 0.5})},
     )  # fmt: skip
-    np.testing.assert_allclose(module.updates(trace), [[4 + 4 * 0.08 / 0.2, 2 + 2 * 0.5]])
+    np.testing.assert_allclose(updates(trace), [[4 + 4 * 0.08 / 0.2, 2 + 2 * 0.5]])
     assert module.slowing(trace) == pytest.approx(np.log(3 / 5.6))
     assert module.later(trace) == pytest.approx(np.log(3 / 5.6))
 
 
-def test_fits_of_exact_environments():
-    n = 40
+def exact(odds, n=40):
+    """Expected counts of tasks that come back with these odds by age."""
     age = np.arange(1.0, n)
-    odds = module.SCALE / age
-    table = 1e6 * np.tile(lag_probabilities(odds), (n, 1))
+    table = 1e6 * np.tile(lag_probabilities(odds(age)), (n, 1))
     drawn = np.where(np.arange(n)[:, None] >= age, table, 0)
-    surviving = drawn / odds
-    trace = xr.Dataset(
-        {"drawn": (("seed", "step", "time", "age"), drawn[None, None]),
-         "chances": (("seed", "step", "time", "age"), surviving[None, None])},
+    dims = ("seed", "step", "time", "age")
+    return xr.Dataset(
+        {"drawn": (dims, drawn[None, None]), "chances": (dims, (drawn / odds(age))[None, None])},
         {"age": age, "step": [1], "seed": [0]},
-    )  # fmt: skip
-    assert BY_ID["E.need"].effect({"encounters": trace}) < 0.01
-    assert BY_ID["E.lag"].effect({"encounters": trace}) < 0.1
-    assert BY_ID["E.lag"].null({"encounters": trace}) > 0.4
+    )
+
+
+def test_fits_of_exact_environments():
+    traces = {
+        "encounters": exact(lambda age: module.SCALE / age),
+        "encounters-even": exact(lambda age: 0.1 + 0 * age),
+    }
+    assert BY_ID["E.need"].effect(traces) < 0.01 and BY_ID["E.need"].null(traces) > 0.9
+    assert BY_ID["E.lag"].effect(traces) < 0.1 and BY_ID["E.lag"].null(traces) > 0.2
 
 
 def test_rivals_differ_from_the_power_law_in_the_tail_alone():

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from latebloom.methods.forgetting.facilitation import updates_to_criterion
+from latebloom.methods.forgetting.facilitation import (
+    later_updates,
+    slope_of_updates,
+    updates_to_criterion,
+)
 
 
 def seen(first, second):
@@ -34,6 +38,20 @@ def test_at_once_counts_as_one_and_never_as_all():
     assert updates_to_criterion(seen(FIRST, lost), [0, 12], 8)[0, 1] == 8
 
 
+def test_a_seed_that_diverged_is_nan():
+    trace = seen(FIRST, {12: 0.7, 16: 0.9, 20: 0.9})
+    values = np.concatenate(
+        [trace.accuracy.values, np.full((1, *trace.accuracy.shape[1:]), np.nan)]
+    )
+    both = xr.Dataset(
+        {"accuracy": (("seed", "step", "task"), values)},
+        {"step": trace.step, "diverged_at": ("seed", [-1, 3])},
+    )
+    found = updates_to_criterion(both, [0, 12], 8)
+    np.testing.assert_allclose(found[0], updates_to_criterion(trace, [0, 12], 8)[0])
+    assert np.isnan(found[1]).all()
+
+
 @pytest.mark.parametrize(
     ("starts", "within", "said"),
     [
@@ -45,3 +63,10 @@ def test_at_once_counts_as_one_and_never_as_all():
 def test_traces_that_cannot_say(starts, within, said):
     with pytest.raises(ValueError, match=said):
         updates_to_criterion(seen(FIRST, {12: 0.3, 20: 0.6}), starts, within)
+
+
+def test_slopes_and_later_updates_by_hand_and_a_seed_without():
+    updates = np.exp([[1.0, 2, 3, 4], [4.0, 4, 2, 2], [np.nan] * 4])
+    np.testing.assert_allclose(slope_of_updates(updates), [1, -0.8, np.nan])
+    np.testing.assert_allclose(later_updates(updates), [3, -2, np.nan])
+    assert np.isnan(slope_of_updates(updates[2:])).all()

@@ -99,17 +99,31 @@ def test_exact_need_gives_scale_and_exponent_back(scale, exponent):
     assert 0 < found.error < 0.01
 
 
+def test_ages_of_ones_own_have_the_same_line():
+    met = np.array([5000, 2500, 1250, 625])
+    found = fit_need(Need(np.array([2.0, 4, 8, 16]), met, np.full(4, 10_000)))
+    assert found.line == pytest.approx(1.0) and found.exponent == pytest.approx(1.0, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda: fit_ages([1.0, -1.0]), "not negative"),
         (lambda: fit_ages([[1.0, 2.0]], [[1.0, 0.0]]), "could not be"),
         (lambda: fit_ages([0.0, 0.0]), "a draw that had two ages"),
-        (lambda: fit_ages([3.0, 1.0], [1.0, 1.0, 1.0]), "shaped as chances"),
+        (lambda: fit_ages([3.0, 1.0], [1.0, 1.0, 1.0]), "of one shape"),
         (lambda: need([1, 2], [0.0]), "the same length"),
         (lambda: need([], []), "at least 1"),
         (lambda: need([1], [np.nan]), "finite times"),
         (lambda: need([1], [2.0], until=1.0), "until must not be before"),
+        (lambda: need([1], [2.0], until=np.nan), "until must not be before"),
+        (lambda: need([1, 1], np.array(["2024-01-01", "NaT"], "M8[D]")), "dates as days"),
+        (lambda: need([1], ["2024-01-01"]), "dates as days"),
+        (lambda: fit_ages([3.0, 1.0], [1.0, np.nan]), "finite"),
+        (
+            lambda: fit_need(Need(np.array([1.0, 2.0]), np.array([7, 2]), np.array([5, 5]))),
+            "to chances",
+        ),
         (lambda: need([1], [2.0], period=0.0), "period must be above 0"),
         (lambda: fit_need(need([1, 2], [0.0, 3.0])), "something that came back"),
     ],

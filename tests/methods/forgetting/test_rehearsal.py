@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -198,7 +199,15 @@ def test_rehearsal_follows_its_shares_and_the_seed():
 
 @pytest.mark.parametrize(
     ("examples", "shares", "said"),
-    [(60, np.eye(4), "less than the 60 places"), (5, np.eye(3), r"shares must be \[4, 4\]")],
+    [
+        (60, np.eye(4), "less than the 60 places"),
+        (2.5, np.eye(4), "a whole number"),
+        (5, np.eye(3), r"shares must be \[4, 4\]"),
+        (5, np.full((4, 4), 0.25), "none above the diagonal"),
+        (5, np.zeros((4, 4)), "some above 0 in every row"),
+        (5, -np.eye(4), "not negative"),
+        (5, np.full((4, 4), np.nan), "finite"),
+    ],
 )
 def test_streams_that_cannot_rehearse(examples, shares, said):
     with pytest.raises(ValueError, match=said):
@@ -231,6 +240,7 @@ def test_a_plan_by_hand():
         "feb",
         "mar",
     ]
+    assert found.equals(r.plan(pd.Series({"jan": 100, "feb": 1000, "mar": 50}), 600))
     assert r.plan([500, 500], 300, ages=[4.0, 2.0]).examples.tolist() == [100, 200]
     assert r.plan([10, 10, 10], 20, law=Window(1.0)).examples.tolist() == [5, 5, 10]
     rows = r.planned_rows(found, 1)
@@ -247,6 +257,16 @@ def test_a_plan_by_hand():
         (lambda: r.plan([10, 10], 2, ages=[1.0, 0.0]), "ages must be 2 finite"),
         (lambda: r.plan([10, 10], 2, ages=[1.0]), "ages must be 2 finite"),
         (lambda: r.plan([10, 10], 2, law=Window(0.0)), "finite odds"),
+        (lambda: r.plan([10, 10], np.nan), "whole number"),
+        (lambda: r.plan(pd.Series([1, 2], ["a", "a"]), 2), "names of its own"),
+        (lambda: Environment(5, since="Met"), "since must be one of introduced, met"),
+        (lambda: r.matched(PowerLaw(), 5, Exponential, "median"), "by must be one of"),
+        (
+            lambda: r.rehearsed(
+                base(), np.eye(4), examples=5, key=jax.random.key(0), when="before"
+            ),
+            "when must",
+        ),
         (lambda: Environment(1), "an environment needs 2 tasks"),
         (lambda: Environment(5, budget=0), "a budget of 1"),
         (lambda: Environment(5, scale=0.0), "a scale above 0"),

@@ -67,8 +67,8 @@ def fit_ages(counts: ArrayLike, chances: ArrayLike | None = None) -> Fit:
     """
     n = np.atleast_2d(np.asarray(counts, float))
     m = np.ones_like(n) if chances is None else np.atleast_2d(np.asarray(chances, float))
-    if m.shape != n.shape or (n < 0).any() or not np.isfinite(n).all():
-        raise ValueError(f"counts must be finite, not negative, and shaped as chances {m.shape}, not {n.shape}")  # fmt: skip
+    if m.shape != n.shape or not all((np.isfinite(v) & (v >= 0)).all() for v in (n, m)):
+        raise ValueError(f"counts {n.shape} and chances {m.shape} must be finite, not negative, and of one shape")  # fmt: skip
     if ((n > 0) & ~(m > 0)).any():
         raise ValueError("counts has an age drawn where chances says that it could not be")
     if not ((n.sum(axis=1) > 0) & ((m > 0).sum(axis=1) > 1)).any():
@@ -96,7 +96,7 @@ def fit_ages(counts: ArrayLike, chances: ArrayLike | None = None) -> Fit:
     error = 1 / np.sqrt((n.sum(axis=1) * spread).sum())
     with np.errstate(invalid="ignore"):
         apart = np.where(n > 0, power - other, 0)
-    return Fit(d, float(error), _line(n, m), *_vuong(apart, n), int(n.sum()))
+    return Fit(d, float(error), _line(age, n, m), *_vuong(apart, n), int(n.sum()))
 
 
 def need(
@@ -104,13 +104,16 @@ def need(
 ) -> Need:
     """How often a task that was last met a number of periods ago is met, from a log of events.
 
-    - `task` [event]: what was met, anything that can be compared; `time` [event]: when, in any order.
+    - `task` [event]: what was met, anything that can be compared; `time` [event]: when, in any order, a number
+      (dates as days since one of them: `(dates - dates.min()) / np.timedelta64(1, "D")`).
     - `period`: the unit of age, in units of time; several events of a task in one period are one.
     - `until`: the end of the log, left out its last event; what had not come back by then had its chances.
 
     Raises `ValueError` for times that are not finite, an empty log, or an end before its last event.
     """
     _, what = np.unique(np.asarray(task), return_inverse=True)
+    if np.asarray(time).dtype.kind not in "iufb":
+        raise ValueError("time must be numbers: give dates as days, (dates - dates.min()) / np.timedelta64(1, 'D')")  # fmt: skip
     when = np.asarray(time, float)
     if when.shape != what.shape or when.ndim != 1 or not len(when) or not np.isfinite(when).all():
         raise ValueError(
@@ -118,7 +121,7 @@ def need(
         )
     if not period > 0:
         raise ValueError(f"period must be above 0, not {period}")
-    if until is not None and until < when.max():
+    if until is not None and not when.max() <= until < np.inf:
         raise ValueError(
             f"until must not be before the last event, at {when.max():g}, but is {until:g}"
         )
@@ -151,8 +154,12 @@ def fit_need(found: Need) -> Fit:
     """The power law scale age^-exponent of the probability to come at an age, by maximum likelihood.
 
     Each chance is a draw by itself; the probability is at most 1. Raises `ValueError` where nothing came
-    back, or all had one age.
+    back, or all had one age, for more that came than could, and for ages that are not above 0.
     """
+    if not (
+        (found.age > 0).all() and (found.met >= 0).all() and (found.met <= found.chances).all()
+    ):
+        raise ValueError("need must have ages above 0, and met from 0 to chances at each")
     keep = found.chances > 0
     age, met, chances = found.age[keep], found.met[keep].astype(float), found.chances[keep]
     if not met.sum() or len(age) < 2:
@@ -182,7 +189,7 @@ def fit_need(found: Need) -> Fit:
     curvature = -(values[0] - 2 * values[1] + values[2]) / step**2
     error = 1 / np.sqrt(curvature) if curvature > 0 else np.inf
     ratio = _vuong(power - other, np.stack([met, missed]))
-    line = _line(found.met[None].astype(float), found.chances[None].astype(float))
+    line = _line(age, met[None], chances[None])
     return Fit(d, float(error), line, *ratio, int(met.sum()), float(np.exp(min(scale, 0.0))))
 
 
@@ -192,12 +199,14 @@ def _best(value: Callable[[float], float], low: float, high: float) -> float:
     return float(found.x)
 
 
-def _line(seen: Float[np.ndarray, "draw age"], chances: Float[np.ndarray, "draw age"]) -> float:
+def _line(
+    age: Float[np.ndarray, " age"], seen: Float[np.ndarray, "draw age"], chances: Float[np.ndarray, "draw age"]
+) -> float:  # fmt: skip
     """Minus the slope of log frequency on log age, one slope and a level a row."""
     on = (seen > 0) & (chances > 0)
     w = np.where(on, seen, 0.0)
     total = np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
-    x = np.broadcast_to(np.log(np.arange(1, seen.shape[1] + 1.0)), seen.shape)
+    x = np.broadcast_to(np.log(age), seen.shape)
     y = np.log(np.where(on, seen, 1.0) / np.where(on, chances, 1.0))
     x, y = (v - (w * v).sum(axis=1, keepdims=True) / total for v in (x, y))
     spread = (w * x * x).sum()

@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 from scipy.optimize import brentq
 
@@ -28,6 +29,8 @@ from latebloom.core.stream import Stream
 
 Law = Callable[[np.ndarray], np.ndarray]  # odds of ages from 1 on
 By = Literal["mean age", "half age"]
+Since = Literal["introduced", "met"]
+When = Literal["after", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def matched(
 
     Raises `ValueError` where there is none, as for a law under which odds rise with age.
     """
+    _check("by", by, By)
     age = mean_age if by == "mean age" else half_age
     wanted = age(shares(law, tasks))
 
@@ -118,6 +122,11 @@ def matched(
     if off(low) * off(high) > 0:
         raise ValueError(f"no {kind.__name__} has the {by} {wanted:.3g} that {law} has with {tasks} tasks")  # fmt: skip
     return kind(float(brentq(off, low, high, xtol=1e-12)))  # pyright: ignore
+
+
+def _check(name: str, value: str, known: Any) -> None:
+    if value not in get_args(known):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
 
 
 def encounters(odds: Shaped[Any, " ages"], *, key: PRNGKeyArray) -> Bool[Array, "tasks tasks"]:
@@ -168,10 +177,11 @@ class Environment:
     tasks: int
     law: Law = PowerLaw()
     budget: int = 1000
-    since: Literal["introduced", "met"] = "introduced"
+    since: Since = "introduced"
     scale: float = 0.5
 
     def __post_init__(self) -> None:
+        _check("since", self.since, Since)
         if self.tasks < 2 or self.budget < 1 or not self.scale > 0:
             raise ValueError(
                 "an environment needs 2 tasks, a budget of 1 and a scale above 0, or more, not "
@@ -299,7 +309,7 @@ class Ages(Process):
 
 def rehearsed(
     stream: Stream, shares: Shaped[Any, "tasks tasks"], *, examples: int, key: PRNGKeyArray,
-    when: Literal["after", "mixed"] = "after",
+    when: When = "after",
 ) -> Stream:  # fmt: skip
     """The stream in which each task but the first gives places to earlier ones, as many in every task.
 
@@ -313,16 +323,21 @@ def rehearsed(
     replacement from those that it learned, as long as they suffice. All old examples can be drawn: this is
     an environment, no memory of limited size.
 
-    Raises `ValueError` where a task has no more than `examples` places, or for shares of another shape.
+    Raises `ValueError` where a task has no more than `examples` places, or for shares of another shape and, where they
+    are numbers and depend on no key, such as are none, or of tasks to come.
     """
+    _check("when", when, When)
     lengths = np.diff([*stream.starts, stream.steps]) * stream.rows.shape[1]
-    if not 0 <= examples < lengths.min():
+    if int(examples) != examples or not 0 <= examples < lengths.min():
         raise ValueError(
-            f"examples must be from 0 to less than the {lengths.min()} places that a task has, not {examples}"
+            f"examples must be a whole number from 0 to less than the {lengths.min()} places that a task has, not {examples}"
         )
     table = jnp.asarray(shares, jnp.float32)
     if table.shape != (stream.tasks,) * 2:
         raise ValueError(f"shares must be [{stream.tasks}, {stream.tasks}], not {table.shape}")
+    if not isinstance(shares, Tracer):
+        _check_shares(np.asarray(shares, float))
+    examples = int(examples)
     starts, counts = np.cumsum([0, *lengths[:-1]]), lengths - examples
     counts[0] = lengths[0]
     task = np.repeat(np.arange(stream.tasks), lengths)
@@ -358,13 +373,23 @@ def rehearsed(
     )  # fmt: skip
 
 
+def _check_shares(table: Float[np.ndarray, "tasks tasks"]) -> None:
+    if not (np.isfinite(table).all() and (table >= 0).all() and (table[1:].sum(axis=1) > 0).all()):
+        raise ValueError("shares must be finite and not negative, with some above 0 in every row")
+    if np.triu(table[1:], 2).any():
+        raise ValueError(
+            "shares must be of the task itself and earlier ones: none above the diagonal"
+        )
+
+
 def plan(
-    sizes: Mapping[Any, int] | Sequence[int], budget: int, *, law: Law = PowerLaw(),
+    sizes: Mapping[Any, int] | pd.Series | Sequence[int], budget: int, *, law: Law = PowerLaw(),
     ages: Sequence[float] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """How many old examples of each slice to train on again beside the new one.
 
-    - `sizes`: how many examples each earlier slice has, oldest first, by name or in a list.
+    - `sizes`: how many examples each earlier slice has, oldest first: by name, as in a `dict` or a
+      `Series`, or in a list.
     - `budget`: how many old examples in all.
     - `ages`: how long ago each slice was met, above 0, in any unit; left out, the last one has age 1, the
       one before it 2, ...
@@ -375,14 +400,24 @@ def plan(
 
     Raises `ValueError` for a budget that the slices cannot fill, and ages or sizes that are none.
     """
-    names = list(sizes) if isinstance(sizes, Mapping) else list(range(len(sizes)))
-    have = np.asarray(list(sizes.values()) if isinstance(sizes, Mapping) else sizes)
+    named = (
+        dict(sizes.items()) if isinstance(sizes, Mapping | pd.Series) else dict(enumerate(sizes))
+    )
+    names, have = list(named), np.asarray(list(named.values()))
     age = np.arange(len(have), 0, -1.0) if ages is None else np.asarray(ages, float)
-    if have.ndim != 1 or not len(have) or have.dtype.kind not in "iu" or (have < 0).any():
-        raise ValueError("sizes must be one whole number from 0 on for each earlier slice")
+    if (
+        len(have) != len(sizes)
+        or have.ndim != 1
+        or not len(have)
+        or have.dtype.kind not in "iu"
+        or (have < 0).any()
+    ):
+        raise ValueError(
+            "sizes must be one whole number from 0 on for each earlier slice, of names of its own"
+        )
     if age.shape != have.shape or not (np.isfinite(age) & (age > 0)).all():
         raise ValueError(f"ages must be {len(have)} finite numbers above 0, one for each slice")
-    if int(budget) != budget or not 0 <= budget <= have.sum():
+    if not np.isfinite(budget) or int(budget) != budget or not 0 <= budget <= have.sum():
         raise ValueError(f"budget must be a whole number up to the {have.sum()} examples of all slices, not {budget}")  # fmt: skip
     odds = np.asarray(law(age), float)
     if not (np.isfinite(odds).all() and (odds >= 0).all() and odds.sum() > 0):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,45 +18,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
-from matplotlib.figure import Figure as MatplotlibFigure
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
 
 from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Stream, domain_incremental, rehearsing
 from latebloom.core.views import Permutation
 from latebloom.data import load, scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
-from latebloom.measures import (
-    Effect,
-    Measure,
-    Traces,
-    lowest,
-    measure,
-    setting,
-    slope,
-)
-from latebloom.methods.forgetting import metrics
+from latebloom.measures import Effect, Measure, Traces, lowest, slope
+from latebloom.methods.forgetting import histories, phases, rehearsal
 from latebloom.methods.forgetting.continual import Continual, Method
 from latebloom.methods.forgetting.distillation import LwF
-from latebloom.methods.forgetting.facilitation import updates_to_criterion
+from latebloom.methods.forgetting.histories import fitted
 from latebloom.methods.forgetting.penalties import EWC, SI
-from latebloom.methods.forgetting.recency import Fit, Need, fit_ages, fit_need, lag_counts
-from latebloom.methods.forgetting.rehearsal import (
-    Ages,
-    Environment,
-    Exponential,
-    Law,
-    PowerLaw,
-    Window,
-    as_often,
-    encounters,
-    lag_probabilities,
-    matched,
-    met_shares,
-    rehearsed,
-    shares,
-)
+from latebloom.methods.forgetting.phases import accuracy, interference, later, lost, needed, slowing
+from latebloom.methods.forgetting.rehearsal import Exponential, Law, PowerLaw, Window
 from latebloom.nn import MLP
 
 Schedule = Literal[
@@ -108,7 +85,7 @@ class Config:
 
 @dataclass(frozen=True)
 class World:
-    """An environment alone, and how many histories of it are counted; `odds` as in `SCHEDULES`."""
+    """An environment alone, and how many histories of it are counted; `odds` as in `Config.schedule`."""
 
     odds: Schedule = "power"
     since: Literal["introduced", "met"] = "introduced"
@@ -123,9 +100,9 @@ def law_of(config: Config) -> Law:
     power = PowerLaw(config.exponent)
     laws: dict[str, Callable[[], Law]] = {
         "power": lambda: power, "met": lambda: power,
-        "exponential": lambda: matched(power, config.tasks, Exponential),
-        "half-age": lambda: matched(power, config.tasks, Exponential, "half age"),
-        "window": lambda: matched(power, config.tasks, Window),
+        "exponential": lambda: rehearsal.matched(power, config.tasks, Exponential),
+        "half-age": lambda: rehearsal.matched(power, config.tasks, Exponential, "half age"),
+        "window": lambda: rehearsal.matched(power, config.tasks, Window),
         "uniform": Window, "met-evenly": Window, "recency": lambda: Window(1.0),
     }  # fmt: skip
     return laws[config.schedule]()
@@ -151,10 +128,9 @@ class Tasks(eqx.Module):
             return rehearsing(stream, np.full((config.tasks,) * 2, 1 / config.tasks), key=again)
         table = self.table
         if table.ndim == 1:
-            table = met_shares(encounters(table, key=met))
-        return rehearsed(
-            stream, table, examples=config.old_steps * config.batch, key=again, when=config.when
-        )
+            table = rehearsal.met_shares(rehearsal.encounters(table, key=met))
+        places = config.old_steps * config.batch
+        return rehearsal.rehearsed(stream, table, examples=places, key=again, when=config.when)
 
 
 def table_of(config: Config) -> np.ndarray:
@@ -165,28 +141,23 @@ def table_of(config: Config) -> np.ndarray:
     if config.schedule == "met":
         return SCALE * law(np.arange(1, config.tasks + 1))
     if config.schedule == "met-evenly":
-        return np.full(config.tasks, as_often(PowerLaw(config.exponent), SCALE, config.tasks))
-    return shares(law, config.tasks, current=config.current)
+        return np.full(config.tasks, rehearsal.as_often(PowerLaw(config.exponent), SCALE, config.tasks))  # fmt: skip
+    return rehearsal.shares(law, config.tasks, current=config.current)
 
 
 def make_process(config: Config | World) -> Any:
     if isinstance(config, World):
         like = Config(config.odds, tasks=config.world_tasks)
-        scale = (
-            as_often(PowerLaw(), SCALE, config.world_tasks) if config.odds == "uniform" else SCALE
-        )
-        return Ages(Environment(config.world_tasks, law_of(like), 1000, config.since, scale))
+        scale = rehearsal.as_often(PowerLaw(), SCALE, config.world_tasks) if config.odds == "uniform" else SCALE  # fmt: skip
+        return rehearsal.Ages(rehearsal.Environment(config.world_tasks, law_of(like), 1000, config.since, scale))  # fmt: skip
     data = _images(config.data, config.side)
     strength = jnp.asarray(config.strength, jnp.float32)
     method = {
         "none": Method, "si": partial(SI, strength), "lwf": partial(LwF, strength),
         "ewc": partial(EWC, strength, batches=min(10, config.task_steps)),
     }[config.method]()  # fmt: skip
-    kept = {
-        k: getattr(config, k)
-        for k in ("tasks", "rehearsal", "examples", "batch", "exam", "when", "data", "side")
-    }
-    sizes = Config("joint" if config.schedule == "joint" else "power", **kept)
+    kept = ("tasks", "rehearsal", "examples", "batch", "exam", "when", "data", "side")
+    sizes = Config("joint" if config.schedule == "joint" else "power", **{k: getattr(config, k) for k in kept})  # fmt: skip
     hidden = (round(config.width * config.size),) * 2
     return Continual(
         model=partial(_network, data.x_train[0].size, hidden), data=data,
@@ -252,56 +223,6 @@ ARMS: dict[str, Config | World] = {
 }  # fmt: skip
 
 
-# What is measured, in points of accuracy
-
-
-@measure("final accuracy over all tasks")
-def accuracy(trace: xr.Dataset) -> np.ndarray:
-    return 100 * metrics.average_accuracy(trace).values
-
-
-@measure("mean loss since a task was over")
-def interference(trace: xr.Dataset) -> np.ndarray:
-    return 100 * metrics.forgetting(trace).mean("task").values
-
-
-@measure("mean loss since a task's own examples were over")
-def lost(trace: xr.Dataset) -> np.ndarray:
-    config, tasks = json.loads(trace.attrs["config"]), trace.sizes["task"]
-    new = config["examples"] // config["batch"]
-    ends = (new + round(config["rehearsal"] * new)) * np.arange(tasks - 1) + new
-    values = trace.accuracy.transpose("seed", "step", "task").values
-    learned = values[:, np.searchsorted(trace.step.values, ends), np.arange(tasks - 1)]
-    return 100 * (learned - values[:, -1, :-1]).mean(axis=1)
-
-
-@measure("final accuracy, each task weighing as much as it is needed")
-def needed(trace: xr.Dataset) -> np.ndarray:
-    """Weights age^-exponent, the last task being of age 1."""
-    last = trace.accuracy.isel(step=-1).transpose("seed", "task").values
-    weights = PowerLaw(setting(trace, "exponent"))(np.arange(last.shape[1], 0, -1))
-    return 100 * last @ weights / weights.sum()
-
-
-def updates(trace: xr.Dataset) -> Float[np.ndarray, "seed task"]:
-    """Updates of each task to 85 % of what the first reached, while its own examples come."""
-    new = setting(trace, "examples") // setting(trace, "batch")
-    length = new + round(setting(trace, "rehearsal") * new)
-    return updates_to_criterion(trace, length * np.arange(trace.sizes["task"]), new)
-
-
-@measure("slope of log updates to criterion on the number of the task")
-def slowing(trace: xr.Dataset) -> np.ndarray:
-    y = np.log(updates(trace))
-    return np.polyfit(np.arange(y.shape[1]), y.T, 1)[0]
-
-
-@measure("log updates to criterion of the last quarter of tasks, minus those of the first")
-def later(trace: xr.Dataset) -> np.ndarray:
-    y = np.log(updates(trace))
-    return y[:, -max(y.shape[1] // 4, 1) :].mean(axis=1) - y[:, 0]
-
-
 def over(one: str, other: str, of: Measure = accuracy) -> Effect:
     return of[one] - of[other]
 
@@ -313,58 +234,33 @@ def sweep(kind: str, one: str, other: str) -> list[Effect]:
     return [*swept, over(one, other)]
 
 
-def fit_of(trace: xr.Dataset, seed: int, what: str) -> Fit:
-    """Of the "age" of what was drawn, the "need" by age, or the "lag" between encounters, from 4 on."""
-    last = trace.isel(step=-1, seed=seed).transpose("time", "age")
-    drawn, chances = last.drawn.values, last.chances.values
-    if what == "age":
-        return fit_ages(drawn, chances)
-    if what == "need":
-        return fit_need(Need(trace.age.values.astype(float), drawn.sum(0), chances.sum(0)))
-    lags = lag_counts(drawn)
-    seen = (np.arange(1, len(lags) + 1) >= min(4, len(lags) - 1)).astype(float)
-    return fit_ages(lags * seen, seen)
-
-
-def fitted(what: str) -> Measure:
-    def of(trace: xr.Dataset) -> np.ndarray:
-        return np.array([fit_of(trace, s, what).exponent for s in range(trace.sizes["seed"])])
-
-    return Measure(f"exponent of {what}", of)
-
-
 POINTS, LOG = "percentage points", "log updates"
 REGULARISERS = "comparable or superior to popular regularization methods"
 NON_POWER = "comparable or superior to rehearsals in non-power-law environments"
-FASTER, ROBUST = "forward facilitation, i.e. faster learning of later tasks", "robust"
+MITIGATED, FASTER, ROBUST = (
+    "catastrophic interference is mitigated",
+    "forward facilitation, i.e. faster learning of later tasks",
+    "robust",
+)
+thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.accuracy", "Power-law rehearsal ends more than 10 points above sequential training, at equal updates",
-          "catastrophic interference is mitigated", over("power", "none"), "> 10", POINTS),
-    Claim("C1.interference", "It loses less than half as much of what each task had when it was over",
-          "catastrophic interference is mitigated", interference["power"] / interference["none"], "< 0.5", "ratio",
-          null=interference["recency"] / interference["none"]),
-    Claim("C1.lost", "So it does of what each task had after its own examples, before the rehearsal",
-          "catastrophic interference is mitigated", lost["power"] / lost["none"], "< 0.5", "ratio",
-          null=lost["recency"] / lost["none"], added="after results"),
-    Claim("C1.gap", "It closes more than half of the gap between sequential and joint training",
-          "(what remains)", over("power", "none") / over("joint", "none"), "> 0.5", "share",
-          null=over("recency", "none") / over("joint", "none")),
-    Claim("C2.ewc", "It is at most half a point below EWC", REGULARISERS, over("power", "ewc"), "> -0.5", POINTS,
-          null=over("none", "ewc")),
-    Claim("C2.si", "It is at most half a point below SI", REGULARISERS, over("power", "si"), "> -0.5", POINTS,
-          null=over("none", "si")),
-    Claim("C2.lwf", "It is at most half a point below LwF", REGULARISERS, over("power", "lwf"), "> -0.5", POINTS,
-          budget="thorough", null=over("none", "lwf")),
+          MITIGATED, over("power", "none"), "> 10", POINTS, null=over("recency", "none")),
+    Claim("C1.interference", "It loses less than half as much of what each task had when it was over", MITIGATED,
+          interference["power"] / interference["none"], "< 0.5", "ratio", null=interference["recency"] / interference["none"]),
+    Claim("C1.lost", "So it does of what each task had after its own examples, before the rehearsal", MITIGATED,
+          lost["power"] / lost["none"], "< 0.5", "ratio", null=lost["recency"] / lost["none"], added="after results"),
+    Claim("C1.gap", "It closes more than half of the gap between sequential and joint training", "(what remains)",
+          over("power", "none") / over("joint", "none"), "> 0.5", "share", null=over("recency", "none") / over("joint", "none")),
+    Claim("C2.ewc", "It is at most half a point below EWC", REGULARISERS, over("power", "ewc"), "> -0.5", POINTS, null=over("none", "ewc")),
+    Claim("C2.si", "It is at most half a point below SI", REGULARISERS, over("power", "si"), "> -0.5", POINTS, null=over("none", "si")),
+    thorough("C2.lwf", "It is at most half a point below LwF", REGULARISERS, over("power", "lwf"), "> -0.5", POINTS, null=over("none", "lwf")),
     Claim("C3.uniform", "It is at most half a point below uniform rehearsal, at equal budgets", NON_POWER,
           over("power", "uniform"), "> -0.5", POINTS, null=over("recency", "uniform")),
-    Claim("C3.exponential", "It is better than exponential rehearsal of the same mean age", NON_POWER,
-          over("power", "exponential"), "> 0", POINTS),
-    Claim("C3.half-age", "It is better than exponential rehearsal of the same half age", NON_POWER,
-          over("power", "half-age"), "> 0", POINTS, budget="thorough"),
-    Claim("C3.window", "It is better than a uniform window of the same mean age", NON_POWER,
-          over("power", "window"), "> 0", POINTS, budget="thorough"),
-    Claim("C3.recency", "It is better than rehearsal of the last task alone", NON_POWER,
-          over("power", "recency"), "> 0", POINTS),
+    Claim("C3.exponential", "It is better than exponential rehearsal of the same mean age", NON_POWER, over("power", "exponential"), "> 0", POINTS),
+    thorough("C3.half-age", "It is better than exponential rehearsal of the same half age", NON_POWER, over("power", "half-age"), "> 0", POINTS),
+    thorough("C3.window", "It is better than a uniform window of the same mean age", NON_POWER, over("power", "window"), "> 0", POINTS),
+    Claim("C3.recency", "It is better than rehearsal of the last task alone", NON_POWER, over("power", "recency"), "> 0", POINTS),
     Claim("C3.needed", "Tasks weighing as much as the environment will need them, it beats uniform rehearsal",
           "(the measure that the setting suggests)", over("power", "uniform", needed), "> 0", POINTS),
     Claim("C4.slope", "Under power-law rehearsal later tasks take fewer updates to the criterion", FASTER,
@@ -373,54 +269,44 @@ CLAIMS = (
           later["power"], "< 0", LOG, null=0.0),
     Claim("C4.sequential", "The number falls faster than in sequential training at the same learning rate", FASTER,
           over("power", "none-same-rate", slowing), "< 0", LOG),
-    Claim("C4.slow", "At a quarter of the learning rate later tasks take fewer updates to the criterion", FASTER,
-          slowing["power-slow"], "< 0", LOG, budget="thorough", null=0.0, added="after results"),
-    Claim("C5.tasks", "With 5, 10, 20 or 30 tasks the gain over sequential training is more than 5 points", ROBUST,
-          lowest(sweep("tasks", "power", "none")), "> 5", POINTS, budget="thorough"),
-    Claim("C5.size", "So it is with layers of 25, 50, 100 and 200 units", ROBUST,
-          lowest(sweep("size", "power", "none")), "> 5", POINTS, budget="thorough"),
-    Claim("C5.amount", "And with a tenth to all of a task's examples rehearsed", ROBUST,
-          lowest(sweep("amount", "power", "none")), "> 5", POINTS, budget="thorough"),
-    Claim("C5.grows", "The gain over sequential training grows with the number of tasks",
-          "the advantage grows with the number of phases (v3)",
-          slope(np.log2([*TASKS, 20]).tolist(), sweep("tasks", "power", "none")), "> 0", "points a doubling",
-          budget="thorough"),
-    Claim("C5.grows-exponential", "So does that over exponential rehearsal", "(same)",
-          slope(np.log2([*TASKS, 20]).tolist(), sweep("tasks", "power", "exponential")), "> 0", "points a doubling",
-          budget="thorough"),
-    *(Claim(f"C5.{kind}-{rival}", text, NON_POWER + ", " + ROBUST, lowest(sweep(kind, "power", rival)), holds, POINTS,
-            budget="thorough")
+    thorough("C4.slow", "At a quarter of the learning rate later tasks take fewer updates to the criterion", FASTER,
+             slowing["power-slow"], "< 0", LOG, null=0.0, added="after results"),
+    thorough("C5.tasks", "With 5, 10, 20 or 30 tasks the gain over sequential training is more than 10 points", ROBUST,
+             lowest(sweep("tasks", "power", "none")), "> 10", POINTS),
+    thorough("C5.size", "So it is with layers of 25, 50, 100 and 200 units", ROBUST, lowest(sweep("size", "power", "none")), "> 10", POINTS),
+    thorough("C5.amount", "And with a tenth to all of a task's examples rehearsed", ROBUST, lowest(sweep("amount", "power", "none")), "> 10", POINTS),
+    thorough("C5.grows", "The gain over sequential training grows with the number of tasks", "the advantage grows with the number of phases (v3)",
+             slope(np.log2([*TASKS, 20]).tolist(), sweep("tasks", "power", "none")), "> 0", "points a doubling"),
+    thorough("C5.grows-exponential", "So does that over exponential rehearsal", "(same)",
+             slope(np.log2([*TASKS, 20]).tolist(), sweep("tasks", "power", "exponential")), "> 0", "points a doubling"),
+    *(thorough(f"C5.{kind}-{rival}", text, NON_POWER + ", " + ROBUST, lowest(sweep(kind, "power", rival)), holds, POINTS)
       for kind, what in (("tasks", "number of tasks"), ("size", "size of the network"), ("amount", "amount rehearsed"))
       for rival, text, holds in (
           ("uniform", f"At every {what} it is at most half a point below uniform rehearsal", "> -0.5"),
           ("exponential", f"At every {what} it is better than exponential rehearsal", "> 0"))),
-    Claim("C6.ewc", "EWC added to power-law rehearsal adds accuracy", "orthogonal to other methods",
-          over("power+ewc", "power"), "> 0", POINTS, budget="thorough"),
-    Claim("C6.lwf", "LwF added to it adds accuracy", "orthogonal to other methods; gains with LwF (v3)",
-          over("power+lwf", "power"), "> 0", POINTS, budget="thorough"),
+    thorough("C6.ewc", "EWC added to power-law rehearsal adds accuracy", "orthogonal to other methods", over("power+ewc", "power"), "> 0", POINTS),
+    thorough("C6.lwf", "LwF added to it adds accuracy", "orthogonal to other methods; gains with LwF (v3)", over("power+lwf", "power"), "> 0", POINTS),
     Claim("E.age", "The exponent of the environment's ages, by maximum likelihood, is within 0.05 of 1",
           "(the environment)", abs(fitted("age")["ages"] - 1.0), "< 0.05", "exponent",
           null=abs(fitted("age")["ages-exponential"] - 1.0)),
-    Claim("E.need", "By age since last met, the odds fall with an exponent within 0.1 of 1", "(the environment)",
-          abs(fitted("need")["encounters"] - 1.0), "< 0.1", "exponent", budget="thorough",
-          null=abs(fitted("need")["encounters-even"] - 1.0)),
+    thorough("E.need", "By age since last met, the odds fall with an exponent within 0.1 of 1", "(the environment)",
+             abs(fitted("need")["encounters"] - 1.0), "< 0.1", "exponent",
+             null=abs(fitted("need")["encounters-even"] - 1.0)),
     # Odds k / a leave lags of exponent 1 + k: the exponent of the odds is no exponent of the lags.
-    Claim("E.lag", "Then the times to come back have an exponent within 0.15 of 1.5", "(the environment)",
-          abs(fitted("lag")["encounters"] - (1 + SCALE)), "< 0.15", "exponent", budget="thorough",
-          null=abs(fitted("lag")["encounters"] - 1.0)),
-    Claim("S.exponent", "With an exponent of 0.5, 1 or 2 the gain over sequential training is more than 10 points",
-          "(its value is not told)", lowest(over(a, "none") for a in ("power", "power-0.5", "power-2")), "> 10", POINTS,
-          budget="thorough"),
-    Claim("S.mixed", "Mixed into the batches, power-law rehearsal is at most half a point below uniform",
-          "(when is not told)", over("mixed/power", "mixed/uniform"), "> -0.5", POINTS, budget="thorough"),
-    Claim("S.mixed-exponential", "And better than exponential rehearsal", "(when is not told)",
-          over("mixed/power", "mixed/exponential"), "> 0", POINTS, budget="thorough"),
-    Claim("S.current", "With the task itself among those rehearsed, the gain is more than 10 points",
-          "(not told)", over("power-current", "none"), "> 10", POINTS, budget="thorough"),
-    Claim("S.met", "By age since a task was last met, the gain is more than 10 points",
-          "since it was last performed", over("met", "none"), "> 10", POINTS, budget="thorough"),
-    Claim("S.met-evenly", "And it is at most half a point below as many encounters at constant odds", NON_POWER,
-          over("met", "met-evenly"), "> -0.5", POINTS, budget="thorough"),
+    thorough("E.lag", "Then the times to come back have an exponent within 0.15 of 1.5", "(the environment)",
+             abs(fitted("lag")["encounters"] - (1 + SCALE)), "< 0.15", "exponent",
+             null=abs(fitted("lag")["encounters-even"] - (1 + SCALE))),
+    thorough("S.exponent", "With an exponent of 0.5, 1 or 2 the gain over sequential training is more than 10 points",
+             "(its value is not told)", lowest(over(a, "none") for a in ("power", "power-0.5", "power-2")), "> 10", POINTS),
+    thorough("S.mixed", "Mixed into the batches, power-law rehearsal is at most half a point below uniform",
+             "(when is not told)", over("mixed/power", "mixed/uniform"), "> -0.5", POINTS),
+    thorough("S.mixed-exponential", "And better than exponential rehearsal", "(when is not told)", over("mixed/power", "mixed/exponential"), "> 0", POINTS),
+    thorough("S.current", "With the task itself among those rehearsed, the gain is more than 10 points",
+             "(not told)", over("power-current", "none"), "> 10", POINTS),
+    thorough("S.met", "By age since a task was last met, the gain is more than 10 points",
+             "since it was last performed", over("met", "none"), "> 10", POINTS),
+    thorough("S.met-evenly", "And it is at most half a point below as many encounters at constant odds", NON_POWER,
+             over("met", "met-evenly"), "> -0.5", POINTS),
 )  # fmt: skip
 
 
@@ -435,135 +321,78 @@ ROWS = {
     "power+ewc": "power law and EWC", "power+lwf": "power law and LwF",
 }  # fmt: skip
 COLOURS = dict(zip(LABELS, style.colours, strict=True))
-ENCOUNTERS = {
-    "encounters": ("power law", COLOURS["power"]), "encounters-even": ("constant odds", COLOURS["recency"]),
-}  # fmt: skip
+ENCOUNTERS = {"encounters": ("power law", COLOURS["power"]), "encounters-even": ("constant odds", COLOURS["recency"])}  # fmt: skip
 WORLDS = {"ages": "power", "ages-exponential": "exponential", "ages-window": "window"}
 
 
-def _line(
-    ax: Any, x: np.ndarray, rows: np.ndarray, arm: str, label: str, band: bool = True
-) -> None:
-    ax.plot(x, rows.mean(axis=0), "--" if arm == "joint" else "-", color=COLOURS[arm], label=label)
-    if band:
-        ax.fill_between(x, rows.min(axis=0), rows.max(axis=0), color=COLOURS[arm], alpha=0.15, linewidth=0)  # fmt: skip
-
-
-def draw_environment(traces: Traces) -> MatplotlibFigure:
+@pictures.by_hand(3, width=12, height=3.6)
+def draw_environment(traces: Traces, ages: Axes, odds: Axes, lags: Axes) -> None:
     """Ages of what the last task rehearses, odds by age since last met, and times to come back."""
-    figure, (ages, odds, lags) = pictures.panels(3, width=12, height=3.6)
     for arm, name in WORLDS.items():
         if arm in traces:
-            last = traces[arm].isel(step=-1, time=-1).drawn.sum("seed")
-            fit = f" (fit: {fitted('age')(traces[arm]).mean():.2f})" if arm == "ages" else ""
-            ages.plot(
-                last.age,
-                (last / last.sum()).where(last > 0),
-                "o-",
-                markersize=4,
-                color=COLOURS[name],
-                label=LABELS[name] + fit,
-            )
+            label = histories.said(traces[arm], "age", LABELS[name]) if arm == "ages" else LABELS[name]  # fmt: skip
+            histories.draw_ages(ages, traces[arm], color=COLOURS[name], label=label)
     for arm, (label, colour) in ENCOUNTERS.items():
-        if arm not in traces:
+        if (trace := traces.get(arm)) is None:
             continue
-        total = traces[arm].isel(step=-1).sum("seed").transpose("time", "age")
-        age, drawn = total.age.values, total.drawn.values
-        chances = total.chances.values.sum(0)
-        met = np.where(chances >= 0.01 * chances.max(), drawn.sum(0), 0) / np.maximum(chances, 1)
-        back = lag_counts(drawn)
-        fits = {
-            what: f"{label} (fit: {fitted(what)(traces[arm]).mean():.2f})"
-            for what in ("need", "lag")
-        }
-        odds.plot(age, np.where(met > 0, met, np.nan), ".", color=colour, label=fits["need"])
-        lags.plot(
-            age[: len(back)],
-            np.where(back > 0, back / back.sum(), np.nan),
-            ".",
-            color=colour,
-            label=fits["lag"] if arm == "encounters" else label,
-        )
+        histories.draw_need(odds, trace, color=colour, label=histories.said(trace, "need", label))
         if arm == "encounters":
-            theory = lag_probabilities(SCALE / age)[: len(back)]
-            lags.plot(
-                age[: len(back)],
-                theory / theory.sum(),
-                color=style.INK,
-                linewidth=1,
-                label="in closed form",
-            )
-    for ax, (title, x, y) in zip(
-        (ages, odds, lags),
-        (
-            ("what the last task rehearses", "tasks since introduced", "share of the examples"),
-            ("how likely it comes", "tasks since last met", "probability to be met"),
-            (
-                "how long it takes to come back",
-                "tasks between two encounters",
-                "share of the times",
-            ),
-        ),
-        strict=True,
-    ):
+            label = histories.said(trace, "lag", label)
+        times = histories.draw_lags(lags, trace, color=colour, label=label)
+        if arm == "encounters":
+            theory = rehearsal.lag_probabilities(SCALE / times)
+            lags.plot(times, theory / theory.sum(), color=style.INK, linewidth=1, label="in closed form")  # fmt: skip
+    titles = {
+        "what the last task rehearses": ("tasks since introduced", "share of the examples"),
+        "how likely it comes": ("tasks since last met", "probability to be met"),
+        "how long it takes to come back": ("tasks between two encounters", "share of the times"),
+    }
+    for ax, (title, (x, y)) in zip((ages, odds, lags), titles.items(), strict=True):
         ax.set(xscale="log", yscale="log", title=title, xlabel=x, ylabel=y)
         pictures.plain_ticks(ax, (1, 2, 5, 10, 20, 50, 100))
         ax.legend(fontsize=8)
-    return figure  # fmt: skip
 
 
-def draw_by_age(traces: Traces) -> MatplotlibFigure:
-    figure, (ax,) = pictures.panels(1, width=7.2, height=4.2)
+@pictures.by_hand(width=7.2, height=4.2, legend=True)
+def draw_by_age(traces: Traces, ax: Axes) -> None:
     for arm, label in LABELS.items():
         if arm in traces:
             last = 100 * traces[arm].accuracy.isel(step=-1).transpose("seed", "task").values
-            age = np.arange(last.shape[1] - 1, -1, -1)
-            _line(ax, age, last, arm, label, band=arm in ("power", "uniform", "exponential"))
+            ages, band = np.arange(last.shape[1])[::-1], arm in ("power", "uniform", "exponential")
+            dashes = "--" if arm == "joint" else "-"
+            pictures.spread(ax, ages, last, colour=COLOURS[arm], band=band, linestyle=dashes, label=label)  # fmt: skip
     ax.set(xlabel="age of the task: tasks learned since", ylabel="accuracy at the end in %", ylim=(0, 100))  # fmt: skip
     pictures.plain_ticks(ax, range(0, 40, 2))
-    pictures.legend_below(figure)
-    return figure
 
 
-def draw_facilitation(traces: Traces) -> MatplotlibFigure:
-    figure, axes = pictures.panels(2, width=9, height=3.6)
-    for arm, like in {"power": "power", "none-same-rate": "none"}.items():
-        if arm not in traces:
-            continue
-        trace, taken = traces[arm], updates(traces[arm])
-        label = "power law" if arm == "power" else "sequential, same learning rate"
-        tasks = np.arange(1, taken.shape[1] + 1)
-        _line(axes[0], tasks, taken, like, label)
-        new = setting(trace, "examples") // setting(trace, "batch")
-        length = trace.step.values[-1] // len(tasks)
-        for task, dashes, name in ((0, ":", "first"), (len(tasks) - 1, "-", "last")):
-            since = trace.step.values - task * length
-            part = (since >= 0) & (since <= new)
-            seen = 100 * trace.accuracy.isel(task=task, step=part).mean("seed")
-            axes[1].plot(
-                since[part], seen, dashes, color=COLOURS[like], label=f"{label}, {name} task"
+@pictures.by_hand(2, width=9, height=3.6)
+def draw_facilitation(traces: Traces, left: Axes, right: Axes) -> None:
+    same = "sequential, same learning rate"
+    for arm, label, like in (("power", "power law", "power"), ("none-same-rate", same, "none")):
+        if (trace := traces.get(arm)) is not None:
+            tasks, colour = np.arange(1, trace.sizes["task"] + 1), COLOURS[like]
+            pictures.spread(left, tasks, phases.updates(trace), colour=colour, label=label)
+            phases.draw_learning(
+                right, trace, 0, linestyle=":", color=colour, label=f"{label}, first task"
             )
-    axes[0].set(xlabel="number of the task", ylabel="updates to the criterion", ylim=(0, None))
-    pictures.plain_ticks(axes[0], (1, 5, 10, 15, 20))
-    axes[1].set(xlabel="updates on the task", ylabel="accuracy on it in %", ylim=(0, 100))
-    for ax in axes:
+            phases.draw_learning(right, trace, -1, color=colour, label=f"{label}, last task")
+    left.set(xlabel="number of the task", ylabel="updates to the criterion", ylim=(0, None))
+    pictures.plain_ticks(left, (1, 5, 10, 15, 20))
+    right.set(xlabel="updates on the task", ylabel="accuracy on it in %", ylim=(0, 100))
+    for ax in (left, right):
         ax.legend(fontsize=8)
-    return figure
 
 
-def _swept(kind: str, levels: tuple[float, ...], base: float) -> Mapping[str, Any]:
-    order = np.argsort([*levels, base])
-    x = np.array([*levels, base])[order].tolist()
-    return {
-        LABELS[name]: (x, [[*(accuracy[f"{kind}-{v:g}/{name}"] for v in levels), accuracy[name]][k] for k in order])
-        for name in SWEPT
-    }  # fmt: skip
+def _swept(kind: str, levels: Sequence[float], base: float) -> Mapping[str, Any]:
+    def effect(name: str, level: float) -> Effect:
+        return accuracy[name if level == base else f"{kind}-{level:g}/{name}"]
+
+    x = sorted([*levels, base])
+    return {LABELS[name]: (x, [effect(name, level) for level in x]) for name in SWEPT}
 
 
-SMOKE = {
-    "data": "digits", "side": 8, "tasks": 4, "examples": 64, "batch": 16, "width": 8, "exam": 20,
-    "world_tasks": 12, "histories": 2,
-}  # fmt: skip
+SMOKE = {"data": "digits", "side": 8, "tasks": 4, "examples": 64, "batch": 16, "width": 8, "exam": 20,
+         "world_tasks": 12, "histories": 2}  # fmt: skip
 FULL = {"data": "fashion-mnist", "side": 28, "width": 256, "examples": 10_000, "exam": 1000}
 study = Study(
     paper=Paper(
