@@ -93,6 +93,12 @@ def test_ratios_of_short_tasks_are_of_their_last_updates():
     assert module.ratio(41, 50).of(short) == pytest.approx([0.55, 0.55 / 2])
 
 
+def test_an_arm_that_diverged_says_nothing():
+    dead = trace(0.5, 0.8).assign_coords(diverged_at=("seed", [3, 3]))
+    for of in (module.drop, module.ends, module.windowed):
+        assert np.isnan(of(dead)).all() and len(of(dead)) == 2
+
+
 def test_borders_are_laid_over_each_other():
     around = module.aligned(trace(0.5, 0.8))
     assert around.step.values[[0, -1]].tolist() == [-module.NEAR, module.AFTER]

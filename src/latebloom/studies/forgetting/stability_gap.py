@@ -173,10 +173,16 @@ NEAR, AFTER = 20, 60  # updates before and after a border that are looked at and
 FIRST, SOON = 1, 50  # the first update after it, and how long the gradient has to come back
 
 
+def alive(trace: xr.Dataset) -> bool:
+    return "diverged_at" not in trace.coords or bool((trace.diverged_at < 0).any())
+
+
 def of_finished(name: str, text: str) -> Measure:
     """A variable of `metrics.gap`, of the task just finished, mean over borders."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
+        if not alive(trace):
+            return np.full(trace.sizes["seed"], np.nan)
         found = metrics.gap(trace)
         return found[name].where(found.task == found.finished).mean(("border", "task")).values
 
@@ -187,6 +193,8 @@ def of_trace(metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
     """A metric of continual learning, mean over tasks."""
 
     def of(trace: xr.Dataset) -> np.ndarray:
+        if not alive(trace):
+            return np.full(trace.sizes["seed"], np.nan)
         found = metric(trace)
         return found.mean([dim for dim in found.dims if dim != "seed"]).values
 
@@ -195,7 +203,7 @@ def of_trace(metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
 
 @measure("windowed forgetting over 10 updates")
 def windowed(trace: xr.Dataset) -> np.ndarray:
-    return metrics.windowed_forgetting(trace, 10).mean("task").values
+    return of_trace(metrics.windowed_forgetting)(trace)
 
 
 def aligned(trace: xr.Dataset) -> xr.Dataset:
