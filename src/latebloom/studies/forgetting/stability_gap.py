@@ -469,4 +469,5 @@ study = Study(
     "filled when a task is over, as in the authors' code, so that the first task's loss has the weight of the new. "
     "Momentum of 0.9 is carried over borders. Joint training takes its batches of one size. EWC's Fisher matrix is of the "
     "first 20 batches of a task (the authors': of all). Full keeps the rates and strengths found below it.",
+    watch="accuracy",
 )  # fmt: skip
