@@ -87,32 +87,10 @@ def test_ratios_of_gradients_around_borders():
     assert BY_ID["C5.rise"].null(found) == pytest.approx([0.1, 0.1])
 
 
-def test_ratios_of_short_tasks_are_of_their_last_updates():
-    short = trace(0.5, 0.8).isel(step=slice(0, 61)).assign_attrs(config=json.dumps({"steps": 20}))
-    # The updates 40 and 60, with the ratios 0.1 and 1.
-    assert module.ratio(41, 50).of(short) == pytest.approx([0.55, 0.55 / 2])
-
-
 def test_an_arm_that_diverged_says_nothing():
     dead = trace(0.5, 0.8).assign_coords(diverged_at=("seed", [3, 3]))
     for of in (module.drop, module.ends, module.windowed):
         assert np.isnan(of(dead)).all() and len(of(dead)) == 2
-
-
-def test_borders_are_laid_over_each_other():
-    around = module.aligned(trace(0.5, 0.8))
-    assert around.step.values[[0, -1]].tolist() == [-module.NEAR, module.AFTER]
-    assert around.change.sel(step=[0, 9, 10, 11]).values[0] == pytest.approx([0, -0.1, -0.4, -0.1])
-    assert around.stability.sel(step=[1, 40, 41]).values[0] == pytest.approx([0.1, 0.1, 1])
-
-
-def test_borders_of_short_tasks_are_laid_over_each_other_as_far_as_they_go():
-    short = trace(0.5, 0.8).isel(step=slice(0, 31)).fillna(0.9)
-    short.attrs["config"] = json.dumps({"steps": 10})
-    around = module.aligned(short)
-    assert around.step.values.tolist() == list(range(-10, 11))
-    np.testing.assert_array_equal(around.stability.sel(step=[-9, 10]).values[0], [0.1, 0.1])
-    assert (around.change.sel(step=0) == 0).all()
 
 
 def test_angles_are_ranked():

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from scipy import stats
 
 from latebloom.data.files import Column, FileError, read_table, row_number
 from latebloom.lab import Application, Applied, pictures, style
 from latebloom.lab.application import Say
 from latebloom.methods.forgetting import metrics
+from latebloom.methods.forgetting.noise import lowest_by_noise
 from latebloom.methods.forgetting.tracker import from_table
 
 COLUMNS = {
@@ -66,7 +66,10 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     except ValueError as error:
         raise FileError(f"{paths[0]}: {error}") from None
     rows = gaps(found)
-    noise = None if options.examples is None else noise_of(rows, options.examples, options.within)
+    noise = None
+    if options.examples is not None:
+        least = lowest_by_noise(rows["before"], options.examples, options.within)
+        noise = pd.Series(least, rows.index)
     say("drawing", 0.7)
     undefined = totals.attrs["undefined"]
     table = pd.DataFrame([
@@ -184,17 +187,6 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
              "updates_to_lowest", "updates_to_recover"]  # fmt: skip
     return rows[names]  # pyright: ignore
-
-
-def noise_of(rows: pd.DataFrame, examples: int, within: int, risk: float = 0.05) -> pd.Series:
-    """What evaluation noise alone takes the lowest accuracy below in at most a share `risk` of the switches.
-
-    Half of the risk is that the accuracy before the switch was a lucky one (its lower bound by Clopper and
-    Pearson is taken for the true one), half that one of the evaluations after it is an unlucky one.
-    """
-    right = rows["before"].to_numpy() * examples
-    lower = np.nan_to_num(stats.beta.ppf(risk / 2, right, examples - right + 1))
-    return pd.Series(metrics.noise_floor(lower, examples, within, risk / 2), rows.index)
 
 
 def sentences(

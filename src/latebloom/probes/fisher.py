@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from latebloom.core.statistics import trainable_leaves
-from latebloom.core.training import trainable
+from latebloom.core.training import gradients, trainable
 
 
 def fisher_diagonal(
@@ -25,10 +23,9 @@ def fisher_diagonal(
     - `how`: of each example's gradient, the empirical Fisher information; or of the gradient of each
       batch's mean, which is cheap, common in code, and smaller by about the size of the batch.
     """
-    params, rest = eqx.partition(model, trainable_leaves(model))
 
     def square(batch: Any) -> Any:
-        slopes = jax.grad(lambda p: losses(eqx.combine(p, rest), batch).mean())(params)
+        slopes, _ = gradients(lambda m: losses(m, batch).mean(), model)
         return jax.tree.map(lambda x: jnp.square(x.astype(_wide(x))), slopes)
 
     if how == "example":

@@ -11,7 +11,6 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from latebloom.methods.forgetting import metrics as m
 from latebloom.methods.forgetting.metrics import Undefined, as_trace
@@ -487,28 +486,6 @@ def test_the_summary_says_what_is_undefined():
 # Noise
 
 
-def test_the_noise_floor_is_the_mean_of_the_least_of_binomials():
-    n, p, times = 20, 0.7, 5
-    outcomes = np.arange(n + 1)
-    cdf = 1 - (1 - stats.binom.cdf(outcomes, n, p)) ** times
-    close(m.noise_floor(p, n, times), (outcomes * np.diff(cdf, prepend=0)).sum() / n)
-    close(m.noise_floor([p, 1.0, 0.0], n, 1), [p, 1, 0])
-    drawn = np.random.default_rng(0).binomial(n, p, (200_000, times)).min(axis=1) / n
-    np.testing.assert_allclose(m.noise_floor(p, n, times), drawn.mean(), atol=1e-3)
-    assert m.noise_floor(p, n, times, 0.5) == np.quantile(drawn, 0.5)
-    assert m.noise_floor(0.9, 500, 1000) < 0.9 - 3 * np.sqrt(0.09 / 500)
-    assert m.noise_floor(p, [10, 20], [[1], [2], [3]]).shape == (3, 2)
-
-
-def test_the_noise_of_a_minimum():
-    found = m.min_accuracy_of_noise(HAND, 20)
-    close(found, [[m.noise_floor(0.9, 20, 4), m.noise_floor(0.8, 20, 2), NAN]])
-    with_examples = HAND.assign_coords(examples=("task", [20, 30, 40]))
-    close(m.min_accuracy_of_noise(with_examples)[0, 1], m.noise_floor(0.8, 30, 2))
-    with pytest.raises(ValueError, match="examples, how many a task is evaluated on"):
-        m.min_accuracy_of_noise(HAND)
-
-
 # Bad inputs
 
 
@@ -540,10 +517,6 @@ BAD = {
     "level must be above 0": lambda: m.gap(HAND, level=0),
     "baseline must be a number or [3], one a task, not [2]": lambda: m.forward_transfer(HAND, [0, 0]),
     "baseline must be finite": lambda: m.forward_transfer(HAND, NAN),
-    "accuracy must lie in [0, 1]": lambda: m.noise_floor(1.2, 10, 5),
-    "examples must be a whole number from 1 on, not 0": lambda: m.noise_floor(0.5, 0, 5),
-    "evaluations must be a whole number": lambda: m.noise_floor(0.5, 10, 0),
-    "quantile must lie between": lambda: m.noise_floor(0.5, 10, 5, 1.0),
 }  # fmt: skip
 
 

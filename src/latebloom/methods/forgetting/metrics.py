@@ -26,229 +26,45 @@ curve area.
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy import stats
 
-Metric = TypeVar("Metric", bound=Callable[..., Any])
+from latebloom.methods.forgetting.course import (
+    Undefined,
+    as_trace,
+    course_of,
+    diverged,
+    of_the_living,
+)
+
+__all__ = [
+    "HIDES_A_GAP", "NEAR", "Undefined", "accuracy_matrix", "as_trace", "average_accuracy",
+    "backward_transfer", "forgetting", "forward_transfer", "gap", "learning_curve_area", "min_accuracy",
+    "per_seed", "summary", "windowed_forgetting", "windowed_plasticity", "worst_case_accuracy",
+    "worst_case_curve",
+]  # fmt: skip
+
 # So many updates without an evaluation, among the first so many after a switch, may hide a gap.
 HIDES_A_GAP, NEAR = 10, 50
-
-
-class Undefined(ValueError):
-    """A metric for which the trace lacks an evaluation; the message names it."""
-
-
-def as_trace(
-    accuracy: ArrayLike, learning: ArrayLike, *, steps: ArrayLike | None = None,
-    tasks: Sequence[Any] | None = None, seeds: ArrayLike | None = None,
-) -> xr.Dataset:  # fmt: skip
-    """A trace of arrays.
-
-    - `accuracy`: [seed, step, task], or [step, task] of a single seed.
-    - `learning`: [seed, step], or [step] where all seeds learn the same.
-    - `steps`, `tasks`, `seeds`: their labels; 0, 1, 2, ... if not given.
-
-    Raises `ValueError` where they do not make a trace.
-    """
-    values = np.asarray(accuracy, float)
-    if values.ndim == 2:
-        values = values[None]
-    if values.ndim != 3:
-        raise ValueError(f"accuracy must be [seed, step, task], not of shape {values.shape}")
-    task = np.asarray(learning)
-    try:
-        task = np.broadcast_to(task, values.shape[:2]).copy()
-    except ValueError:
-        raise ValueError(
-            f"learning must be [seed, step] = {list(values.shape[:2])} or [step], not {list(task.shape)}"
-        ) from None
-    names = {"seed": seeds, "step": steps, "task": tasks}
-    coords = {}
-    for (name, given), n in zip(names.items(), values.shape, strict=True):
-        coords[name] = np.arange(n) if given is None else np.asarray(given)
-        if coords[name].shape != (n,):
-            raise ValueError(f"{name}s has {coords[name].size} labels, accuracy has {n} {name}s")
-    trace = xr.Dataset(
-        {"accuracy": (("seed", "step", "task"), values), "learning": (("seed", "step"), task)},
-        coords,
-    )
-    _course(trace)
-    return trace
-
-
-# What is made of a trace before
-
-
-@dataclass(frozen=True)
-class _Course:
-    """A trace's arrays, and its stretches: their tasks `order` [seed, stretch] and the positions
-    `ends` [seed, stretch] of their last observations."""
-
-    accuracy: Float[np.ndarray, "seed step task"]
-    learning: Int[np.ndarray, "seed step"]
-    steps: Int[np.ndarray, " step"]
-    tasks: np.ndarray
-    seeds: np.ndarray
-    order: Int[np.ndarray, "seed stretch"]
-    ends: Int[np.ndarray, "seed stretch"]
-
-    @property
-    def rows(self) -> Int[np.ndarray, "seed 1"]:
-        return np.arange(len(self.seeds))[:, None]
-
-    @property
-    def at_ends(self) -> Float[np.ndarray, "seed stretch task"]:
-        return self.accuracy[self.rows, self.ends]
-
-    @property
-    def starts(self) -> Int[np.ndarray, "seed stretch"]:
-        return np.insert(self.ends[:, :-1] + 1, 0, 0, axis=1)
-
-    @property
-    def updates_before(self) -> Int[np.ndarray, "seed stretch"]:
-        """The updates that were made before each stretch, as far as the observations tell."""
-        return np.insert(self.steps[self.ends[:, :-1]], 0, 0, axis=1)
-
-    def first(self, positions: Int[np.ndarray, "seed stretch"]) -> Int[np.ndarray, "seed task"]:
-        """Each task's least of the positions of its stretches; beyond all where it has none."""
-        found = np.full((len(self.seeds), len(self.tasks)), len(self.steps))
-        np.minimum.at(found, (self.rows, self.order), positions)
-        return found
-
-    @property
-    def learned(self) -> Bool[np.ndarray, "seed task"]:
-        return self.first(self.ends) < len(self.steps)
-
-    @property
-    def past(self) -> Bool[np.ndarray, "seed step task"]:
-        """Where a task has been learned and is not being learned."""
-        since = np.arange(len(self.steps))[:, None] > self.first(self.ends)[:, None]
-        return since & (self.learning[..., None] != np.arange(len(self.tasks)))
-
-    def array(self, values: np.ndarray, *dims: str) -> xr.DataArray:
-        labels = {"seed": self.seeds, "step": self.steps, "task": self.tasks}
-        return xr.DataArray(values, {dim: labels[dim] for dim in dims if dim in labels}, dims)
-
-    def once(self, what: str) -> None:
-        inner = np.sort(self.order, axis=1)
-        twice = inner[:, 1:] == inner[:, :-1]
-        if twice.any():
-            seed, place = np.argwhere(twice)[0]
-            raise Undefined(
-                f"{what} is of tasks that are learned once, but seed {self.seeds[seed]} comes back to task "
-                f"{self.name(inner[seed, place])}: use accuracy_matrix, min_accuracy or gap"
-            )
-
-    def several(self, what: str) -> None:
-        if self.order.shape[1] < 2:
-            raise Undefined(
-                f"{what} needs a second task: only {self.name(self.order[0, 0])} was learned"
-            )
-
-    def name(self, task: Any) -> str:
-        return repr(self.tasks[[task]].tolist()[0])
-
-    def demand(
-        self, needed: Bool[np.ndarray, "seed stretch task"], what: str
-    ) -> Float[np.ndarray, "seed stretch task"]:
-        """The accuracies at the ends of stretches. Raises `Undefined` where a needed one is NaN."""
-        missing = needed & np.isnan(self.at_ends)
-        if missing.any():
-            seed, stretch, task = np.argwhere(missing)[0]
-            raise Undefined(
-                f"{what} needs task {self.name(task)} evaluated at step "
-                f"{self.steps[self.ends[seed, stretch]]} of seed {self.seeds[seed]}, at the end of task "
-                f"{self.name(self.order[seed, stretch])}"
-            )
-        return self.at_ends
-
-
-def _course(trace: xr.Dataset) -> _Course:
-    for name, dims in {"accuracy": ("seed", "step", "task"), "learning": ("seed", "step")}.items():
-        if name not in trace:
-            raise ValueError(f"the trace has no {name!r} [{', '.join(dims)}]")
-        if set(trace[name].dims) != set(dims):
-            has = ", ".join(map(str, trace[name].dims))
-            raise ValueError(f"{name} must be [{', '.join(dims)}], not [{has}]")
-    accuracy = trace.accuracy.transpose("seed", "step", "task").values.astype(float)
-    learning = trace.learning.transpose("seed", "step").values
-    steps, tasks, seeds = (trace[dim].values for dim in ("step", "task", "seed"))
-    if 0 in accuracy.shape:
-        raise ValueError(f"the trace is empty: accuracy has the shape {list(accuracy.shape)}")
-    if np.isinf(accuracy).any():
-        raise ValueError("accuracy is infinite somewhere: give NaN where a task was not evaluated")
-    if learning.dtype.kind not in "iuf" or not np.all(np.mod(learning, 1) == 0):
-        raise ValueError("learning must be the index of a task, a whole number, at every step")
-    learning = learning.astype(np.int64)
-    if learning.min() < 0 or learning.max() >= len(tasks):
-        odd = learning.min() if learning.min() < 0 else learning.max()
-        raise ValueError(f"learning must be an index of {len(tasks)} tasks from 0 on, not {odd}")
-    if steps.dtype.kind not in "iu" or steps[0] < 0 or (np.diff(steps) <= 0).any():
-        raise ValueError(
-            "step must be whole numbers of updates from 0 on, each above the one before"
-        )
-    if len(steps) > 1 and steps[0] == 0 and (learning[:, 0] != learning[:, 1]).any():
-        seed = int(np.flatnonzero(learning[:, 0] != learning[:, 1])[0])
-        raise ValueError(
-            f"learning of seed {seeds[seed]} is {learning[seed, 0]} at step 0 and {learning[seed, 1]} at the "
-            "next: step 0 has the task of the first update, which must be evaluated after one of its updates"
-        )
-    last = np.ones(learning.shape, bool)
-    last[:, :-1] = learning[:, 1:] != learning[:, :-1]
-    counts = last.sum(axis=1)
-    if (counts != counts[0]).any():
-        seed = int(np.flatnonzero(counts != counts[0])[0])
-        raise ValueError(
-            f"all seeds must learn as many tasks: seed {seeds[0]} learns {counts[0]}, seed {seeds[seed]} "
-            f"learns {counts[seed]}"
-        )
-    ends = np.nonzero(last)[1].reshape(len(seeds), -1)
-    order = np.take_along_axis(learning, ends, axis=1)
-    return _Course(accuracy, learning, steps.astype(np.int64), tasks, seeds, order, ends)
-
-
-def _of_the_living(metric: Metric) -> Metric:
-    """NaN for the seeds that have diverged, whose traces end early."""
-
-    @functools.wraps(metric)
-    def of(trace: xr.Dataset, *args: Any, **kwargs: Any) -> Any:
-        dead = _diverged(trace)
-        if not dead.any():
-            return metric(trace, *args, **kwargs)
-        if dead.all():
-            raise Undefined("every seed of the trace has diverged")
-        return metric(trace.isel(seed=~dead), *args, **kwargs).reindex(seed=trace.seed.values)
-
-    made: Any = of
-    return made
-
-
-def _diverged(trace: xr.Dataset) -> Bool[np.ndarray, " seed"]:
-    if "diverged_at" not in trace.coords:
-        return np.zeros(trace.sizes.get("seed", 0), bool)
-    return trace["diverged_at"].values >= 0
 
 
 # At the ends of tasks
 
 
-@_of_the_living
+@of_the_living
 def accuracy_matrix(trace: xr.Dataset) -> xr.DataArray:
     """[seed, learned, task]: accuracy on each task after each stretch, in the order of learning.
 
     Its coordinates `after` and `step` [seed, learned] say which task that was, and after how many updates.
     NaN where a task was not evaluated.
     """
-    course = _course(trace)
+    course = course_of(trace)
     found = course.array(course.at_ends, "seed", "learned", "task")
     return found.assign_coords(
         learned=np.arange(course.order.shape[1]),
@@ -257,17 +73,17 @@ def accuracy_matrix(trace: xr.Dataset) -> xr.DataArray:
     )
 
 
-@_of_the_living
+@of_the_living
 def average_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """ACC [seed]: accuracy at the last observation, averaged over the tasks that were learned."""
-    course = _course(trace)
+    course = course_of(trace)
     needed = np.zeros_like(course.at_ends, bool)
     needed[:, -1] = course.learned
     final = course.demand(needed, "average accuracy")[:, -1]
     return course.array(np.where(course.learned, final, np.nan), "seed", "task").mean("task")
 
 
-@_of_the_living
+@of_the_living
 def forgetting(trace: xr.Dataset, since: Literal["learned", "best"] = "learned") -> xr.DataArray:
     """FORG [seed, task]: what is lost on each task but the last, at the end.
 
@@ -279,7 +95,7 @@ def forgetting(trace: xr.Dataset, since: Literal["learned", "best"] = "learned")
     """
     if since not in ("learned", "best"):
         raise ValueError(f"since must be 'learned' or 'best', not {since!r}")
-    course = _course(trace)
+    course = course_of(trace)
     course.several("forgetting")
     course.once("forgetting")
     place = course.first(np.broadcast_to(np.arange(course.order.shape[1]), course.order.shape))
@@ -304,7 +120,7 @@ def backward_transfer(trace: xr.Dataset) -> xr.DataArray:
     return -forgetting(trace)
 
 
-@_of_the_living
+@of_the_living
 def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr.DataArray:
     """FWT [seed, task]: accuracy on each task but the first right before it is learned, above a baseline.
 
@@ -313,7 +129,7 @@ def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr
 
     Source: Lopez-Paz and Ranzato 2017, eq. 4.
     """
-    course = _course(trace)
+    course = course_of(trace)
     course.several("forward transfer")
     course.once("forward transfer")
     needed = np.zeros_like(course.at_ends, bool)
@@ -343,7 +159,7 @@ def forward_transfer(trace: xr.Dataset, baseline: ArrayLike | None = None) -> xr
 # Over all observations
 
 
-@_of_the_living
+@of_the_living
 def min_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """The least accuracy on each task after it was learned and while others are [seed, task].
 
@@ -352,7 +168,7 @@ def min_accuracy(trace: xr.Dataset) -> xr.DataArray:
 
     Source: De Lange et al.; the observation at t_i itself does not count.
     """
-    course = _course(trace)
+    course = course_of(trace)
     course.several("min-ACC")
     past = course.past
     lowest = np.where(past, np.nan_to_num(course.accuracy, nan=np.inf), np.inf).min(axis=1)
@@ -366,7 +182,7 @@ def min_accuracy(trace: xr.Dataset) -> xr.DataArray:
     return course.array(np.where(np.isinf(lowest), np.nan, lowest), "seed", "task")
 
 
-@_of_the_living
+@of_the_living
 def worst_case_curve(trace: xr.Dataset) -> xr.DataArray:
     """WC-ACC at every observation [seed, step]: the mean of the accuracy on the task that is being learned
     and of the least accuracies so far, after they were learned, on all others.
@@ -375,7 +191,7 @@ def worst_case_curve(trace: xr.Dataset) -> xr.DataArray:
 
     Source: De Lange et al.
     """
-    course = _course(trace)
+    course = course_of(trace)
     accuracy = course.accuracy
     running = np.where(course.past, np.nan_to_num(accuracy, nan=np.inf), np.inf)
     running = np.minimum.accumulate(running, axis=1)
@@ -389,9 +205,9 @@ def worst_case_curve(trace: xr.Dataset) -> xr.DataArray:
 def worst_case_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """WC-ACC [seed] at the last observation: A(E_k) / k + (1 - 1/k) min-ACC; see `worst_case_curve`."""
     found = worst_case_curve(trace)[:, -1]
-    lost = np.isnan(found.values) & ~_diverged(trace)
+    lost = np.isnan(found.values) & ~diverged(trace)
     if lost.any():
-        course = _course(trace.isel(seed=lost))
+        course = course_of(trace.isel(seed=lost))
         raise Undefined(
             f"WC-ACC needs task {course.name(course.order[0, -1])} evaluated at the last step, "
             f"{course.steps[-1]}, and the others once since they were learned"
@@ -399,7 +215,7 @@ def worst_case_accuracy(trace: xr.Dataset) -> xr.DataArray:
     return found.drop_vars("step")
 
 
-@_of_the_living
+@of_the_living
 def windowed_forgetting(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     """WF [seed, task]: the largest drop A_m - A_n, 0 <= n - m < `window`, in updates; 0 where none is.
 
@@ -414,7 +230,7 @@ def windowed_forgetting(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     return _windowed(trace, window, 1)
 
 
-@_of_the_living
+@of_the_living
 def windowed_plasticity(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
     """WP [seed, task]: the largest rise A_n - A_m, 0 <= n - m < `window`; see `windowed_forgetting`."""
     return _windowed(trace, window, -1)
@@ -423,7 +239,7 @@ def windowed_plasticity(trace: xr.Dataset, window: int = 10) -> xr.DataArray:
 def _windowed(trace: xr.Dataset, window: int, sign: int) -> xr.DataArray:
     if int(window) != window or window < 2:
         raise ValueError(f"window must be a whole number of updates from 2 on, not {window}")
-    course = _course(trace)
+    course = course_of(trace)
     begun = np.arange(len(course.steps))[:, None] >= course.first(course.starts)[:, None]
     accuracy = np.where(begun, sign * course.accuracy, np.nan)
     seen = ~np.isnan(accuracy)
@@ -458,7 +274,7 @@ def _trailing_max(
     return found
 
 
-@_of_the_living
+@of_the_living
 def learning_curve_area(
     trace: xr.Dataset, beta: int = 10, *, zero_shot: bool = False
 ) -> xr.DataArray:
@@ -471,7 +287,7 @@ def learning_curve_area(
     """
     if int(beta) != beta or beta < 1:
         raise ValueError(f"beta must be a whole number of updates from 1 on, not {beta}")
-    course = _course(trace)
+    course = course_of(trace)
     course.once("learning curve area")
     shots = np.arange(0 if zero_shot else 1, beta + 1)
     wanted = course.updates_before[..., None] + shots
@@ -493,7 +309,7 @@ def learning_curve_area(
     return course.array(found, "seed", "task")
 
 
-@_of_the_living
+@of_the_living
 def gap(trace: xr.Dataset, within: int | None = 50, level: float = 0.9) -> xr.Dataset:
     """What happens to tasks learned before, at every border between two stretches.
 
@@ -518,7 +334,7 @@ def gap(trace: xr.Dataset, within: int | None = 50, level: float = 0.9) -> xr.Da
         raise ValueError(f"within must be a number of updates from 1 on, or None, not {within}")
     if not 0 < level <= 1:
         raise ValueError(f"level must be above 0 and at most 1, not {level}")
-    course = _course(trace)
+    course = course_of(trace)
     course.several("a gap")
     borders = course.order.shape[1] - 1
     index = np.arange(borders + 1)
@@ -573,74 +389,6 @@ def gap(trace: xr.Dataset, within: int | None = 50, level: float = 0.9) -> xr.Da
     return xr.Dataset({k: (("seed", "border", "task"), v) for k, v in found.items()}, coords)
 
 
-# What noise alone would do
-
-
-def noise_floor(
-    accuracy: ArrayLike, examples: ArrayLike, evaluations: ArrayLike, quantile: float | None = None
-) -> np.ndarray:
-    """The least of several evaluations of a learner that stays as good as it is, of the broadcast shape.
-
-    - `accuracy`: what it truly is. `examples`: in each evaluation. `evaluations`: their number.
-    - `quantile`: of the least one; None for its expectation.
-
-    Each evaluation is a binomial share on examples of its own, in closed form: the expected least is the
-    sum over j of P(at least j right)^evaluations, over the examples. Evaluations on the same examples
-    after few updates move together, and fall less low.
-
-    Raises `ValueError` for an accuracy outside of [0, 1], numbers below 1 and a quantile outside of (0, 1).
-    """
-    p, n, m = np.broadcast_arrays(
-        *(np.asarray(v, float) for v in (accuracy, examples, evaluations))
-    )
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(
-            "accuracy must lie in [0, 1]: the noise is that of a share of right answers"
-        )
-    for name, value in (("examples", n), ("evaluations", m)):
-        if not ((value >= 1) & (np.mod(value, 1) == 0)).all():
-            raise ValueError(f"{name} must be a whole number from 1 on, not {value.min():g}")
-    if quantile is not None:
-        if not 0 < quantile < 1:
-            raise ValueError(f"quantile must lie between 0 and 1, not {quantile}")
-        return stats.binom.ppf(-np.expm1(np.log1p(-quantile) / m), n, p) / n
-    found = np.empty(p.shape)
-    for place in np.ndindex(p.shape):
-        at_least = stats.binom.sf(np.arange(int(n[place])), n[place], p[place])
-        found[place] = (at_least ** m[place]).sum() / n[place]
-    return found
-
-
-@_of_the_living
-def min_accuracy_of_noise(
-    trace: xr.Dataset, examples: ArrayLike | None = None, quantile: float | None = None
-) -> xr.DataArray:
-    """What `min_accuracy` would be if nothing were forgotten [seed, task]: see `noise_floor`.
-
-    Each task keeps its accuracy A(E_i, t_i), and is evaluated as often as it was.
-
-    - `examples`: evaluation examples, one number or [task]; None takes the trace's coordinate `examples`.
-    """
-    course = _course(trace)
-    course.several("min-ACC")
-    if examples is None:
-        if "examples" not in trace:
-            raise ValueError(
-                "examples, how many a task is evaluated on, is not in the trace: give it"
-            )
-        examples = trace["examples"].values
-    times = (course.past & ~np.isnan(course.accuracy)).sum(axis=1)
-    first_end = np.minimum(course.first(course.ends), len(course.steps) - 1)
-    learned = np.take_along_axis(course.accuracy, first_end[:, None], axis=1)[:, 0]
-    on = times > 0
-    if np.isnan(learned[on]).any():
-        raise Undefined("the noise of min-ACC needs every task evaluated when it has been learned")
-    found = np.full(times.shape, np.nan)
-    n = np.broadcast_to(np.asarray(examples, float), times.shape)
-    found[on] = noise_floor(learned[on], n[on], times[on], quantile)
-    return course.array(found, "seed", "task")
-
-
 # All of it
 
 
@@ -662,7 +410,7 @@ def summary(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = gap(trace, within)
-            return found[name].where(found.task == found.finished).mean("task")
+            return of_finished(found, name).mean("task")
 
         return of
 
@@ -691,3 +439,20 @@ def summary(
             )
         found[name] = value.mean([dim for dim in value.dims if dim != "seed"])
     return xr.Dataset(found, attrs={"undefined": undefined})
+
+
+def per_seed(metric: Callable[[xr.Dataset], xr.DataArray]) -> Callable[[xr.Dataset], np.ndarray]:
+    """A metric as one number a seed: its mean over tasks and borders, NaN for all where all have diverged."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        if diverged(trace).all():
+            return np.full(trace.sizes["seed"], np.nan)
+        found = metric(trace)
+        return found.mean([dim for dim in found.dims if dim != "seed"]).values
+
+    return of
+
+
+def of_finished(found: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable of `gap` of the task just finished alone, [seed, border, task] with NaN for the others."""
+    return found[name].where(found.task == found.finished)

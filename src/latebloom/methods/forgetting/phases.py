@@ -26,12 +26,12 @@ from latebloom.methods.forgetting.rehearsal import PowerLaw
 
 @measure("final accuracy over all tasks")
 def accuracy(trace: xr.Dataset) -> np.ndarray:
-    return 100 * metrics.average_accuracy(trace).values
+    return 100 * metrics.per_seed(metrics.average_accuracy)(trace)
 
 
 @measure("mean loss since a task was over")
 def interference(trace: xr.Dataset) -> np.ndarray:
-    return 100 * metrics.forgetting(trace).mean("task").values
+    return 100 * metrics.per_seed(metrics.forgetting)(trace)
 
 
 def phases(trace: xr.Dataset) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from latebloom.core.statistics import trainable_leaves
 from latebloom.core.stream import Stream
+from latebloom.core.training import gradients
 from latebloom.methods.forgetting.continual import Batch, Lesson, Method, check, repeated
 
 
@@ -142,9 +142,4 @@ def _flat(tree: Any) -> tuple[Float[Array, " n"], Callable[[Array], Any]]:
 
 
 def _gradient(model: Any, lesson: Lesson, batch: Batch) -> Any:
-    params, rest = eqx.partition(model, trainable_leaves(model))
-
-    def loss(params: Any) -> Array:
-        return lesson.loss(lesson.logits(eqx.combine(params, rest), batch.x), batch)
-
-    return jax.grad(loss)(params)
+    return gradients(lambda m: lesson.loss(lesson.logits(m, batch.x), batch), model)[0]

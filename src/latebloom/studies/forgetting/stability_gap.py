@@ -33,8 +33,8 @@ from latebloom.core.stream import (
 from latebloom.core.views import Rotation
 from latebloom.data import load, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
-from latebloom.measures import Measure, Traces, measure, setting, spearman
-from latebloom.methods.forgetting import metrics
+from latebloom.measures import Measure, Traces, setting, spearman
+from latebloom.methods.forgetting import metrics, switches
 from latebloom.methods.forgetting.continual import Continual, Method, Replay
 from latebloom.methods.forgetting.distillation import LwF
 from latebloom.methods.forgetting.penalties import EWC
@@ -169,120 +169,37 @@ ARMS: dict[str, Config] = {
     "joint": Config("rotation", "joint", rate=0.1, momentum=0.0, angles=(0.0, 80.0, 160.0), steps=500),
 }  # fmt: skip
 
-NEAR, AFTER = 20, 60  # updates before and after a border that are looked at and drawn
-FIRST, SOON = 1, 50  # the first update after it, and how long the gradient has to come back
+SOON = 50  # updates after a switch in which the gradient has to come back
 
 
-def alive(trace: xr.Dataset) -> bool:
-    return "diverged_at" not in trace.coords or bool((trace.diverged_at < 0).any())
+def by_seed(text: str, metric: Callable[..., xr.DataArray], *args: Any, **more: Any) -> Measure:
+    """A metric of continual learning as a measure."""
+    return Measure(text, metrics.per_seed(lambda trace: metric(trace, *args, **more)))
 
 
-def of_finished(name: str, text: str) -> Measure:
-    """A variable of `metrics.gap`, of the task just finished, mean over borders."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        if not alive(trace):
-            return np.full(trace.sizes["seed"], np.nan)
-        found = metrics.gap(trace)
-        return found[name].where(found.task == found.finished).mean(("border", "task")).values
-
-    return Measure(f"{text} of the task just finished", of)
+def finished(trace: xr.Dataset, name: str) -> xr.DataArray:
+    return metrics.of_finished(metrics.gap(trace), name)
 
 
-def of_trace(metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
-    """A metric of continual learning, mean over tasks."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        if not alive(trace):
-            return np.full(trace.sizes["seed"], np.nan)
-        found = metric(trace)
-        return found.mean([dim for dim in found.dims if dim != "seed"]).values
-
-    return Measure(metric.__name__.replace("_", " "), of)
-
-
-@measure("windowed forgetting over 10 updates")
-def windowed(trace: xr.Dataset) -> np.ndarray:
-    return of_trace(metrics.windowed_forgetting)(trace)
-
-
-def aligned(trace: xr.Dataset) -> xr.Dataset:
-    """Around borders, step 0, mean over them: accuracy of the task just finished, less what it was; both gradients."""
-    length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-    near = min(NEAR, length)
-    steps = np.arange(-near, min(AFTER, length) + 1)
-    rows = length * np.arange(1, borders + 1)[:, None] + steps
-    accuracy = trace.accuracy.transpose("seed", "step", "task").values
-    finished = np.stack([accuracy[:, rows[k], k] for k in range(borders)], axis=1)
-    found = {"change": finished - finished[:, :, [near]]}
-    found |= {
-        name: trace[name].transpose("seed", "step").values[:, rows]
-        for name in ("plasticity", "stability")
-    }
-    means = {name: (("seed", "step"), values.mean(axis=1)) for name, values in found.items()}
-    return xr.Dataset(means, {"seed": trace.seed, "step": steps}, trace.attrs)
-
-
-def ratio(first: int, last: int) -> Measure:
-    """|gradient that keeps the old| / |gradient that learns the new|, over some updates after borders; the last
-    of the task where it is shorter."""
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-        since = np.unique(np.minimum(np.arange(first, last + 1), length))
-        rows = length * np.arange(1, borders + 1)[:, None] + since
-        old, new = (
-            trace[name].transpose("seed", "step").values[:, rows]
-            for name in ("stability", "plasticity")
-        )
-        return (old.mean(axis=-1) / new.mean(axis=-1)).mean(axis=1)
-
-    return Measure(f"ratio of the gradients {first} to {last} updates after a border", of)
-
-
-@measure("ratio of the gradients in the last fifth of a task")
-def late_ratio(trace: xr.Dataset) -> np.ndarray:
-    length = setting(trace, "steps")
-    return ratio(length - length // 5, length)(trace)
-
-
-@measure("gradient on a task at its end / on the next one at its start")
-def unsettled(trace: xr.Dataset) -> np.ndarray:
-    """0 where each task ends in a minimum of its loss, 1 where the next one is no news."""
-    length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-    ends = length * np.arange(1, borders + 1)
-    new = trace.plasticity.transpose("seed", "step").values
-    before = new[:, ends[:, None] - np.arange(min(10, length - 1))].mean(axis=-1)
-    return (before / new[:, ends + FIRST]).mean(axis=1)
-
-
-def rise(last: bool) -> Measure:
-    """Norm of the gradient that keeps the old at one update over its peak in the `SOON` updates from there on.
-
-    After borders, or as a null in the `last` updates of tasks.
-    """
-
-    def of(trace: xr.Dataset) -> np.ndarray:
-        length, borders = setting(trace, "steps"), trace.sizes["task"] - 1
-        soon = min(SOON, length - 1)
-        first = length - soon if last else FIRST
-        rows = length * np.arange(1, borders + 1)[:, None] + first + np.arange(soon)
-        kept = trace.stability.transpose("seed", "step").values[:, rows]
-        return (kept[:, :, 0] / kept.max(axis=-1)).mean(axis=1)
-
-    return Measure(
-        f"first of {SOON} norms of the gradient that keeps the old / their peak"
-        + (", late" if last else ""),
-        of,
-    )
-
-
-drop, back = of_finished("drop", "drop"), of_finished("recovery", "recovery")
+drop = by_seed("drop of the task just finished", finished, "drop")
+back = by_seed("recovery of the task just finished", finished, "recovery")
 regained = back - 0.5 * drop
-ends, worst, lost = map(
-    of_trace, (metrics.average_accuracy, metrics.worst_case_accuracy, metrics.forgetting)
+ends = by_seed("average accuracy", metrics.average_accuracy)
+worst = by_seed("worst case accuracy", metrics.worst_case_accuracy)
+lost = by_seed("forgetting", metrics.forgetting)
+windowed = by_seed("windowed forgetting over 10 updates", metrics.windowed_forgetting, 10)
+RATIO = "ratio of the gradients"
+at_once = by_seed(f"{RATIO} at the first update after a switch", switches.gradient_ratio, 1, 1)
+soon = by_seed(
+    f"{RATIO} {SOON - 9} to {SOON} updates after it", switches.gradient_ratio, SOON - 9, SOON
 )
-at_once, soon = ratio(FIRST, FIRST), ratio(SOON - 9, SOON)
+late_ratio = by_seed(f"{RATIO} in the last fifth of a task", switches.late_gradient_ratio)
+unsettled = by_seed(
+    "gradient on a task at its end / on the next one at its start", switches.unsettled
+)
+PEAK = f"norm of the gradient that keeps the old / its peak in {SOON} updates"
+rise = by_seed(f"{PEAK} from a switch on", switches.rise, SOON)
+late_rise = by_seed(f"{PEAK} before a task is over", switches.rise, SOON, late=True)
 GAP, BACK = "a drop right after the switch", "and recovery"
 KINDS = "class-, task- and domain-incremental"
 ACCURACY, OF_GRADIENTS, RANK = "accuracy", "ratio of norms", "Spearman"
@@ -348,8 +265,8 @@ CLAIMS = (
     Claim("C5.gem", "GEM: so is the part that the constraints add", "small for GEM, too",
           at_once["class-gem"], "< 0.3", OF_GRADIENTS, null=late_ratio["class-gem"]),
     *(Claim(f"C5.{m}-norm", f"{NAMES[m]}: at the switch the norm of the gradient that keeps the old is less than half of its "
-            "peak in the 50 updates from there on", "vanish at the switch, and rise", rise(False)[f"class-{m}"], "< 0.5",
-            "of the peak", null=rise(True)[f"class-{m}"], added="after results") for m in ("er", "gem")),
+            "peak in the 50 updates from there on", "vanish at the switch, and rise", rise[f"class-{m}"], "< 0.5",
+            "of the peak", null=late_rise[f"class-{m}"], added="after results") for m in ("er", "gem")),
     Claim("C6.joint", "Trained on all tasks so far, by plain SGD, it drops by more than 0.05 all the same",
           "(van de Ven's demonstration: the gap is one of optimisation)", drop["joint"], "> 0.05", ACCURACY,
           budget="thorough", null=same_task),
@@ -393,11 +310,11 @@ def draw_iterations(traces: Traces) -> MatplotlibFigure:
 
 around = pictures.curves(
     "change", *((title, {f"{kind}-{m}": NAMES[m] for m in NAMES}) for kind, title in AROUND.items()),
-    as_drawn=aligned, xlabel="updates since the switch", ylabel="change of accuracy",
+    as_drawn=switches.aligned, xlabel="updates since the switch", ylabel="change of accuracy", ylim=(-0.65, 0.12),
 )  # fmt: skip
 gradients = pictures.curves(
     {"|gradient| that learns the new": "plasticity", "|gradient| that keeps the old": "stability"},
-    ("", {"class-er": "ER", "class-gem": "GEM"}), as_drawn=aligned,
+    ("", {"class-er": "ER", "class-gem": "GEM"}), as_drawn=switches.aligned,
     xlabel="updates since the switch",  yscale="log", ylim=(1e-3, None),
 )  # fmt: skip
 METRICS = {"accuracy at the end": ends, "worst case (WC-ACC)": worst}
@@ -449,7 +366,7 @@ study = Study(
     figures=(
         Figure("iterations", "Accuracy on the first of five tasks after every update; mean over seeds. Dots: the ends of "
                "tasks (dotted lines), where it is usually evaluated.", draw_iterations, tuple(MAIN)),
-        Figure("around", "The switch: accuracy on the task just learned, less what it was then, mean over switches. "
+        Figure("around", "The switch: accuracy on the task just learned, less what it was then, mean over switches (fine-tuning and EWC go on to -0.98). "
                "Bands span the seeds.", around, ("class-er",)),
         Figure("worst", "Accuracy over all tasks at the end, and the worst case on the way; dots are seeds, bars means.",
                pictures.dots({"accuracy": {f"{AROUND[kind]}, {NAMES[m]}": {label: of[f"{kind}-{m}"] for label, of in METRICS.items()}
