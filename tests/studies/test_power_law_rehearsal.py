@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from latebloom import unfold
+from latebloom.core.dataset import Dataset
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.phases import updates
 from latebloom.methods.forgetting.rehearsal import (
@@ -161,8 +162,8 @@ def test_the_papers_scale_can_be_traced(monkeypatch):
     y = (np.arange(40) % 10).astype(np.int32)
     monkeypatch.setattr(
         module,
-        "_images",
-        lambda name, side: module.Dataset(x, y, np.tile(x, (25, 1)), np.tile(y, 25)),
+        "load_scaled",
+        lambda name, **_: Dataset(x, y, np.tile(x, (25, 1)), np.tile(y, 25)),
     )
     configs = study.configs("full")
     for arm in ("power", "ewc", "size-2/power", "met"):

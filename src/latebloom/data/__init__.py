@@ -13,7 +13,15 @@ from latebloom.data.brown import TaggedText, load_brown, read_tagged
 from latebloom.data.catalogue import fetch, find, names
 from latebloom.data.corruptions import coloured, noisy, occluded
 from latebloom.data.examples import Examples, load_examples
-from latebloom.data.images import Images, block_means, load, read_idx, scaled, standardised
+from latebloom.data.images import (
+    Images,
+    block_means,
+    load,
+    load_scaled,
+    read_idx,
+    scaled,
+    standardised,
+)
 from latebloom.data.sources import DataError
 from latebloom.data.standardising import Standardiser
 from latebloom.data.stroke_glyphs import ClassSplit, Hand, class_split, glyph_images, glyphs
@@ -45,6 +53,7 @@ __all__ = [
     "load_brown",
     "load_examples",
     "load_open_bandit",
+    "load_scaled",
     "load_table",
     "modular_arithmetic",
     "names",

@@ -5,6 +5,7 @@ Nothing is downloaded unless `fetch` is asked to.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import http.client
@@ -220,6 +221,14 @@ def scaled(
         pixels(images.x_test[test]), images.y_test[test].astype(np.int32),
     )  # fmt: skip
     return Dataset(*map(jnp.asarray, arrays))
+
+
+@functools.cache
+def load_scaled(
+    name: str, *, side: int | None = None, examples: int | None = None, flat: bool = False
+) -> Dataset:
+    """`scaled(load(name), ...)`, made once."""
+    return scaled(load(name), side=side, examples=examples, flat=flat)
 
 
 def standardised(data: Dataset) -> Dataset:

@@ -311,16 +311,6 @@ def vertical(ax: Axes, place: float, label: str = "") -> None:
                 va="top", fontsize=8)  # fmt: skip
 
 
-def spread(
-    ax: Axes, x: np.ndarray, rows: np.ndarray, *, colour: str, band: bool = True, **line: Any
-) -> None:
-    """A line at the mean over seeds of `rows` [seed, x], and a band from the lowest to the highest."""
-    ax.plot(x, rows.mean(axis=0), color=colour, **line)
-    if band:
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
 def horizontal(ax: Axes, place: float, label: str = "") -> None:
     """A dotted line across the panel at a value, with its name on it."""
     ax.axhline(place, color=style.INK, linestyle=(0, (1, 2)), linewidth=1)

@@ -69,12 +69,21 @@ def band(
     scale: float = 1.0, **line: Any,
 ) -> None:  # fmt: skip
     """Mean over seeds against the step, and a band from the lowest to the highest seed."""
-    values = trace[name].values * scale
-    seen = np.isfinite(values).any(axis=0)
-    steps, values = trace.step.values[seen], values[:, seen]
-    (drawn,) = ax.plot(steps, np.nanmean(values, axis=0), label=label, color=colour, **line)
-    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    ax.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.18, linewidth=0)
+    rows = trace[name].values * scale
+    spread(ax, trace.step.values, rows, label=label, colour=colour, **line)
+
+
+def spread(
+    ax: Axes, x: np.ndarray, rows: np.ndarray, *, colour: str | None = None, band: bool = True,
+    **line: Any,
+) -> None:  # fmt: skip
+    """Mean over seeds of `rows` [seed, x], and a band from the lowest to the highest; NaN is left out."""
+    seen = np.isfinite(rows).any(axis=0)
+    x, rows = x[seen], rows[:, seen]
+    (drawn,) = ax.plot(x, np.nanmean(rows, axis=0), color=colour, **line)
+    if band:
+        low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
+        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.18, linewidth=0)
 
 
 def log_steps_axis(ax: Axes, label: str = "step") -> None:

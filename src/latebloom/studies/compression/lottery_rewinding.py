@@ -5,7 +5,6 @@ Frankle, Dziugaite, Roy, Carbin (2019, arXiv 1903.01611).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +17,7 @@ from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from latebloom.core.dataset import Dataset
-from latebloom.data import load, scaled
+from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import Effect, Measure, Traces, at, best, curve, final, setting, spearman
 from latebloom.methods.compression.initialisation import as_published
@@ -71,7 +69,10 @@ class Config:
 def make_process(config: Config) -> LotteryTicket:
     steps, lenet = config.steps, config.network == "lenet"
     plan = StepSchedule((steps // 2, steps * 3 // 4), warmup=round(config.warmup * steps))
-    data = _images(config.data, config.whole, config.network != "resnet", config.examples)
+    data = load_scaled(
+        config.data, side=None if config.whole else 14, examples=config.examples or None,
+        flat=config.network != "resnet",
+    )  # fmt: skip
     training = MaskedTraining(
         model=partial(_network, config, data.x_train[0].size), data=data,
         optimiser=sgd, loss=optax.softmax_cross_entropy_with_integer_labels, schedule=plan,
@@ -102,11 +103,6 @@ def _network(config: Config, pixels: int, key: PRNGKeyArray) -> Any:
     else:
         model = MLP(pixels, (config.width,) * config.depth, 10, key=model_key, norm="batch")
     return as_published(model, key)
-
-
-@functools.cache
-def _images(data: str, whole: bool, flat: bool, examples: int) -> Dataset:
-    return scaled(load(data), side=None if whole else 14, examples=examples or None, flat=flat)
 
 
 # Shares of training after which weights are kept. "k-5" is the share that the claims are about.

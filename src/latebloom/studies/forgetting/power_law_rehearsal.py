@@ -5,7 +5,6 @@ Gandhi, Shah, Marupudi, Varma (2024, arXiv 2401.10393).
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
-from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Stream, domain_incremental, rehearsing
 from latebloom.core.views import Permutation
-from latebloom.data import load, scaled
+from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import Effect, Measure, Traces, lowest, slope
 from latebloom.methods.forgetting import histories, phases, rehearsal
@@ -117,7 +115,7 @@ class Tasks(eqx.Module):
     def __call__(self, key: PRNGKeyArray) -> Stream:
         own, view, met, again = jax.random.split(key, 4)
         config = self.config
-        data = _images(config.data, config.side)
+        data = load_scaled(config.data, side=config.side, flat=True)
         stream = domain_incremental(
             data.y_train, data.y_test, key=own, tasks=config.tasks, steps=config.task_steps,
             batch_size=config.batch, exam_size=config.exam,
@@ -150,7 +148,7 @@ def make_process(config: Config | World) -> Any:
         like = Config(config.odds, tasks=config.world_tasks)
         scale = rehearsal.as_often(PowerLaw(), SCALE, config.world_tasks) if config.odds == "uniform" else SCALE  # fmt: skip
         return rehearsal.Ages(rehearsal.Environment(config.world_tasks, law_of(like), 1000, config.since, scale))  # fmt: skip
-    data = _images(config.data, config.side)
+    data = load_scaled(config.data, side=config.side, flat=True)
     strength = jnp.asarray(config.strength, jnp.float32)
     method = {
         "none": Method, "si": partial(SI, strength), "lwf": partial(LwF, strength),
@@ -168,11 +166,6 @@ def make_process(config: Config | World) -> Any:
 
 def _network(pixels: int, hidden: tuple[int, ...], key: PRNGKeyArray) -> MLP:
     return MLP(pixels, hidden, 10, key=key)
-
-
-@functools.cache
-def _images(name: str, side: int) -> Dataset:
-    return scaled(load(name), side=side, flat=True)
 
 
 def schedule(config: Config | World) -> np.ndarray:
@@ -360,7 +353,7 @@ def draw_by_age(traces: Traces, ax: Axes) -> None:
             last = 100 * traces[arm].accuracy.isel(step=-1).transpose("seed", "task").values
             ages, band = np.arange(last.shape[1])[::-1], arm in ("power", "uniform", "exponential")
             dashes = "--" if arm == "joint" else "-"
-            pictures.spread(ax, ages, last, colour=COLOURS[arm], band=band, linestyle=dashes, label=label)  # fmt: skip
+            style.spread(ax, ages, last, colour=COLOURS[arm], band=band, linestyle=dashes, label=label)  # fmt: skip
     ax.set(xlabel="age of the task: tasks learned since", ylabel="accuracy at the end in %", ylim=(0, 100))  # fmt: skip
     pictures.plain_ticks(ax, range(0, 40, 2))
 
@@ -371,7 +364,7 @@ def draw_facilitation(traces: Traces, left: Axes, right: Axes) -> None:
     for arm, label, like in (("power", "power law", "power"), ("none-same-rate", same, "none")):
         if (trace := traces.get(arm)) is not None:
             tasks, colour = np.arange(1, trace.sizes["task"] + 1), COLOURS[like]
-            pictures.spread(left, tasks, phases.updates(trace), colour=colour, label=label)
+            style.spread(left, tasks, phases.updates(trace), colour=colour, label=label)
             phases.draw_learning(
                 right, trace, 0, linestyle=":", color=colour, label=f"{label}, first task"
             )

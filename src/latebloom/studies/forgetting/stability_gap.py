@@ -5,7 +5,6 @@ De Lange, van de Ven, Tuytelaars (ICLR 2023, arXiv 2205.13452).
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from latebloom.core.stream import (
     rehearsing,
 )
 from latebloom.core.views import Rotation
-from latebloom.data import load, scaled
+from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Measure, Traces, setting, spearman
 from latebloom.methods.forgetting import metrics, switches
@@ -79,7 +78,7 @@ class Config:
 
 
 def make_process(config: Config) -> Continual:
-    data = _images(config.data, config.side, config.examples)
+    data = load_scaled(config.data, side=config.side, examples=config.examples or None, flat=True)
     tasks = _tasks(config)
     share = config.memory // tasks
     first = Policy("task", "first", share)
@@ -133,13 +132,6 @@ def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
     else:
         stream = class_incremental(data.y_train, data.y_test, key=key, tasks=config.tasks, **sizes)
     return rehearsing(stream, joint(stream.tasks), key=key) if config.method == "joint" else stream
-
-
-@functools.cache
-def _images(data: str, side: int, examples: int) -> Dataset:
-    return scaled(
-        load(data), side=None if side == 28 else side, examples=examples or None, flat=True
-    )
 
 
 SETTINGS: dict[Setting, dict[str, Any]] = {
