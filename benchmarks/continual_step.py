@@ -1,7 +1,7 @@
 """How long does a step of experience replay take, with and without an exam after each, against PyTorch and Avalanche?
 
 An MLP 784-400-400-10 on made-up images, five tasks of two classes, batches of 128 new and 128 replayed
-examples, SGD with momentum; an exam is 500 test examples of the task being learned. One and five seeds, in
+examples, SGD with momentum; an exam is 500 test examples of each task so far. One and five seeds, in
 turns in one run, the median of three. PyTorch runs one seed after another, and so does Avalanche.
 
     pip install torch avalanche-lib

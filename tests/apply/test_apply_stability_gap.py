@@ -108,6 +108,22 @@ def test_a_column_a_task_as_trackers_of_experiments_export_it(tmp_path):
             run(tmp_path, wide, tasks=wrong)
 
 
+def test_iterations_of_a_logger_that_counts_from_0(tmp_path):
+    table = rows()
+    there = run(tmp_path, table).applied.found
+    # Its first entry of dogs, 60, is made after the first update on them: with one added, all is as it was.
+    logged = table[table["iteration"] > 0].assign(iteration=table["iteration"] - 1)
+    assert logged["iteration"][logged["learning"] == "dogs"].min() == 60
+    mended = logged.assign(iteration=logged["iteration"] + 1).drop(columns="learning")
+    assert run(tmp_path, mended, starts="cats=0,dogs=60").applied.found == there
+
+
+def test_where_the_task_begun_is_not_evaluated_the_old_one_is_told_alone(tmp_path):
+    found = run(tmp_path, rows().query("task == 'cats'")).applied.found
+    assert found[0] == "On those learned before, the worst that it ever was is 0.4."
+    assert "from 0.9 to 0.4" in found[1] and "nan" not in " ".join(found)
+
+
 def test_less_may_be_better(tmp_path):
     table = rows()
     table["accuracy"] = 2 - table["accuracy"]

@@ -212,10 +212,10 @@ def sentences(
         said.append(text + ".")
     ends, least = totals["average_accuracy"], totals["min_accuracy"]
     if not np.isnan(least).all():
-        said.insert(0, (
-            f"Averaged over tasks, {what} is {sign * float(ends.mean()):.3g} at the end; on those learned before, "
-            f"the worst that it ever was is {sign * float(least.mean()):.3g}."
-        ))  # fmt: skip
+        known = f"Averaged over tasks, {what} is {sign * float(ends.mean()):.3g} at the end; "
+        whole = "" if np.isnan(ends).all() else known
+        text = f"{whole}on those learned before, the worst that it ever was is {sign * float(least.mean()):.3g}."
+        said.insert(0, text[0].upper() + text[1:])
     return (*said, *(f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)))
 
 

@@ -67,9 +67,12 @@ def test_a_seed_that_diverged_says_nothing_and_others_keep_their_numbers():
     t["learning"][1, 50:] = 0
     found = switches.rise(t, 20)
     np.testing.assert_allclose(found, [11 / 30, np.nan])
-    assert switches.aligned(t).seed.values.tolist() == [0]
+    change = switches.aligned(t).change.values
+    assert np.isfinite(change[0]).all() and np.isnan(change[1]).all()
     dead = t.assign_coords(diverged_at=("seed", [3, 50]))
     assert np.isnan(per_seed(switches.rise)(dead)).tolist() == [True, True]
+    around = switches.aligned(dead)
+    assert around.change.shape == (2, 81) and np.isnan(around.stability).all()
 
 
 @pytest.mark.parametrize(

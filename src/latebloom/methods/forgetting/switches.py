@@ -30,7 +30,13 @@ def ends_of_tasks(trace: xr.Dataset) -> Int[np.ndarray, " stretch"]:
 def aligned(trace: xr.Dataset, before: int = 20, after: int = 60) -> xr.Dataset:
     """Around switches, at step 0, mean over them [seed, step]: `plasticity`, `stability`, and `change` of the accuracy
     on the task just finished since its end."""
-    trace = trace.isel(seed=~diverged(trace))
+    seeds, dead = trace.seed, diverged(trace)
+    if dead.all():
+        steps = np.arange(-before, after + 1)
+        unknown = (("seed", "step"), np.full((len(seeds), len(steps)), np.nan))
+        names = ("change", "plasticity", "stability")
+        return xr.Dataset(dict.fromkeys(names, unknown), {"seed": seeds, "step": steps}, trace.attrs)
+    trace = trace.isel(seed=~dead)
     course, ends = course_of(trace), ends_of_tasks(trace)
     lengths = np.diff(ends, prepend=0)
     before, after = min(before, lengths[:-1].min()), min(after, lengths[1:].min())
@@ -42,9 +48,9 @@ def aligned(trace: xr.Dataset, before: int = 20, after: int = 60) -> xr.Dataset:
     found = {"change": finished - finished[:, :, [before]]}
     found |= {name: _norms(trace, name)[:, rows] for name in ("plasticity", "stability")}
     means = {name: (("seed", "step"), values.mean(axis=1)) for name, values in found.items()}
-    return xr.Dataset(
-        means, {"seed": trace.seed, "step": np.arange(-before, after + 1)}, trace.attrs
-    )
+    steps = np.arange(-before, after + 1)
+    living = xr.Dataset(means, {"seed": trace.seed, "step": steps}, trace.attrs)
+    return living.reindex(seed=seeds)
 
 
 @of_the_living

@@ -372,11 +372,12 @@ study = Study(
     ),
     data="MNIST-5k, 14 x 14 (task-incremental: stroke glyphs, 100 classes)",
     notes="The paper's image sets but MNIST are not at hand: task-incremental learning, where two digits a task leave "
-    "nothing to lose, is on five tasks of 20 made-up characters. Below the full budget an MLP of 200-200 on 14 x 14 "
-    "images, 200 updates a task in batches of 128, 500 places of memory, exams on 150 (200) test examples a task "
-    "after every update; rates and strengths chosen by final accuracy on other seeds. ER and the memories of GEM are "
-    "filled when a task is over, as in the authors' code, so that the first task's loss has the weight of the new. "
-    "Momentum of 0.9 is carried over borders. Joint training takes its batches of one size. EWC's Fisher matrix is of the "
-    "first 20 batches of a task (the authors': of all). Full keeps the rates and strengths found below it.",
+    "replay next to nothing to lose, is on five tasks of 20 made-up characters. Below the full budget an MLP of "
+    "200-200 on 14 x 14 images, 200 updates a task in batches of 128, 500 places of memory, exams on 150 (200) test "
+    "examples a task after every update; rates and strengths chosen by final accuracy on other seeds. ER and the "
+    "memories of GEM are filled when a task is over, as in the authors' code, so that the first task's loss has the "
+    "weight of the new. Momentum of 0.9 is carried over borders (the authors' code starts it anew, as the arm fresh "
+    "does). Joint training takes its batches of one size. EWC's Fisher matrix is of the first 20 batches of a task "
+    "(the authors': of all). Full keeps the rates and strengths found below it.",
     watch="accuracy",
 )  # fmt: skip
