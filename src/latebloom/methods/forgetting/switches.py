@@ -35,7 +35,9 @@ def aligned(trace: xr.Dataset, before: int = 20, after: int = 60) -> xr.Dataset:
         steps = np.arange(-before, after + 1)
         unknown = (("seed", "step"), np.full((len(seeds), len(steps)), np.nan))
         names = ("change", "plasticity", "stability")
-        return xr.Dataset(dict.fromkeys(names, unknown), {"seed": seeds, "step": steps}, trace.attrs)
+        return xr.Dataset(
+            dict.fromkeys(names, unknown), {"seed": seeds, "step": steps}, trace.attrs
+        )
     trace = trace.isel(seed=~dead)
     course, ends = course_of(trace), ends_of_tasks(trace)
     lengths = np.diff(ends, prepend=0)
