@@ -62,6 +62,16 @@ def test_what_noise_may_do_is_no_gap(tmp_path):
     assert "no more than noise may do" in " ".join(found)
 
 
+def test_noise_is_that_of_the_evaluations_that_there_were(tmp_path):
+    table = rows()
+    table.loc[(table["task"] == "cats") & (table["iteration"] > 60), "accuracy"] = 0.75
+    assert "no more than noise may do" in " ".join(run(tmp_path, table, examples=150).applied.found)
+    few = table[table["iteration"] % 10 == 0]
+    assert ": beyond noise" in " ".join(run(tmp_path, few, examples=150).applied.found)
+    switch = json.loads((tmp_path / "out" / "result.json").read_text())["summary"]["switches"][0]
+    assert switch["evaluations"] == 5
+
+
 def test_the_sentence_beyond_noise_is_rarely_false(tmp_path):
     """A learner that forgets nothing, evaluated 60 times, and at the border, on 200 examples of its own each: in at
     most 5 % (of 100 seeds, at most 11 by chance) it is said to be beyond noise."""
@@ -155,6 +165,7 @@ def test_few_evaluations_are_said_to_hide_a_gap(tmp_path):
         (lambda t: t, {"lower": True, "examples": 9}, "leave one out"),
         (lambda t: t.assign(accuracy=90), {"examples": 100}, "row 2: 90 is no share of"),
         (lambda t: t, {"within": 0}, "within must be a number of updates from 1 on"),
+        (lambda t: t, {"level": 2.0}, "level must be above 0 and at most 1"),
         (lambda t: t, {"level": 2}, "level must be above 0 and at most 1"),
         (lambda t: t, {"examples": 0}, "examples must be at least 1"),
         (lambda t: t[t["learning"] == "cats"], {}, "only 'cats' was learned"),

@@ -66,9 +66,10 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     except ValueError as error:
         raise FileError(f"{paths[0]}: {error}") from None
     rows = gaps(found)
+    rows["evaluations"] = evaluations(trace, found, options.within)
     noise = None
     if options.examples is not None:
-        least = lowest_by_noise(rows["before"], options.examples, options.within)
+        least = lowest_by_noise(rows["before"], options.examples, rows["evaluations"])
         noise = pd.Series(least, rows.index)
     say("drawing", 0.7)
     undefined = totals.attrs["undefined"]
@@ -89,6 +90,8 @@ def read_rows(path: Path, options: Options) -> pd.DataFrame:
     """Columns `iteration`, `task`, `accuracy` (NaN for gaps; turned if less is better), `learning`, perhaps `seed`."""
     if not options.within >= 1:
         raise ValueError(f"within must be a number of updates from 1 on, not {options.within}")
+    if not 0 < options.level <= 1:
+        raise ValueError(f"level must be above 0 and at most 1, not {options.level}")
     if options.examples is not None and options.examples < 1:
         raise ValueError(f"examples must be at least 1, not {options.examples}")
     if options.lower and options.examples is not None:
@@ -187,6 +190,21 @@ def gaps(found: xr.Dataset) -> pd.DataFrame:
     names = ["seed", "step", "finished", "begun", "task", "before", "lowest", "after", "drop", "recovery",
              "updates_to_lowest", "updates_to_recover"]  # fmt: skip
     return rows[names]  # pyright: ignore
+
+
+def evaluations(trace: xr.Dataset, found: xr.Dataset, within: int) -> np.ndarray:
+    """How many the lowest accuracy of each row of `gaps` is of."""
+    known = trace.accuracy.transpose("seed", "step", "task").notnull().values
+    total = np.insert(known.cumsum(axis=1), 0, 0, axis=1)
+    steps, borders = trace.step.values, found.step.transpose("seed", "border").values
+    over = np.append(borders[:, 1:], np.full((len(borders), 1), steps[-1]), axis=1)
+    first, last = (
+        np.searchsorted(steps, at, side="right")
+        for at in (borders, np.minimum(borders + within, over))
+    )
+    seed = np.arange(len(borders))[:, None]
+    counts = total[seed, last] - total[seed, first]
+    return counts[found.before.transpose("seed", "border", "task").notnull().values]
 
 
 def sentences(

@@ -43,9 +43,9 @@ def noise_floor(
 
 
 def lowest_by_noise(
-    before: ArrayLike, examples: int, evaluations: int, risk: float = 0.05
+    before: ArrayLike, examples: int, evaluations: ArrayLike, risk: float = 0.05
 ) -> np.ndarray:
-    """What noise takes the lowest of some evaluations below with a chance of at most `risk`, of the shape of `before`.
+    """What noise takes the lowest of some evaluations below with a chance of at most `risk`, of the broadcast shape.
 
     - `before`: an accuracy on `examples`, itself with noise, before `evaluations` more of them.
 
