@@ -30,9 +30,8 @@ from latebloom.methods.noisy_labels import (
     EarlyLearningLoss,
     LabelNoise,
     NoisyData,
-    SmallCNN,
 )
-from latebloom.nn import MLP
+from latebloom.nn import MLP, SmallCNN
 
 try:
     import torch

@@ -23,7 +23,6 @@ from PIL import Image
 from latebloom.apply import (
     async_federated,
     dynamical_linear_bandits,
-    early_learning_regularization,
     last_switch_bandits,
     learning_curves,
     neural_bandits,
@@ -32,6 +31,7 @@ from latebloom.apply import (
     sparse_misspecified_bandits,
     stability_gap,
 )
+from latebloom.data import labelled
 from latebloom.data.files import FileError
 
 READ, REFUSED, EITHER = "read", "refused", "either"  # what must happen; either: but no traceback
@@ -142,7 +142,7 @@ def draw_pictures(rng):
 
 
 def read_pictures(path):
-    found = early_learning_regularization.read_images(picture_folder(), path, 4)
+    found = labelled.read_images(picture_folder(), path, 4)
     assert all((x == PICTURES[f]).all() for x, f in zip(found.x, found.ids, strict=True))
     return {"file": found.ids.tolist(), "label": found.y.tolist()}
 
@@ -761,7 +761,7 @@ def case_arrays(seed):
 
 
 def read_arrays(path):
-    found = early_learning_regularization.read_npz(path)
+    found = labelled.read_npz(path)
     return {"x": found.x.tolist(), "y": found.y.tolist(), "ids": found.ids.tolist()}
 
 

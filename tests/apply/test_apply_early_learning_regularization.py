@@ -10,11 +10,11 @@ from PIL import Image
 from latebloom.apply.early_learning_regularization import (
     Options,
     agreement,
-    read_examples,
     sentences,
 )
 from latebloom.data import load
 from latebloom.data.files import FileError
+from latebloom.data.labelled import read_examples
 from latebloom.lab import apply
 from latebloom.methods.noisy_labels import LabelErrors, find_label_errors, suspects
 

@@ -10,7 +10,6 @@ from PIL import Image
 from latebloom.apply import (
     async_federated,
     dynamical_linear_bandits,
-    early_learning_regularization,
     last_switch_bandits,
     learning_curves,
     neural_bandits,
@@ -18,6 +17,7 @@ from latebloom.apply import (
     refined_schedules,
     sparse_misspecified_bandits,
 )
+from latebloom.data import labelled
 from latebloom.data.files import FileError
 from latebloom.lab import apply
 
@@ -201,7 +201,7 @@ def test_pictures_of_16_bits_keep_their_greys(tmp_path):
     Image.fromarray(grey).save(tmp_path / "deep.png")
     Image.fromarray((grey // 257).astype(np.uint8)).save(tmp_path / "plain.png")
     table = write(tmp_path, "File Name;class\ndeep.png;1.0\nplain.png;1\n")
-    found = early_learning_regularization.read_images(tmp_path, table, 4)
+    found = labelled.read_images(tmp_path, table, 4)
     np.testing.assert_array_equal(found.x[0], found.x[1])
     assert found.y.tolist() == ["1", "1"]
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
@@ -213,12 +213,10 @@ def test_pictures_of_16_bits_keep_their_greys(tmp_path):
         ("log.csv,1\n", "row 2: 'log.csv' is not an image"),
     ):
         with pytest.raises(FileError, match=message):
-            early_learning_regularization.read_images(
-                tmp_path, write(tmp_path, f"file,label\n{text}"), 4
-            )
+            labelled.read_images(tmp_path, write(tmp_path, f"file,label\n{text}"), 4)
 
 
 @pytest.mark.parametrize("y", [["a", " a", "b\u00a0"], np.array(["a", "a ", "b"], "S")])
 def test_names_of_classes_lose_spaces_and_bytes(tmp_path, y):
     np.savez(tmp_path / "t.npz", x=np.zeros((3, 2)), y=y)
-    assert early_learning_regularization.read_npz(tmp_path / "t.npz").y.tolist() == ["a", "a", "b"]
+    assert labelled.read_npz(tmp_path / "t.npz").y.tolist() == ["a", "a", "b"]

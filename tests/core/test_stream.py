@@ -154,3 +154,9 @@ def test_a_joint_batch_shows_each_example_under_its_own_view():
     stream = rehearsing(base, joint(2), key=KEY)
     origins = jax.vmap(stream.origins)(jnp.arange(stream.steps))
     assert set(np.asarray(origins[:2]).ravel()) == {0} and set(np.asarray(origins[2:]).ravel()) == {0, 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [np.array(["cat", "dog"] * 6), np.tile([0.0, 1.0], 6)])
+def test_labels_that_are_no_indices_are_told(labels):
+    with pytest.raises(ValueError, match="labels must be class indices, int"):
+        class_incremental(labels, labels, key=KEY, tasks=2, steps=2, batch_size=2, exam_size=2)

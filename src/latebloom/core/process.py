@@ -79,6 +79,10 @@ class Process(eqx.Module):
         """The state across a turn, of the same structure. It costs nothing at other steps."""
         return state
 
+    def horizon(self) -> int | None:
+        """After how many steps there is nothing left to learn from, or None: it may go on for ever."""
+        return None
+
     def searched(self, state: Any) -> Any:
         """The part of the state that is searched for NaN at observations: all of it.
 

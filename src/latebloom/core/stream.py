@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
+from latebloom.core.dataset import check_labels
 from latebloom.core.training import permuted
 from latebloom.core.views import Unchanged
 
@@ -307,6 +308,7 @@ def joint(tasks: int) -> np.ndarray:
 def _classes(plan: Bool[Array, "tasks groups"], train: Groups, labels: Any) -> Any:
     """Which classes occur in the groups of each task: bool [tasks, classes]."""
     labels = np.asarray(labels)
+    check_labels(labels, np.iinfo(np.int32).max)
     group = np.repeat(np.arange(len(train.counts)), train.counts)
     table = np.zeros((len(train.counts), int(labels.max()) + 1), bool)
     table[group, labels[train.order]] = True

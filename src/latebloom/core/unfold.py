@@ -68,10 +68,11 @@ def unfold(
     bits of the first three observations).
 
     **Raises:** `ValueError` for schedules or seeds that make no sense, for a checkpoint that
-    belongs to another run, and for a `step` that changes the state's structure.
+    belongs to another run, for steps beyond the process's end, and for a `step` that changes the state's structure.
     """
     seed_list = _check_seeds(seeds)
     observation_steps = _check_schedule(steps, every, at)
+    _check_horizon(process, int(observation_steps[-1]))
     if checkpoint is not None:
         check_is_checkpoint(checkpoint)
     with contextlib.ExitStack() as stack:
@@ -133,6 +134,14 @@ def _check_schedule(
     if at.ndim != 1 or not len(at) or at[0] < 0 or (np.diff(at) <= 0).any() or (at % 1).any():
         raise ValueError("at must be strictly increasing whole numbers from 0 on")
     return at.astype(np.int64)
+
+
+def _check_horizon(process: Process | HostProcess, last: int) -> None:
+    end = process.horizon() if isinstance(process, Process) else None
+    if end is not None and last > end:
+        raise ValueError(
+            f"{type(process).__name__} ends after {end} steps, so it cannot be observed after {last}"
+        )
 
 
 def _warn_of_divergence(trace: xr.Dataset) -> None:

@@ -6,6 +6,7 @@ from latebloom.nn.hypernetwork import Hypernetwork
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
+from latebloom.nn.smallcnn import SmallCNN
 from latebloom.nn.transformer import LayerNorm, Transformer
 from latebloom.nn.vit import ViT
 
@@ -19,6 +20,7 @@ __all__ = [
     "Linear",
     "OneHotLinear",
     "ResNet",
+    "SmallCNN",
     "Transformer",
     "ViT",
     "conv2d",

@@ -377,7 +377,7 @@ BAD = {
     "outputs when a task is over": (
         {"method": DER(), "replay": Replay(6, 6, at="task")}, "DER remembers outputs .* filled at='step'"),
     "too few tasks": ({"method": GEM(2, 4), "replay": BY_TASK}, "tasks=2, but the stream has 3"),
-    "exams of classes": ({"head": "task", "stream": coming_back}, "one exam for each of the 4 tasks, not 6"),
+    "exams of classes": ({"head": "task", "stream": coming_back}, "as many exams for each of the 4 tasks, not 6 in all"),
 }  # fmt: skip
 
 
@@ -423,3 +423,9 @@ def test_settings_of_several_runs_and_of_a_trace_pass():
     check(ER(jnp.array([0.0, 0.5, 1.0])), "new_weight", 0, 1)
     found = jax.vmap(lambda strength: L2(strength).strength * 2)(jnp.arange(3.0))
     np.testing.assert_array_equal(found, [0, 2, 4])
+
+
+def test_a_stream_ends():
+    process = continual(Method())
+    with pytest.raises(ValueError, match=f"Continual ends after {process.steps} steps"):
+        unfold(process, steps=process.steps + 1, progress=False)

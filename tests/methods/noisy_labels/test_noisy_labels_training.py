@@ -20,7 +20,6 @@ from latebloom.methods.noisy_labels import (
     LabelNoise,
     NoisyData,
     RobustLoss,
-    SmallCNN,
     TwoGaussians,
     elr_loss,
     estimate_transition,
@@ -29,7 +28,7 @@ from latebloom.methods.noisy_labels import (
 )
 from latebloom.methods.noisy_labels.co_teaching import kept
 from latebloom.methods.noisy_labels.early_learning_plus import averaged, mixed, ramp, reweighted
-from latebloom.nn import MLP
+from latebloom.nn import MLP, SmallCNN
 
 N, CLASSES, BATCH = 24, 3, 8
 FAST = {"xla_backend_optimization_level": 0}  # what is compiled here runs a few times only

@@ -237,9 +237,9 @@ class Continual(Process):
             raise ValueError(
                 f"the network must make outputs [batch, classes], not {list(outputs.shape)}"
             )
-        if self.head == "task" and self.exams != stream.tasks:
+        if self.head == "task" and self.exams % stream.tasks:
             raise ValueError(
-                f"head='task' needs one exam for each of the {stream.tasks} tasks, not {self.exams}"
+                f"head='task' needs as many exams for each of the {stream.tasks} tasks, not {self.exams} in all"
             )
         for part in ("train", "test"):
             check_labels(getattr(self.data, f"y_{part}"), outputs.shape[1], f"the {part} labels")
@@ -279,6 +279,9 @@ class Continual(Process):
         idle = type(self.method).turn is Method.turn and not self.fresh
         filled = self.replay is not None and self.replay.at == "task"
         return () if idle and not filled else self.starts[1:]
+
+    def horizon(self) -> int:
+        return self.steps
 
     def searched(self, state: ContinualState) -> ContinualState:
         return state._replace(memory=None, stream=None)  # pyright: ignore

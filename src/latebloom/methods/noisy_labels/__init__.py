@@ -30,7 +30,6 @@ from latebloom.methods.noisy_labels.losses import (
     update_targets,
 )
 from latebloom.methods.noisy_labels.memorisation import auroc, memorisation
-from latebloom.methods.noisy_labels.networks import SmallCNN
 from latebloom.methods.noisy_labels.noise import (
     CIFAR10_PAIRS,
     MNIST_PAIRS,
@@ -57,7 +56,6 @@ __all__ = [
     "NoisyLabels",
     "NotLearned",
     "RobustLoss",
-    "SmallCNN",
     "TwoGaussians",
     "auroc",
     "elr_gradient",

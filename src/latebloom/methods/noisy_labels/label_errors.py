@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
-from latebloom.core.calling import builder, call
+from latebloom.core.calling import call
 from latebloom.core.training import accuracy
 from latebloom.core.unfold import unfold
 from latebloom.core.vectors import set_weights, weights
 from latebloom.data import Standardiser
+from latebloom.data.labelled import check_examples, given_labels
 from latebloom.methods.noisy_labels.early_learning import (
     EarlyLearning,
     EarlyLearningLoss,
     EarlyLearningState,
     noisy,
 )
-from latebloom.methods.noisy_labels.networks import SmallCNN
 from latebloom.methods.noisy_labels.noise import LabelNoise, NoisyData
 from latebloom.methods.noisy_labels.suspects import suspects
-from latebloom.nn import MLP
+from latebloom.nn.standard import network_for
 from latebloom.optim import sgd
 
 FEWEST = 20
@@ -100,16 +98,15 @@ def find_label_errors(
     diverges; `NotLearned`, a `ValueError`, where the networks agree with the labels no more than chance
     would (three standard errors of Cohen's kappa).
     """
-    x, y = np.asarray(x), _labels(y)
-    _check(x, y, network)
+    x, y = np.asarray(x), given_labels(y)
+    check_examples(x, y, FEWEST, own=not isinstance(network, str))
     _check_settings(epochs, strength, beta, rate, seeds)
     classes, labels = np.unique(y, return_inverse=True)
     prepare: Any = Standardiser.of(x)
     if isinstance(network, str) and network == "mlp":
         prepare = _Flat(prepare)
     inputs = prepare(x)
-    model = _builder(network, inputs.shape[1:], len(classes))
-    _check_output(model, inputs, len(classes))
+    model = network_for(network, inputs, len(classes), hidden=(256,))
     n = len(labels)
     batch_size = int(np.clip(n // 8, 4, 64))
     known = jnp.asarray(labels, jnp.int32)
@@ -164,49 +161,6 @@ class _Watched(EarlyLearning):
         }
 
 
-def _labels(y: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """The labels, words without blanks around them. Raises `ValueError` where one is missing."""
-    labels = np.asarray(y)
-    if labels.ndim != 1:
-        raise ValueError(f"y must be one label an example, [n], not {list(labels.shape)}")
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        raise ValueError(
-            f"example {missing[0]} has no label ({labels[missing[0]]}), nor have {len(missing) - 1} "
-            "others: leave them out"
-        )
-    if labels.dtype == object or labels.dtype.kind in "US":
-        words = [isinstance(label, str) for label in labels.tolist()]
-        if any(words) and not all(words):
-            raise ValueError("some labels are words and some are not: 1 and '1' are two classes")
-        if all(words):
-            labels = np.array([label.strip() for label in labels.tolist()])
-            if len(empty := np.flatnonzero(labels == "")):
-                raise ValueError(f"example {empty[0]} has no label (''): leave it out")
-    return labels
-
-
-def _check(x: np.ndarray, y: np.ndarray, network: Any) -> None:
-    if x.ndim < 2 or len(x) != len(y) or (isinstance(network, str) and x.ndim > 4):
-        raise ValueError(
-            "x must be [n, features] or [n, height, width] or [n, height, width, channels] and y [n], "
-            f"not {list(x.shape)} and {list(y.shape)}"
-        )
-    if len(x) < FEWEST:
-        raise ValueError(f"there are {len(x)} examples where at least {FEWEST} are needed")
-    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            f"x looks like images with the channels first, {list(x.shape)}: put them last, as in "
-            "np.moveaxis(x, 1, -1)"
-        )
-    if len(np.unique(y)) < 2:
-        raise ValueError(f"all labels are {y.tolist()[0]!r}: there must be two classes or more")
-    if isinstance(network, str) and network not in ("mlp", "cnn"):
-        raise ValueError(f"network must be 'mlp', 'cnn' or a model of your own, not {network!r}")
-    if isinstance(network, str) and network == "cnn" and x.ndim == 2:
-        raise ValueError("a cnn takes images [n, height, width], not features: use network mlp")
-
-
 def _check_settings(
     epochs: int, strength: float | None, beta: float, rate: float, seeds: int
 ) -> None:
@@ -216,16 +170,6 @@ def _check_settings(
         raise ValueError(f"rate must be above 0 and beta in [0, 1), not {rate} and {beta}")
     if strength is not None and not (strength >= 0 and np.isfinite(strength)):
         raise ValueError(f"strength must not be negative, not {strength}")
-
-
-def _check_output(build: Callable[[PRNGKeyArray], Any], inputs: Array, classes: int) -> None:
-    model = eqx.filter_eval_shape(build, jax.random.key(0))
-    shape = eqx.filter_eval_shape(call, model, inputs).shape
-    if shape != (len(inputs), classes):
-        raise ValueError(
-            f"the network makes {list(shape)} of {len(inputs)} examples of {classes} classes: it must "
-            f"give {classes} logits each"
-        )
 
 
 def _check_learned(
@@ -242,20 +186,3 @@ def _check_learned(
             f"{chance:.1%}: they have not learned the classes (training accuracy {train_accuracy:.1%}), so "
             "no label can be called suspect; try more epochs, another rate, or network 'cnn' for images"
         )
-
-
-def _builder(network: Any, shape: tuple[int, ...], classes: int) -> Callable[[PRNGKeyArray], Any]:
-    if isinstance(network, str) and network == "mlp":
-        return partial(_mlp, int(np.prod(shape)), classes)
-    if isinstance(network, str):
-        return partial(_cnn, shape, classes)
-    return builder(network)
-
-
-def _cnn(shape: tuple[int, ...], classes: int, key: PRNGKeyArray) -> SmallCNN:
-    height, width, channels = shape
-    return SmallCNN((height, width), channels, classes, key=key)
-
-
-def _mlp(inputs: int, classes: int, key: PRNGKeyArray) -> MLP:
-    return MLP(inputs, (256,), classes, key=key)

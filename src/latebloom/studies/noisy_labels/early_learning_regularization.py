@@ -40,13 +40,12 @@ from latebloom.methods.noisy_labels import (
     LabelNoise,
     NoisyData,
     RobustLoss,
-    SmallCNN,
     TwoGaussians,
     held_out,
     side_by_side,
 )
 from latebloom.methods.noisy_labels.linear_terms import change, least_correlation, of_draws
-from latebloom.nn import MLP
+from latebloom.nn import MLP, SmallCNN
 from latebloom.optim import sgd
 
 

@@ -1,4 +1,4 @@
-"""A small convolutional network for small images."""
+"""A small convolutional network with a hidden layer, for small images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from latebloom.nn import Conv, Linear
+from latebloom.nn.conv import Conv
+from latebloom.nn.mlp import Linear
 
 
 class SmallCNN(eqx.Module):
