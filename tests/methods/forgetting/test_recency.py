@@ -130,6 +130,7 @@ def test_steep_laws_are_found_beyond_the_usual_range(exponent):
     ("call", "said"),
     [
         (lambda: need([None, "a", "b"], [0.0, 1.0, 2.0]), "event 0 has None"),
+        (lambda: need(["a", "a"], [0.0, 1e9]), "into 1e\\+09 ages"),
         (lambda: need([1.0, np.nan], [0.0, 1.0]), "event 1 has nan"),
         (lambda: need(np.array(["a", 1], object), [0.0, 1.0]), "all of one kind"),
         (lambda: fit_ages([1.0, -1.0]), "not negative"),

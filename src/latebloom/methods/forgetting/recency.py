@@ -145,6 +145,8 @@ def need(
     start = when.min()
     place = np.floor((when - start) / period + 1e-9).astype(int)
     end = int(np.floor(((when.max() if until is None else until) - start) / period + 1e-9))
+    if end > 10**7:
+        raise ValueError(f"period {period:g} cuts the log into {end:.2g} ages: give a longer one")
     found = np.unique(np.stack([what, place]), axis=1)
     same = found[0, 1:] == found[0, :-1]
     lags = np.diff(found[1])[same]
