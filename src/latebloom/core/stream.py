@@ -299,6 +299,32 @@ def rehearsing(stream: Stream, shares: Shaped[Any, "tasks tasks"], *, key: PRNGK
     )
 
 
+def alone(stream: Stream, task: int | Int[Array, ""]) -> Stream:
+    """One task of a stream and its exam, as a fresh network meets them; the task keeps its number.
+
+    Raises `ValueError` where the tasks differ in length, or exams are not those of the tasks.
+    """
+    length = stream.steps // stream.tasks
+    if (
+        stream.starts != tuple(range(0, stream.steps, length))
+        or len(stream.exams.task) != stream.tasks
+    ):
+        raise ValueError("stream must have tasks of the same length, and an exam for each")
+    origin = stream.origin
+
+    def cut(rows: Array, start: Any, size: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(rows, start, size)
+
+    first = jnp.asarray(task) * length
+    exam = Exams(
+        cut(stream.exams.rows, task, 1), cut(stream.exams.task, task, 1), jnp.zeros(1, jnp.int32)
+    )
+    return Stream(
+        cut(stream.rows, first, length), cut(stream.task, first, length), stream.classes, exam, (0,),
+        None if origin is None else cut(origin, first, length), stream.view,
+    )  # fmt: skip
+
+
 def joint(tasks: int) -> np.ndarray:
     """Shares of `rehearsing` under which every task so far is as frequent."""
     below = np.tril(np.ones((tasks, tasks)))

@@ -105,9 +105,34 @@ def test_ages_of_ones_own_have_the_same_line():
     assert found.line == pytest.approx(1.0) and found.exponent == pytest.approx(1.0, abs=1e-4)
 
 
+def test_what_is_all_as_young_or_old_as_it_could_be_has_no_finite_exponent():
+    part = [[0, 4, 0], [7, 0, 0]]  # the youngest that there were are of age 2 and 1
+    some = [[0, 1, 1], [1, 1, 1]]
+    for found, exponent, events in (
+        (fit_ages([9, 0, 0]), np.inf, 9),
+        (fit_ages([0, 0, 9]), -np.inf, 9),
+        (fit_ages(part, some), np.inf, 11),
+        (fit_need(Need(np.array([1.0, 2, 4]), np.array([3, 0, 0]), np.full(3, 9))), np.inf, 3),
+        (fit_need(Need(np.array([1.0, 2, 4]), np.array([0, 0, 3]), np.full(3, 9))), -np.inf, 3),
+    ):
+        assert found.exponent == exponent and found.error == np.inf and found.events == events
+        assert (found.against_exponential, found.z) == (0, 0) and np.isnan(found.scale)
+    assert np.isfinite(fit_ages([0, 9, 0]).exponent)
+
+
+@pytest.mark.parametrize("exponent", [-7.0, 19.0])
+def test_steep_laws_are_found_beyond_the_usual_range(exponent):
+    p = np.array([1.0, 2.0]) ** -exponent
+    assert fit_ages(1e9 * p / p.sum()).exponent == pytest.approx(exponent, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: need([None, "a", "b"], [0.0, 1.0, 2.0]), "event 0 has None"),
+        (lambda: need(["a", "a"], [0.0, 1e9]), "into 1e\\+09 ages"),
+        (lambda: need([1.0, np.nan], [0.0, 1.0]), "event 1 has nan"),
+        (lambda: need(np.array(["a", 1], object), [0.0, 1.0]), "all of one kind"),
         (lambda: fit_ages([1.0, -1.0]), "not negative"),
         (lambda: fit_ages([[1.0, 2.0]], [[1.0, 0.0]]), "could not be"),
         (lambda: fit_ages([0.0, 0.0]), "a draw that had two ages"),

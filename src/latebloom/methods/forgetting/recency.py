@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
@@ -23,7 +24,9 @@ from scipy.optimize import minimize_scalar
 class Fit:
     """A power law x^-exponent, and how it compares.
 
-    - `error`: standard error of the exponent, from the curvature of the likelihood.
+    - `exponent`: infinite where all that came had the youngest age that it could (or -infinite, the oldest):
+      the steeper the law, the likelier.
+    - `error`: standard error of the exponent, from the curvature of the likelihood; infinite with it.
     - `line`: minus the slope of a line through the logarithms of frequency and age, each age weighing as
       much as it was seen (for a look at it: ages that were not seen have no logarithm, which biases it).
     - `against_exponential`: log-likelihood minus that of the best exponential; `z`: over its standard
@@ -76,6 +79,13 @@ def fit_ages(counts: ArrayLike, chances: ArrayLike | None = None) -> Fit:
     age = np.arange(1, n.shape[1] + 1.0)
     kept = (n.sum(axis=1) > 0) & ((m > 0).sum(axis=1) > 1)
     n, m = n[kept], m[kept]
+    events = int(n.sum())
+    places = np.arange(n.shape[1])
+    could = m > 0
+    youngest, oldest = (n[places == end[:, None]].sum() for end in
+                        (could.argmax(axis=1), n.shape[1] - 1 - could[:, ::-1].argmax(axis=1)))  # fmt: skip
+    if n.sum() in (youngest, oldest):
+        return _endless(n.sum() == youngest, events)
     with np.errstate(divide="ignore"):
         base = np.log(m)
 
@@ -88,7 +98,7 @@ def fit_ages(counts: ArrayLike, chances: ArrayLike | None = None) -> Fit:
     def likelihood(of_age: np.ndarray) -> float:
         return float((n * np.where(n > 0, logs(of_age), 0)).sum())
 
-    d = _best(lambda d: likelihood(-d * np.log(age)), -5.0, 15.0)
+    d = _best_anywhere(lambda d: likelihood(-d * np.log(age)), -5.0, 15.0)
     c = _best(lambda c: likelihood(-c * (age - 1)), -2.0, 20.0)
     power, other = logs(-d * np.log(age)), logs(-c * (age - 1))
     p = np.exp(power)
@@ -96,7 +106,7 @@ def fit_ages(counts: ArrayLike, chances: ArrayLike | None = None) -> Fit:
     error = 1 / np.sqrt((n.sum(axis=1) * spread).sum())
     with np.errstate(invalid="ignore"):
         apart = np.where(n > 0, power - other, 0)
-    return Fit(d, float(error), _line(age, n, m), *_vuong(apart, n), int(n.sum()))
+    return Fit(d, float(error), _line(age, n, m), *_vuong(apart, n), events)
 
 
 def need(
@@ -109,9 +119,16 @@ def need(
     - `period`: the unit of age, in units of time; several events of a task in one period are one.
     - `until`: the end of the log, left out its last event; what had not come back by then had its chances.
 
-    Raises `ValueError` for times that are not finite, an empty log, or an end before its last event.
+    Raises `ValueError` for times that are not finite, a task that is missing or cannot be compared, an empty log, or an
+    end before its last event.
     """
-    _, what = np.unique(np.asarray(task), return_inverse=True)
+    names = np.asarray(task)
+    if (missing := np.flatnonzero(pd.isna(names))).size:
+        raise ValueError(f"task must name what was met in every event, but event {missing[0]} has {names.flat[missing[0]]}")  # fmt: skip
+    try:
+        _, what = np.unique(names, return_inverse=True)
+    except TypeError as error:
+        raise ValueError("task must hold values that can be compared, all of one kind") from error
     if np.asarray(time).dtype.kind not in "iufb":
         raise ValueError("time must be numbers: give dates as days, (dates - dates.min()) / np.timedelta64(1, 'D')")  # fmt: skip
     when = np.asarray(time, float)
@@ -128,6 +145,8 @@ def need(
     start = when.min()
     place = np.floor((when - start) / period + 1e-9).astype(int)
     end = int(np.floor(((when.max() if until is None else until) - start) / period + 1e-9))
+    if end > 10**7:
+        raise ValueError(f"period {period:g} cuts the log into {end:.2g} ages: give a longer one")
     found = np.unique(np.stack([what, place]), axis=1)
     same = found[0, 1:] == found[0, :-1]
     lags = np.diff(found[1])[same]
@@ -154,7 +173,7 @@ def fit_need(found: Need) -> Fit:
     """The power law scale age^-exponent of the probability to come at an age, by maximum likelihood.
 
     Each chance is a draw by itself; the probability is at most 1. Raises `ValueError` where nothing came
-    back, or all had one age, for more that came than could, and for ages that are not above 0.
+    back, or all chances had one age, for more that came than could, and for ages that are not above 0.
     """
     if not (
         (found.age > 0).all() and (found.met >= 0).all() and (found.met <= found.chances).all()
@@ -164,6 +183,9 @@ def fit_need(found: Need) -> Fit:
     age, met, chances = found.age[keep], found.met[keep].astype(float), found.chances[keep]
     if not met.sum() or len(age) < 2:
         raise ValueError("need must hold something that came back, and chances at two ages or more")
+    events = int(met.sum())
+    if met.sum() in (ends := (met[age.argmin()], met[age.argmax()])):
+        return _endless(met.sum() == ends[0], events)
     missed = chances - met
 
     def parts(shape: np.ndarray) -> tuple[float, float]:
@@ -180,7 +202,7 @@ def fit_need(found: Need) -> Fit:
         p = np.clip(np.exp(np.minimum(log_scale + shape, 0)), 1e-300, 1 - 1e-9)
         return np.stack([np.log(p), np.log1p(-p)])
 
-    d = _best(lambda d: parts(-d * np.log(age))[1], -3.0, 6.0)
+    d = _best_anywhere(lambda d: parts(-d * np.log(age))[1], -3.0, 6.0)
     c = _best(lambda c: parts(-c * (age - 1))[1], -1.0, 5.0)
     scale = parts(-d * np.log(age))[0]
     power, other = logs(scale, -d * np.log(age)), logs(parts(-c * (age - 1))[0], -c * (age - 1))
@@ -190,7 +212,19 @@ def fit_need(found: Need) -> Fit:
     error = 1 / np.sqrt(curvature) if curvature > 0 else np.inf
     ratio = _vuong(power - other, np.stack([met, missed]))
     line = _line(age, met[None], chances[None])
-    return Fit(d, float(error), line, *ratio, int(met.sum()), float(np.exp(min(scale, 0.0))))
+    return Fit(d, float(error), line, *ratio, events, float(np.exp(min(scale, 0.0))))
+
+
+def _endless(young: bool, events: int) -> Fit:
+    return Fit(np.inf if young else -np.inf, np.inf, np.nan, 0.0, 0.0, events)
+
+
+def _best_anywhere(value: Callable[[float], float], low: float, high: float) -> float:
+    """As `_best`, but where that is an end, sought beyond it."""
+    found = _best(value, low, high)
+    if min(found - low, high - found) > 1e-3:
+        return found
+    return _best(value, 8 * low, 8 * high)
 
 
 def _best(value: Callable[[float], float], low: float, high: float) -> float:

@@ -72,8 +72,9 @@ def shares(law: Law, tasks: int, *, current: bool = False) -> Float[np.ndarray, 
     - `current`: the task itself is among them, as if all were older by 1.
 
     Rows sum to 1; the first task has none but itself. Raises `ValueError` for a law that leaves a
-    task nothing to rehearse.
+    task nothing to rehearse, and for no tasks.
     """
+    _check_tasks(tasks, 1)
     age = np.arange(tasks)[:, None] - np.arange(tasks) + (1 if current else 0)
     odds = np.where(age > 0, law(np.maximum(age, 1)), 0.0)
     odds[0, 0] = 1.0
@@ -109,9 +110,10 @@ def matched(
     - `by`: whether their mean age is the same, or their half age. It is that of all tasks together, at
       equal budgets, so that what differs is the tail.
 
-    Raises `ValueError` where there is none, as for a law under which odds rise with age.
+    Raises `ValueError` where there is none, as for a law under which odds rise with age, and for fewer than 2 tasks.
     """
     _check("by", by, By)
+    _check_tasks(tasks, 2)
     age = mean_age if by == "mean age" else half_age
     wanted = age(shares(law, tasks))
 
@@ -127,6 +129,11 @@ def matched(
 def _check(name: str, value: str, known: Any) -> None:
     if value not in get_args(known):
         raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
+
+
+def _check_tasks(tasks: int, least: int) -> None:
+    if int(tasks) != tasks or tasks < least:
+        raise ValueError(f"tasks must be a whole number from {least} on, not {tasks}")
 
 
 def encounters(odds: Shaped[Any, " ages"], *, key: PRNGKeyArray) -> Bool[Array, "tasks tasks"]:
@@ -187,6 +194,10 @@ class Environment:
                 "an environment needs 2 tasks, a budget of 1 and a scale above 0, or more, not "
                 f"{self.tasks}, {self.budget} and {self.scale}"
             )
+        if self.since == "introduced":
+            shares(self.law, self.tasks)
+        elif not (np.isfinite(self.odds).all() and self.odds.any()):
+            raise ValueError(f"{self.law} must give odds, and some above 0, to the ages 1 to {self.tasks}")  # fmt: skip
 
     @property
     def odds(self) -> Float[np.ndarray, " tasks"]:
@@ -323,10 +334,14 @@ def rehearsed(
     replacement from those that it learned, as long as they suffice. All old examples can be drawn: this is
     an environment, no memory of limited size.
 
-    Raises `ValueError` where a task has no more than `examples` places, or for shares of another shape and, where they
-    are numbers and depend on no key, such as are none, or of tasks to come.
+    Raises `ValueError` where a task has no more than `examples` places, for a stream that rehearses already, or for
+    shares of another shape and, where they are numbers and depend on no key, such as are none, or of tasks to come.
     """
     _check("when", when, When)
+    if stream.origin is not None:
+        raise ValueError(
+            "stream rehearses already: give one whose examples are all of their own task"
+        )
     lengths = np.diff([*stream.starts, stream.steps]) * stream.rows.shape[1]
     if int(examples) != examples or not 0 <= examples < lengths.min():
         raise ValueError(

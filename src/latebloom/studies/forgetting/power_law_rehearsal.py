@@ -369,6 +369,13 @@ def draw_facilitation(traces: Traces, left: Axes, right: Axes) -> None:
                 right, trace, 0, linestyle=":", color=colour, label=f"{label}, first task"
             )
             phases.draw_learning(right, trace, -1, color=colour, label=f"{label}, last task")
+    slow = {
+        "power-slow": ("power law, learning rate 0.001", "power"),
+        "none": ("sequential, the same", "none"),
+    }
+    for arm, (label, like) in slow.items() if set(slow) <= set(traces) else ():
+        found = phases.updates(traces[arm]).mean(axis=0)
+        left.plot(np.arange(1, len(found) + 1), found, "--", color=COLOURS[like], label=label)
     left.set(xlabel="number of the task", ylabel="updates to the criterion", ylim=(0, None))
     pictures.plain_ticks(left, (1, 5, 10, 15, 20))
     right.set(xlabel="updates on the task", ylabel="accuracy on it in %", ylim=(0, 100))
@@ -418,11 +425,11 @@ study = Study(
                "all ages by maximum likelihood. Middle: the odds of a task that was last met so long ago (ages that were not rare), in histories "
                "of 100 tasks. Right: how long tasks take to come back.", draw_environment, ("ages",)),
         Figure("schedules", "Accuracy after the last of twenty tasks; dots are seeds, bars means. Right: each task weighs "
-               "as much as a power law will need it.",
+               "as much as a power law will need it, of exponent 1 where the row names none.",
                pictures.dots({"accuracy over all tasks in %": {label: accuracy[arm] for arm, label in ROWS.items()},
                               "accuracy by need in %": {label: needed[arm] for arm, label in ROWS.items()}}), ("power",)),
         Figure("facilitation", "Updates that a task takes to 85 % of what the first reached, and accuracy on the first and "
-               "the last task while they are learned.", draw_facilitation, ("power", "none-same-rate")),
+               "the last task while they are learned. Dashed: at a learning rate of 0.001.", draw_facilitation, ("power", "none-same-rate")),
         Figure("sweeps", "Final accuracy by the number of tasks, the size of the network, and the amount rehearsed.",
                pictures.trend(
                    ("number of tasks", _swept("tasks", TASKS, 20)),
