@@ -5,7 +5,6 @@ import pytest
 
 from latebloom.core.stream import (
     Groups,
-    alone,
     class_incremental,
     dense_after,
     domain_incremental,
@@ -100,16 +99,6 @@ def test_recurring_classes_are_drawn_by_their_weights():
     assert np.asarray(stream.exams.since).tolist() == [0] * 4
 
 
-def test_a_task_alone_keeps_its_batches_its_exam_and_its_number():
-    stream = rehearsing(classes(), joint(2), key=KEY)
-    one = alone(stream, 1)
-    for part in ("rows", "task", "origin"):
-        assert (getattr(one, part) == getattr(stream, part)[6:]).all()
-    assert (one.exams.rows == stream.exams.rows[1:]).all() and one.exams.task.tolist() == [1]
-    assert one.exams.since.tolist() == [0] and one.starts == (0,) and one.steps == 6
-    assert (jax.jit(lambda task: alone(stream, task).rows)(0) == stream.rows[:6]).all()
-
-
 def test_rehearsing_mixes_in_other_tasks_by_their_shares():
     base = class_incremental(LABELS, TEST, key=KEY, tasks=4, steps=50, batch_size=40, order=(0, 1, 2, 3), exam_size=5)  # fmt: skip
     shares = np.array([[1, 0, 0, 0], [0.2, 0.8, 0, 0], [0, 0.5, 0.5, 0], *joint(4)[3:]])
@@ -151,8 +140,8 @@ def test_dense_after_each_start():
             lambda: recurring(LABELS, TEST, key=KEY, tasks=2, steps=1, batch_size=1, classes=2, weights=[1, -1, 0, 0]),
             "not negative",
         ),
-        (lambda: alone(classes(steps=(6, 8)), 0), "tasks of the same length"),
         (lambda: rehearsing(classes(), np.ones((2, 2)), key=KEY), "sum to 1 in each row"),
+        (lambda: rehearsing(rehearsing(classes(), joint(2), key=KEY), joint(2), key=KEY), "rehearses already"),
     ],
 )  # fmt: skip
 def test_what_makes_no_stream_is_said(make, words):

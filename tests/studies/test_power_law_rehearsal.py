@@ -1,18 +1,16 @@
 """What the arms are made of, and the study's effects on traces worked by hand."""
 
 import json
+from dataclasses import replace
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from latebloom import unfold
 from latebloom.core.dataset import Dataset
-from latebloom.core.stream import alone
-from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.facilitation import slope_of_updates, updates_to_criterion
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.phases import updates
@@ -191,27 +189,19 @@ def test_fresh_networks_learn_later_tasks_no_faster_and_one_that_knows_them_does
     config = Config(
         "none", data="digits", side=8, tasks=3, examples=640, batch=16, width=16, exam=200, rehearsal=0.1, dense=True
     )  # fmt: skip
-    of, at, seeds = module.make_process(config), module.schedule(config), 16
+    at, seeds = module.schedule(config), 16
 
-    def seen(stream, at):
-        process = Continual(
-            model=of.model, data=of.data, stream=stream, method=of.method, optimiser=of.optimiser, hyper=of.hyper
-        )  # fmt: skip
-        return unfold(process, seeds=seeds, at=at, progress=False)
+    def slopes(process):
+        trace = unfold(process, seeds=seeds, at=at, progress=False)
+        starts = config.task_steps * np.arange(3)
+        return slope_of_updates(updates_to_criterion(trace, starts, config.new_steps))
 
-    def one(key, task):
-        return alone(of.stream(key), task)
-
-    own = at[at <= config.new_steps]
-    alike = [jax.tree_util.Partial(one, task=jnp.int32(task)) for task in range(3)]
-    curves = xr.concat([seen(stream, own).accuracy for stream in alike], "task").to_dataset()
-    fresh = slope_of_updates(updates_to_criterion(curves, [0, 0, 0], config.new_steps))
+    fresh = slopes(module.make_process(replace(config, fresh=True)))
     assert fresh.mean() > -2 * fresh.std(ddof=1) / np.sqrt(seeds)
+    of = module.make_process(config)
 
     def same(key):
         return eqx.tree_at(lambda s: s.view.order, of.stream(key), replace_fn=lambda o: 0 * o + o[0])  # fmt: skip
 
-    known = seen(same, at)
-    starts = config.task_steps * np.arange(3)
-    again = slope_of_updates(updates_to_criterion(known, starts, config.new_steps))
+    again = slopes(eqx.tree_at(lambda p: p.stream, of, same))
     assert again.mean() < -2 * again.std(ddof=1) / np.sqrt(seeds)

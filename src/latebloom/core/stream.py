@@ -273,7 +273,11 @@ def rehearsing(stream: Stream, shares: Shaped[Any, "tasks tasks"], *, key: PRNGK
 
     An example of another task is drawn at random from those that its own batches have. `shares` are
     not negative and sum to 1 in each row; a lower triangle of 1 / (k + 1) is joint training.
+
+    Raises `ValueError` for other shares, and for a stream that rehearses already.
     """
+    if stream.origin is not None:
+        raise ValueError("the stream rehearses already: mix all tasks in at once")
     shares = np.asarray(shares, float)
     if (
         shares.shape != (stream.tasks,) * 2
@@ -297,32 +301,6 @@ def rehearsing(stream: Stream, shares: Shaped[Any, "tasks tasks"], *, key: PRNGK
     return eqx.tree_at(
         lambda s: (s.rows, s.origin), stream, (rows, origin), is_leaf=lambda x: x is None
     )
-
-
-def alone(stream: Stream, task: int | Int[Array, ""]) -> Stream:
-    """One task of a stream and its exam, as a fresh network meets them; the task keeps its number.
-
-    Raises `ValueError` where the tasks differ in length, or exams are not those of the tasks.
-    """
-    length = stream.steps // stream.tasks
-    if (
-        stream.starts != tuple(range(0, stream.steps, length))
-        or len(stream.exams.task) != stream.tasks
-    ):
-        raise ValueError("stream must have tasks of the same length, and an exam for each")
-    origin = stream.origin
-
-    def cut(rows: Array, start: Any, size: int) -> Array:
-        return jax.lax.dynamic_slice_in_dim(rows, start, size)
-
-    first = jnp.asarray(task) * length
-    exam = Exams(
-        cut(stream.exams.rows, task, 1), cut(stream.exams.task, task, 1), jnp.zeros(1, jnp.int32)
-    )
-    return Stream(
-        cut(stream.rows, first, length), cut(stream.task, first, length), stream.classes, exam, (0,),
-        None if origin is None else cut(origin, first, length), stream.view,
-    )  # fmt: skip
 
 
 def joint(tasks: int) -> np.ndarray:

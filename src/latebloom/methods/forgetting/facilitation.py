@@ -7,9 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from latebloom.core.stream import Stream
+from latebloom.core.training import trainable
+from latebloom.methods.forgetting.continual import Continual, ContinualState, Method
+
+
+class Restarted(Continual):
+    """Each task is learned by the network of the start, which has learned no other: what facilitation is
+    measured against. Without a method, which would have nothing to keep.
+
+    Raises `ValueError` for a method or a memory.
+    """
+
+    def _check(self, stream: Stream) -> None:
+        super()._check(stream)
+        if type(self.method) is not Method or self.replay is not None:
+            raise ValueError(
+                "a network that starts anew keeps nothing: give it Method() and no replay"
+            )
+
+    def init(self, key: PRNGKeyArray) -> ContinualState:
+        state = super().init(key)
+        return state._replace(own=eqx.filter(state.model, eqx.is_array))
+
+    def turns(self) -> tuple[int, ...]:
+        return self.starts[1:]
+
+    def turn(self, state: ContinualState) -> ContinualState:
+        model = eqx.combine(state.own, state.model)
+        moments = self.optimiser(**self.hyper).init(trainable(model))
+        return state._replace(model=model, optimiser=moments)
 
 
 def updates_to_criterion(
