@@ -65,12 +65,16 @@ def _ledger(found):
 
 
 def _applications():
+    from latebloom.lab.index import slugs
     from latebloom.lab.registry import application_of, applied_slugs
 
+    pages = {
+        slug: f"studies/{slug}.md" if slug in slugs() else f"{slug}.md" for slug in applied_slugs()
+    }
     found = {slug: application_of(slug) for slug in applied_slugs()}
     return "\n".join(
         f"| {a.files} | {a.about} | `latebloom apply {slug} FILE... --out DIR` "
-        f"([page](studies/{slug}.md)) |"
+        f"([page]({pages[slug]})) |"
         for slug, a in found.items()
     )
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from latebloom.apply import (
     async_federated,
+    continual,
     dynamical_linear_bandits,
     last_switch_bandits,
     learning_curves,
@@ -159,6 +160,18 @@ def picture_folder():
     return Path(_folder[0].name)
 
 
+def draw_stream(rng):
+    n = int(rng.integers(3, 30))
+    table = {"label": picked(rng, names(rng, 3), n), "task": picked(rng, names(rng, 2), n)}
+    return table | {"x 0": some(rng, n), "x 1": some(rng, n, -9, 9)}
+
+
+def read_stream(path):
+    found = continual.read_stream([path], continual.Options())
+    features = dict(zip(found.features, found.x.T.tolist(), strict=True))
+    return {"label": found.y.tolist(), "task": found.more["task"].tolist(), **features}
+
+
 def draw_events(rng):
     n = int(rng.integers(5, 40))
     table = {"time": moments(rng, n), "item": picked(rng, names(rng, 3), n)}
@@ -283,6 +296,10 @@ READERS = {
     "async-federated": Reader(
         draw_federated, {"client": "label", "seconds": "number", "importance": "number"},
         read_federated, by_client, positive=("seconds",), aliases=("Seconds", "duration_s"),
+    ),
+    "continual": Reader(
+        draw_stream, {"label": "label", "task": "label", "x 0": "number", "x 1": "number"}, read_stream,
+        aliases=("Label", "class"), more=False,
     ),
     "dynamical-linear-bandits": Reader(
         draw_spends,

@@ -141,7 +141,15 @@ def show(study: StudyName, as_json: Json = False) -> None:
     from latebloom.lab.store import config_dict
 
     with clear_errors():
-        s, own = find(study), application_of(study)
+        own = application_of(study)
+        s = None if own is not None and own.cite else find(study)
+    how = None if own is None else {
+        "about": own.about, "files": own.files,
+        "options": {f.name: f.default for f in dataclasses.fields(own.options)}}  # fmt: skip
+    if s is None:
+        assert how is not None
+        say({"apply": how}, as_json, lambda: out.print(*terminal.application(study, how), sep="\n"))
+        return
     row = _entry_row(entry(s)) | {
         "symptoms": list(s.symptoms),
         "citation": s.paper.citation(),
@@ -155,9 +163,7 @@ def show(study: StudyName, as_json: Json = False) -> None:
                     "null": getattr(c.null, "text", c.null), "added": c.added,
                     "needs": [{"effect": n.effect.text, "threshold": n.holds} for n in c.needs],
                     "arms": list(c.arms)} for c in s.claims],
-        "apply": None if own is None else {
-            "about": own.about, "files": own.files,
-            "options": {f.name: f.default for f in dataclasses.fields(own.options)}},
+        "apply": how,
     }  # fmt: skip
 
     say(row, as_json, lambda: out.print(terminal.study(s, row)))

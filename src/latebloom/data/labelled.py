@@ -26,12 +26,14 @@ FILE = Column("text", aliases=("file_name", "filename", "image", "image_path", "
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples x [n, ...], labels y [n], names ids [n]; `more`: what else was asked for, each [n]."""
+    """Examples x [n, ...], labels y [n], names ids [n]; `more`: what else was asked for, each [n]; `features`: what
+    the columns of x are called, where they came from a table."""
 
     x: np.ndarray
     y: np.ndarray
     ids: np.ndarray
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
 
 
 def read_examples(
@@ -178,7 +180,8 @@ def read_features(
         raise FileError(f"{table} has no column of features beside {', '.join(known)}")
     rows = read_table(table, {**known, **dict.fromkeys(others, Column())}, chosen=chosen)
     labels = rows["label"].to_numpy(str)
-    return Labelled(rows[others].to_numpy(float), labels, np.arange(len(rows)), _more(rows, more))
+    x, ids = rows[others].to_numpy(float), np.arange(len(rows))
+    return Labelled(x, labels, ids, _more(rows, more), tuple(map(str, others)))
 
 
 def _more(rows: pd.DataFrame, more: Mapping[str, Column]) -> dict[str, np.ndarray]:

@@ -39,19 +39,21 @@ class Applied:
 
 @dataclass(frozen=True)
 class Application:
-    """How a study's method is run on files: `application` of `latebloom.apply.<slug>`, or of the
-    user's own file that defines the study.
+    """How a study's method, or what several share, is run on files: `application` of
+    `latebloom.apply.<slug>`, or of the user's own file that defines the study.
 
     - `about`: one sentence: what goes in and what comes out.
     - `files`: what each file must hold, with its columns.
     - `options`: a frozen dataclass whose fields have defaults.
     - `run(paths, options, say)`: reads, checks and computes; raises `ValueError` on bad input.
+    - `cite`: what to cite, where it belongs to no one study; its page is then `docs/<slug>.md`.
     """
 
     about: str
     files: str
     options: type
     run: Callable[[Sequence[Path], Any, Say], Applied]
+    cite: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ def apply(
     Raises `ValueError` for a study that takes no files, a file that cannot be used, an unknown
     setting or one of the wrong type, and a folder that cannot be written to.
     """
-    chosen, application = find(study), application_of(study)
+    application = application_of(study)
     if application is None:
+        find(study)
         raise ValueError(
             f"{study} is not applied to files; these are: {', '.join(applied_slugs())}"
         )
@@ -89,13 +92,19 @@ def apply(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    own = None if application.cite else find(study)
+    name, cite = (study, application.cite) if own is None else (own.slug, own.paper.citation())
     applied = application.run([Path(file) for file in files], options, say)
-    return Written(applied, folder, tuple(_write(applied, folder, chosen, files, options)))
+    result = {
+        "study": name,
+        "files": [str(file) for file in files],
+        "options": vars(options),
+        "cite": cite,
+    }
+    return Written(applied, folder, tuple(_write(applied, folder, result)))
 
 
-def _write(
-    applied: Applied, folder: Path, study: Any, files: Sequence[Any], options: Any
-) -> list[Path]:
+def _write(applied: Applied, folder: Path, about: Mapping[str, Any]) -> list[Path]:
     paths = []
     for name, table in applied.tables.items():
         paths.append(folder / f"{name}.csv")
@@ -106,13 +115,12 @@ def _write(
     for name, write in applied.files.items():
         paths.append(folder / name)
         write(paths[-1])
+    kept = {name: value for name, value in about.items() if name != "cite"}
     result = {
-        "study": study.slug,
-        "files": [str(file) for file in files],
-        "options": vars(options),
+        **kept,
         "found": list(applied.found),
         "summary": applied.summary,
-        "cite": study.paper.citation(),
+        "cite": about["cite"],
     }
     paths.append(folder / "result.json")
     text = json.dumps(plain(result), indent=1, ensure_ascii=False, default=str, allow_nan=False)

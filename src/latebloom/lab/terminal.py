@@ -55,12 +55,22 @@ def fitting(found: Sequence[Any], more: int) -> RenderableType:
     return Group(*lines)
 
 
+def named(name: str, text: str) -> Text:
+    return Text.assemble((f"{name}: ", "dim"), text)
+
+
+def application(slug: str, how: Row) -> list[RenderableType]:
+    """How something is run on one's own files."""
+    options = " ".join(f"{name}={value}" for name, value in how["options"].items())
+    return [
+        named("on your own files", f"latebloom apply {slug} FILE... --out DIR"),
+        Text(f"    {how['about']}\n    {how['files']}"),
+        named("    options", f"{options}\n"),
+    ]
+
+
 def study(of: Study, row: Row) -> Group:
     """A study's question, budgets, arms and claims, and how it is run on one's own files."""
-
-    def named(name: str, text: str) -> Text:
-        return Text.assemble((f"{name}: ", "dim"), text)
-
     about = [(f"{of.paper.title}\n", "bold"), (f"{of.paper.citation()}\n", "dim")]
     lines: list[RenderableType] = [
         Text.assemble(*about, f"\n{of.question}\n"),
@@ -72,12 +82,7 @@ def study(of: Study, row: Row) -> Group:
         lines.append(named(f"budget {name}", ", ".join(counted(*size) for size in sizes)))
     lines.append(named("arms", f"{', '.join(of.arms)}\n"))
     if how := row["apply"]:
-        options = " ".join(f"{name}={value}" for name, value in how["options"].items())
-        lines.append(named("on your own files", f"latebloom apply {of.slug} FILE... --out DIR"))
-        lines += [
-            Text(f"    {how['about']}\n    {how['files']}"),
-            named("    options", f"{options}\n"),
-        ]
+        lines += application(of.slug, how)
     table = _table("claim", "", "holds if", "budget", "the paper reports")
     for c in of.claims:
         table.add_row(Text(c.id, style="bold"), c.text, f"{c.holds} {c.unit}", c.budget, c.paper)

@@ -160,7 +160,7 @@ def make_process(config: Config | World) -> Any:
     kept = ("tasks", "rehearsal", "examples", "batch", "exam", "when", "data", "side")
     sizes = Config("joint" if config.schedule == "joint" else "power", **{k: getattr(config, k) for k in kept})  # fmt: skip
     hidden = (round(config.width * config.size),) * 2
-    kind: type[Continual] = Restarted if config.fresh else Continual
+    kind: Any = Restarted if config.fresh else Continual
     return kind(
         model=partial(_network, data.x_train[0].size, hidden), data=data,
         stream=Tasks(jnp.asarray(table_of(config), jnp.float32), sizes), method=method,
