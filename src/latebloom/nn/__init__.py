@@ -3,10 +3,12 @@
 from latebloom.nn.conv import Conv, conv2d
 from latebloom.nn.convnet import ConvNet
 from latebloom.nn.hypernetwork import Hypernetwork
+from latebloom.nn.lenet import LeNet
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
+from latebloom.nn.unit import UnitLinear
 from latebloom.nn.vit import ViT
 
 __all__ = [
@@ -16,10 +18,12 @@ __all__ = [
     "ConvNet",
     "Hypernetwork",
     "LayerNorm",
+    "LeNet",
     "Linear",
     "OneHotLinear",
     "ResNet",
     "Transformer",
+    "UnitLinear",
     "ViT",
     "conv2d",
 ]

@@ -1,0 +1,26 @@
+"""A readout whose class vectors have length 1, so that no class can outgrow another."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class UnitLinear(eqx.Module):
+    """x @ w / |w|, the weights of each output brought to length 1; no bias: [*batch, in] -> [*batch, out].
+
+    Initialised as N(0, 2 / in); an output whose weights are all 0 is 0.
+
+    Source: the weight-normalised head of Lesort et al. 2023 (arXiv 2207.04543).
+    """
+
+    weight: Float[Array, "in out"]
+
+    def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray):
+        self.weight = jax.random.normal(key, (in_size, out_size)) * (2 / in_size) ** 0.5
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        square = jnp.square(self.weight).sum(axis=0)
+        return x @ (self.weight * jax.lax.rsqrt(jnp.where(square > 0, square, 1)))
