@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from latebloom.nn import LeNet, UnitLinear
+from latebloom.nn import LeNet, UnitLinear, UnitMLP
 
 
 def test_a_pass_by_hand_and_its_gradient():
@@ -55,3 +55,12 @@ def test_unit_vectors_do_not_grow_and_zero_is_zero():
 
 def _with(layer, weight):
     return eqx.tree_at(lambda m: m.weight, layer, weight)
+
+
+def test_an_mlp_with_a_unit_readout():
+    net = UnitMLP(5, (6, 4), 3, key=jax.random.key(3))
+    x = jax.random.normal(jax.random.key(4), (2, 5))
+    h = np.maximum(np.asarray(net.body(x)), 0)
+    w = np.asarray(net.readout.weight)
+    np.testing.assert_allclose(net(x), h @ (w / np.linalg.norm(w, axis=0)), rtol=1e-5)
+    assert h.shape == (2, 4) and w.shape == (4, 3)

@@ -8,7 +8,7 @@ from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.transformer import LayerNorm, Transformer
-from latebloom.nn.unit import UnitLinear
+from latebloom.nn.unit import UnitLinear, UnitMLP
 from latebloom.nn.vit import ViT
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ResNet",
     "Transformer",
     "UnitLinear",
+    "UnitMLP",
     "ViT",
     "conv2d",
 ]

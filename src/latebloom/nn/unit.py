@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from latebloom.nn.mlp import MLP
 
 
 class UnitLinear(eqx.Module):
@@ -24,3 +28,18 @@ class UnitLinear(eqx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         square = jnp.square(self.weight).sum(axis=0)
         return x @ (self.weight * jax.lax.rsqrt(jnp.where(square > 0, square, 1)))
+
+
+class UnitMLP(eqx.Module):
+    """An MLP, at least one hidden layer, with a `UnitLinear` readout: [batch, in] -> [batch, classes]."""
+
+    body: MLP
+    readout: UnitLinear
+
+    def __init__(self, in_size: int, widths: Sequence[int], classes: int, *, key: PRNGKeyArray):
+        first, last = jax.random.split(key)
+        self.body = MLP(in_size, widths[:-1], widths[-1], key=first)
+        self.readout = UnitLinear(widths[-1], classes, key=last)
+
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch classes"]:
+        return self.readout(jax.nn.relu(self.body(x)))

@@ -129,6 +129,8 @@ def test_measures_of_a_study_by_hand():
     dim = trace(values * 0.1, here, often, step=3 * np.arange(tasks + 1), tasks=tasks, steps=3, classes=classes, count=2)  # fmt: skip
     assert knowledge.needed("a", "b")({"a": dim, "b": one}) == 1
     assert knowledge.chance(one) == 25
+    assert knowledge.between(0.1, 0.3)(one) == pytest.approx(70)
+    assert np.isnan(knowledge.between(0.3, 0.4)(one)).all()
 
 
 def test_a_fit_beats_what_an_optimiser_finds():

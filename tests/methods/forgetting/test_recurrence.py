@@ -68,10 +68,13 @@ BAD = {
     "classes: row 0 has no value": lambda: recurrence(np.array([None, "a"], object), [0.0, 1.0]),
     "times must be numbers or dates": lambda: recurrence([1, 2], ["a", "b"]),
     "period must be above 0": lambda: recurrence([1, 2], [0, 1], period=0),
-    "period must be above 0, in the unit": lambda: recurrence([1, 2], [0, 1], period=np.nan),
+    "period must be above 0 and a number in their unit, not nan": lambda: recurrence([1, 2], [0, 1], period=np.nan),
+    "as times are dates, not 1.0": lambda: recurrence([1], np.array(["2024-01-01"], "datetime64[D]")),
+    "as times are dates": lambda: recurrence(
+        [1], np.array(["2024-01-01"], "datetime64[D]"), period=np.timedelta64("NaT", "D")),
     "data must have the labels 0 to 2": lambda: simulate(Recurrence((1, 2, 3), LOG.plan[:, :3])),
     "an interval needs two seeds": lambda: simulate(seeds=1),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 
 from latebloom.measures import Effect, Measure, Traces, measure
 from latebloom.methods.forgetting import accumulation
@@ -131,6 +132,18 @@ def third(rarest: bool) -> Measure:
 rarest, commonest = third(True), third(False)
 
 
+def between(low: float, high: float) -> Measure:
+    """Accuracy on the classes that come in a share of the tasks above `low` and at most `high`; NaN without any."""
+
+    def of(trace: xr.Dataset) -> np.ndarray:
+        often, right = frequency_and_accuracy(trace)
+        meant = (often > low) & (often <= high)
+        total = np.where(meant, right, 0).sum(axis=1)
+        return np.divide(total, meant.sum(axis=1), out=np.full(len(total), np.nan), where=meant.any(axis=1))  # fmt: skip
+
+    return Measure(f"accuracy on the classes in {low:g} to {high:g} of the tasks", of)
+
+
 def needed(arm: str, like: str) -> Effect:
     """The share of tasks in which a class must come to reach half of the accuracy of another arm; 1 where none does."""
 
@@ -150,3 +163,33 @@ def needed(arm: str, like: str) -> Effect:
 
 rise, beyond = late - early, late - passed
 chance = Measure("chance", lambda t: np.full(t.sizes["seed"], 100 / settings(t)["classes"]))
+
+
+def draw_parting(ax: Axes, trace: xr.Dataset, before: float, after: float, label: str, colour: str) -> None:  # fmt: skip
+    """Accuracy on the half of the classes that came no more (a line, with a band from the lowest to the highest seed) and on
+    the others (dotted), by tasks since then."""
+    config = settings(trace)
+    since = trace.step.values / config["steps"] - config["tasks"] / 2
+    seen = (since >= -before) & (since <= after)
+    for gone in (True, False):
+        rows = 100 * trace.accuracy.isel(task=half(trace, gone)).mean("task").values[:, seen]
+        what = "gone" if gone else "staying"
+        ax.plot(since[seen], np.nanmean(rows, axis=0), "-" if gone else ":", color=colour, label=f"{label}: {what}")  # fmt: skip
+        if gone:
+            ax.fill_between(since[seen], np.nanmin(rows, axis=0), np.nanmax(rows, axis=0), color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+
+
+def draw_by_frequency(
+    ax: Axes, trace: xr.Dataset, label: str, *, dots: bool = False, groups: int = 10, **look: Any
+) -> None:
+    """Accuracy against frequency: means of so many groups of classes, and classes of all seeds as `dots`.
+
+    Classes that never came are left out.
+    """
+    often, right = (values.ravel() for values in frequency_and_accuracy(trace))
+    order = np.argsort(often, kind="stable")
+    order = order[(often[order] > 0) & np.isfinite(right[order])]
+    if dots:
+        ax.plot(often[order], right[order], ".", color=look.get("color"), alpha=0.15, markersize=4)
+    parts = [part for part in np.array_split(order, groups) if len(part)]
+    ax.plot([often[p].mean() for p in parts], [right[p].mean() for p in parts], markersize=5, label=label, **look)  # fmt: skip

@@ -90,11 +90,12 @@ def recurrence(
     for what, column in (("classes", names), ("times", when)):
         if (missing := np.flatnonzero(pd.isna(column))).size:
             raise ValueError(f"{what}: row {missing[0]} has no value; leave out what is missing")
-    zero = np.timedelta64(0) if when.dtype.kind == "M" else 0
     if when.dtype.kind not in "iufM":
         raise ValueError("times must be numbers or dates (numpy.datetime64)")
-    if not (np.isscalar(period) and bool(np.greater(period, zero))):  # NaN is not
-        raise ValueError(f"period must be above 0, in the unit of the times, not {period!r}")
+    dates, length = when.dtype.kind == "M", np.asarray(period)
+    if length.shape or length.dtype.kind not in ("m" if dates else "iuf") or not length > length.dtype.type(0):  # fmt: skip
+        unit = "a numpy.timedelta64, as times are dates" if dates else "a number in their unit"
+        raise ValueError(f"period must be above 0 and {unit}, not {period!r}")
     place = np.floor((when - when.min()) / period).astype(np.int64)
     known, which = np.unique(names, return_inverse=True)
     held, row = np.unique(place, return_inverse=True)

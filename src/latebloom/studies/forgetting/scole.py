@@ -31,11 +31,12 @@ from latebloom.measures import Effect, Traces, log, slope
 from latebloom.methods.forgetting import recurring
 from latebloom.methods.forgetting.continual import Head, Method, Replay
 from latebloom.methods.forgetting.knowledge import (
+    between,
     beyond,
     chance,
     commonest,
-    frequency_and_accuracy,
-    half,
+    draw_by_frequency,
+    draw_parting,
     half_life,
     kept_after,
     late,
@@ -52,7 +53,7 @@ from latebloom.methods.forgetting.knowledge import (
 )  # fmt: skip
 from latebloom.methods.forgetting.recurring import ByFrequency, Recurring, Relabelled
 from latebloom.methods.forgetting.replay import ER
-from latebloom.nn import MLP, LeNet, UnitLinear
+from latebloom.nn import MLP, LeNet, UnitMLP
 
 Kind = Literal[
     "random", "iid", "disjoint", "repeated", "vanishing", "periods", "cycled", "coupled", "reduced"
@@ -154,21 +155,6 @@ def corrupted(name: str, side: int) -> Dataset:
     return scaled(every, side=side, flat=True)
 
 
-class UnitMLP(eqx.Module):
-    """An MLP with a `UnitLinear` readout."""
-
-    body: MLP
-    readout: UnitLinear
-
-    def __init__(self, pixels: int, widths: tuple[int, ...], classes: int, *, key: PRNGKeyArray):
-        first, last = jax.random.split(key)
-        self.body = MLP(pixels, widths[:-1], widths[-1], key=first)
-        self.readout = UnitLinear(widths[-1], classes, key=last)
-
-    def __call__(self, x: Array) -> Array:
-        return self.readout(jax.nn.relu(self.body(x)))
-
-
 def _network(config: Config, pixels: int, key: PRNGKeyArray) -> eqx.Module:
     if config.net == "conv":
         return LeNet(config.side, config.classes, key=key)
@@ -245,6 +231,7 @@ ARMS: dict[str, Config] = {
     "rare": tuned(RARE), "rare-frequency": tuned(RARE, replay="frequency"), "rare-random": tuned(RARE, replay="random"),
     "rare-unmasked": tuned("glyphs", decrease=2.0),
     "momentum-same-rate": tuned("momentum", rate=tuned("sgd").rate),
+    **{f"{rule}-0.01": tuned(rule, rate=0.01) for rule in ("sgd", "momentum")},
     "adam-1e-3": tuned("adam", rate=1e-3), "adam-1e-4": tuned("adam", rate=1e-4),
     "momentum-fresh": tuned("momentum", fresh=True),
     **{name: tuned(name) for name in ("glyphs", "conv", "unit", "er")},
@@ -268,6 +255,7 @@ def gained(length: str) -> Effect:
 
 
 share = (late - chance)["sgd"] / (late - chance)["iid"]
+meant = between(0.01, 0.1)  # where frequency replay looks
 POINTS, SHARE, RANK = "percentage points", "share", "Spearman"
 GATHERS = "despite CF, SGD training accumulates knowledge"
 LIMITED = "catastrophic forgetting has a limited effect on DNNs trained with SGD"
@@ -306,6 +294,7 @@ CLAIMS = (
           late["sgd"] - late["momentum"], "> 0", POINTS, needs=(FORGETS,)),
     Claim("C3.adam", "And above Adam", STRATEGY, late["sgd"] - late["adam"], "> 0", POINTS, needs=(FORGETS,)),
     thorough("C3.same-rate", "At the same rate momentum ends lower", STRATEGY, late["sgd"] - late["momentum-same-rate"], "> 0", POINTS),
+    thorough("C3.authors", "So it does at the authors' rate of 0.01", STRATEGY, late["sgd-0.01"] - late["momentum-0.01"], "> 0", POINTS, added="after results"),
     thorough("C3.low", "Without masking Adam at 0.0001 ends above Adam at 0.001", "(the authors' settings)",
              late["adam-1e-4"] - late["adam-1e-3"], "> 0", POINTS, needs=(FORGETS,)),
     Claim("C4.rank", "The more often one of a hundred classes comes, the better it is known", FREQUENCIES, rank["rare"], "> 0.5", RANK, null=rank_null["rare"]),
@@ -314,6 +303,8 @@ CLAIMS = (
     Claim("C4.none", "And better than none", STRATEGY, rarest["rare-frequency"] - rarest["rare"], "> 0", POINTS),
     Claim("C4.cost", "It costs the most frequent third less than 3 points", STRATEGY, commonest["rare-frequency"] - commonest["rare"], "> -3", POINTS,
           null=commonest["glyphs-null"] - commonest["rare"], budget="thorough"),
+    Claim("C4.meant", "Of the classes that it is meant for, in 1 to 10 % of the tasks, replay of rare ones is better than of random ones", STRATEGY,
+          meant["rare-frequency"] - meant["rare-random"], "> 0", POINTS, added="after results"),
     thorough("C4.unmasked", "Without masking, too, frequency decides", FREQUENCIES, rank["rare-unmasked"], "> 0.5", RANK, null=rank_null["rare-unmasked"]),
     thorough("C4.needed", "A class that comes in fewer than 5 % of the tasks reaches half of the accuracy of equally frequent classes (10 %)", FREQUENCIES,
              needed("rare", "glyphs"), "< 0.05", "share of tasks", null=needed("glyphs-null", "glyphs")),
@@ -321,6 +312,8 @@ CLAIMS = (
           kept_after(0.1)["vanishing"], "> 0.5", SHARE, null=left["disjoint"]),
     Claim("C5.masked", "So it is with masking", LIMITED, kept_after(0.1)["masked-vanishing"], "> 0.5", SHARE, null=left["disjoint"]),
     Claim("C5.half-life", "Masking makes their half-life longer", STRATEGY, log(half_life["masked-vanishing"]) - log(half_life["vanishing"]), "> 0", "log"),
+    Claim("C5.mask", "Fifty tasks on masking has kept a larger share", STRATEGY, kept_after(0.1)["masked-vanishing"] - kept_after(0.1)["vanishing"], "> 0", SHARE,
+          added="after results"),
     thorough("C5.end", "With masking they are forgotten all the same: 200 tasks on, less than 0.9 is left", "(what does not come back is forgotten)",
              kept_after(0.4)["masked-vanishing"], "< 0.9", SHARE, null=kept_after(0.4, gone=False)["masked-vanishing"]),
     thorough("C6.width", "Wider networks accumulate more: 12 to 200 units a layer", "(width factor)",
@@ -346,9 +339,9 @@ CLAIMS = (
 LINES = {"sgd": "SGD", "momentum": "momentum", "adam": "Adam", "masked-sgd": "SGD, masked", "iid": "iid (bound)",
          "repeated": "five disjoint tasks, repeated", "disjoint": "five disjoint tasks, once"}  # fmt: skip
 LOOKS = {arm: pictures.nth_look(k) for k, arm in enumerate(LINES)}
-REPLAYS = {"rare": "none", "rare-random": "random classes", "rare-frequency": "rare classes"}
+REPLAYS = {"rare": "nothing", "rare-random": "random classes", "rare-frequency": "rare classes"}
 ROWS = {
-    **LINES, "masked-momentum": "momentum, masked", "masked-adam": "Adam, masked", "momentum-same-rate": "momentum, rate of SGD",
+    **LINES, "masked-momentum": "momentum, masked", "masked-adam": "Adam, masked", "momentum-same-rate": "momentum, rate of SGD", "sgd-0.01": "SGD at 0.01", "momentum-0.01": "momentum at 0.01",
     "momentum-fresh": "momentum, anew in each task", "adam-1e-3": "Adam at 0.001", "adam-1e-4": "Adam at 0.0001",
     "unit": "unit head", "er": "replay of 200 examples", "deep": "four layers", "corrupted": "corrupted images", "cycled-0": "pairs in a cycle",
     "cycled-0.5": "half random, half cycle", "coupled": "half of the pairs", "reduced": "taking turns", "periods": "two long periods",
@@ -382,21 +375,10 @@ def draw_accumulation(traces: Traces, left: Axes, right: Axes) -> None:
 
 @pictures.by_hand(2, width=8.4, height=3.8, legend=True)
 def draw_vanishing(traces: Traces, left: Axes, right: Axes) -> None:
-    """The classes that came for the last time, and those that stay, around that."""
-    arms = {"vanishing": ("SGD", 0), "masked-vanishing": ("SGD, masked", 3)}
     for ax, before, after in ((left, 100, 250), (right, 4, 16)):
-        for arm, (label, colour) in arms.items():
-            if (trace := traces.get(arm)) is None:
-                continue
-            config = settings(trace)
-            since = trace.step.values / config["steps"] - config["tasks"] / 2
-            seen = (since >= -before) & (since <= after)
-            for gone, dashes, what in ((True, "-", "gone"), (False, ":", "staying")):
-                values = (
-                    100 * trace.accuracy.isel(task=half(trace, gone)).mean("task").values[:, seen]
-                )
-                style.spread(ax, since[seen], values, colour=style.colours[colour], linestyle=dashes, band=gone,
-                             label=f"{label}: {what}")  # fmt: skip
+        for arm, label, place in (("vanishing", "SGD", 0), ("masked-vanishing", "SGD, masked", 3)):
+            if arm in traces:
+                draw_parting(ax, traces[arm], before, after, label, style.colours[place])
         ax.axvline(0, color=style.INK, linewidth=0.8)
         ax.set(xlabel="tasks since half of the classes came last", ylim=(0, 102))
     left.set(ylabel="accuracy in %")
@@ -404,29 +386,20 @@ def draw_vanishing(traces: Traces, left: Axes, right: Axes) -> None:
 
 @pictures.by_hand(2, width=9, height=3.8, legend=True)
 def draw_frequency(traces: Traces, left: Axes, right: Axes) -> None:
-    """Accuracy of each class by how often it came: all seeds, and means over tenths of them."""
-    for ax, arms in ((left, {"rare": "masked", "rare-unmasked": "not masked"}), (right, REPLAYS)):
-        for k, (arm, label) in enumerate(arms.items()):
-            if (trace := traces.get(arm)) is None:
-                continue
-            often, right_share = (v.ravel() for v in frequency_and_accuracy(trace))
-            order = np.argsort(often)
-            order = order[often[order] > 0]
-            parts = np.array_split(order, 10)
-            look = style.colours[k if ax is right else k + 4], "os^"[k]
-            if ax is left:
-                ax.plot(
-                    often[order], right_share[order], ".", color=look[0], alpha=0.15, markersize=4
-                )
-            name = f"replay: {label}" if ax is right else label
-            ax.plot([often[p].mean() for p in parts], [right_share[p].mean() for p in parts], color=look[0],
-                    marker=look[1], markersize=5, label=name)  # fmt: skip
+    heads = {"rare-unmasked": "not masked", "rare": "masked"}
+    for ax, arms in ((left, heads), (right, REPLAYS)):
+        for place, (arm, label) in enumerate(arms.items()):
+            if arm in traces:
+                look: dict[str, Any] = {
+                    "color": style.colours[place if ax is right else 4 + place],
+                    "marker": "os^"[place],
+                }
+                draw_by_frequency(ax, traces[arm], label if ax is left else f"replay of {label}", dots=ax is left, **look)  # fmt: skip
         ax.set(xscale="log", xlabel="share of the tasks that have the class", ylim=(0, 102))
         pictures.plain_ticks(ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
     left.set(ylabel="accuracy on the class in %")
-    if any(arm in traces for arm in REPLAYS):
-        for low in (0.01, 0.1):
-            right.axvline(low, color=style.INK, linewidth=0.7, linestyle=":")
+    for bound in (0.01, 0.1):
+        right.axvline(bound, color=style.INK, linewidth=0.7, linestyle=":")
 
 
 SMOKE = {"data": "digits", "side": 8, "classes": 10, "count": 2, "tasks": 40, "steps": 2, "batch": 16, "width": 8, "exam": 20, "every": 4}  # fmt: skip
