@@ -37,13 +37,10 @@ def test_streams_have_the_classes_that_they_say():
     assert (again[5:] == again[:-5]).all() and (again[:5].sum(axis=0) == 1).all()
     halves = drawn("periods")[0]
     assert not halves[:250, 5:].any() and not halves[250:, :5].any()
-    assert len({tuple(row) for row in drawn("coupled")[0]}) == 22
-    first = drawn("cycled-0")[0]
-    assert len({tuple(row) for row in first[:45]}) == 45 and (first[45:] == first[:-45]).all()
 
 
 def test_arms_that_are_compared_meet_the_same_streams():
-    for one, other in (("sgd", "masked-sgd"), ("sgd", "adam"), ("sgd", "null"), ("sgd", "width-12")):  # fmt: skip
+    for one, other in (("sgd", "masked-sgd"), ("sgd", "adam"), ("sgd", "null")):  # fmt: skip
         np.testing.assert_array_equal(drawn(one)[2], drawn(other)[2])
     np.testing.assert_array_equal(drawn("vanishing")[2], drawn("masked-vanishing")[2])
 
@@ -64,9 +61,9 @@ def test_replay_gives_as_many_places_to_rare_classes_as_to_random_ones():
     share = plan.mean(axis=0)
     assert share[often[old["often"]]].mean() < 0.6 * share[random[old["random"]]].mean()
     # Classes differ in frequency as the law says, in an order of the seed's own.
+    assert (np.argsort(share)[::-1] != np.arange(100)).mean() > 0.8
     wanted = np.sort(frequencies(100, 2.0))[::-1]
     np.testing.assert_allclose(np.sort(share)[::-1][:90:10], 10 * wanted[:90:10], rtol=0.25)
-    assert (np.argsort(share) != np.argsort(drawn("rare", 1)[0].mean(axis=0))).mean() > 0.8
 
 
 def test_corrupted_images_keep_their_labels():

@@ -28,29 +28,17 @@ from latebloom.core.stream import Stream, by_plan, drawn
 from latebloom.data import Images, load, load_scaled, noisy, occluded, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Effect, Traces, log, slope
-from latebloom.methods.forgetting import recurring
+from latebloom.methods.forgetting import knowledge, recurring
 from latebloom.methods.forgetting.continual import Head, Method, Replay
 from latebloom.methods.forgetting.knowledge import (
-    between,
-    beyond,
-    chance,
-    commonest,
-    draw_by_frequency,
-    draw_parting,
-    half_life,
     kept_after,
     late,
     left,
-    needed,
-    rank,
-    rank_null,
     rarest,
     rise,
     settings,
     taken,
-    taken_null,
-    through,
-)  # fmt: skip
+)
 from latebloom.methods.forgetting.recurring import ByFrequency, Recurring, Relabelled
 from latebloom.methods.forgetting.replay import ER
 from latebloom.nn import MLP, LeNet, UnitMLP
@@ -95,6 +83,10 @@ class Config:
     every: int = 4
 
 
+# Settings in which no stream differs.
+OTHERS: dict[str, Any] = {"mask": False, "rule": "sgd", "rate": 0.0, "relabelled": False, "fresh": False, "net": "mlp", "width": 0, "layers": 0, "every": 1}  # fmt: skip
+
+
 class Streams(eqx.Module):
     """Draws the stream of a config, of its sizes alone, so that arms with other rates share a program."""
 
@@ -123,7 +115,9 @@ class Streams(eqx.Module):
         if config.replay in ("frequency", "random"):
             chosen = recurring.frequency_replay(plan, ByFrequency(config.count))
             if config.replay == "random":
-                chosen = recurring.random_replay(plan, chosen.sum(axis=1), key=shuffle)
+                chosen = recurring.random_replay(
+                    plan, chosen.sum(axis=1), key=jax.random.fold_in(again, 1)
+                )
             stream = recurring.replaying(
                 stream, chosen, train, count=config.count, places=1, memory=20, key=again
             )
@@ -170,10 +164,6 @@ def _rule(name: str, learning_rate: Array) -> optax.GradientTransformation:
 
 
 def make_process(config: Config) -> Recurring:
-    sizes = {"kind": config.kind, "decrease": config.decrease, "amount": config.amount, "replay": config.replay,
-             "corrupted": config.corrupted, "tasks": config.tasks, "count": config.count, "steps": config.steps,
-             "batch": config.batch, "data": config.data, "side": config.side, "classes": config.classes,
-             "exam": config.exam}  # fmt: skip
     data = load_scaled(config.data, side=config.side, flat=config.net != "conv")
     if config.corrupted:
         data = corrupted(config.data, config.side)
@@ -185,7 +175,7 @@ def make_process(config: Config) -> Recurring:
     head: Head = "batch" if config.mask else "all"
     return Recurring(
         model=partial(_network, config, config.side**2), data=data,
-        stream=Streams(jnp.asarray(weights, jnp.float32), Config(**sizes)),
+        stream=Streams(jnp.asarray(weights, jnp.float32), replace(config, **OTHERS)),
         method=names if config.relabelled else ER(0.5) if config.replay == "er" else Method(),
         replay=Replay(200, config.batch, CLASS_BALANCED) if config.replay == "er" else None,
         optimiser=partial(_rule, config.rule), hyper={"learning_rate": config.rate}, head=head,
@@ -254,8 +244,8 @@ def gained(length: str) -> Effect:
     return late[one] - late[other]
 
 
-share = (late - chance)["sgd"] / (late - chance)["iid"]
-meant = between(0.01, 0.1)  # where frequency replay looks
+share = (late - knowledge.chance)["sgd"] / (late - knowledge.chance)["iid"]
+meant = knowledge.between(0.01, 0.1)  # where frequency replay looks
 POINTS, SHARE, RANK = "percentage points", "share", "Spearman"
 GATHERS = "despite CF, SGD training accumulates knowledge"
 LIMITED = "catastrophic forgetting has a limited effect on DNNs trained with SGD"
@@ -272,11 +262,11 @@ thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.rise", "Plain SGD: accuracy on all classes over the last fifth of 500 tasks is more than 15 points above the first twenty tasks",
           IMPROVES, rise["sgd"], "> 15", POINTS, null=rise["null"]),
-    Claim("C1.beyond", "And more than 15 points above the tasks by which every class has come", IMPROVES, beyond["sgd"], "> 15", POINTS, null=beyond["null"]),
+    Claim("C1.beyond", "And more than 15 points above the tasks by which every class has come", IMPROVES, knowledge.beyond["sgd"], "> 15", POINTS, null=knowledge.beyond["null"]),
     Claim("C1.forgets", "All the same each task takes from the others: its own classes are more than 10 points above them",
-          GATHERS, taken["sgd"], "> 10", POINTS, null=taken_null["sgd"]),
+          GATHERS, taken["sgd"], "> 10", POINTS, null=knowledge.taken_null["sgd"]),
     Claim("C1.share", "It ends with more than half of what iid training in as many updates knows, above chance", LIMITED, share, "> 0.5", SHARE,
-          null=(late - chance)["disjoint"] / (late - chance)["iid"]),
+          null=(late - knowledge.chance)["disjoint"] / (late - knowledge.chance)["iid"]),
     Claim("C1.disjoint", "Five disjoint tasks, once, in as many updates: less than a fifth is left of what is not of the last one",
           SHORT_DROP, left["disjoint"], "< 0.2", SHARE, null=left["sgd"]),
     Claim("C1.repeated", "The same five over and over: accuracy is more than 15 points above the first twenty tasks",
@@ -287,7 +277,7 @@ CLAIMS = (
           ("conv", "The paper's convolutional network, 150 tasks", "conv-null"), ("deep", "Four hidden layers", "null"))),
     Claim("C3.mask", "Plain SGD: masking the classes that are not in the batch adds accuracy", STRATEGY,
           late["masked-sgd"] - late["sgd"], "> 0", POINTS, needs=(FORGETS,)),
-    Claim("C3.soon", "So it does on average over the whole stream", STRATEGY, through["masked-sgd"] - through["sgd"], "> 0", POINTS, needs=(FORGETS,)),
+    Claim("C3.soon", "So it does on average over the whole stream", STRATEGY, knowledge.through["masked-sgd"] - knowledge.through["sgd"], "> 0", POINTS, needs=(FORGETS,)),
     *(thorough(f"C3.mask-{rule}", f"So it does with {what}", STRATEGY, late[f"masked-{rule}"] - late[rule], "> 0", POINTS, needs=(FORGETS,))
       for rule, what in (("momentum", "momentum"), ("adam", "Adam"))),
     Claim("C3.momentum", "Without masking SGD without momentum ends above SGD with momentum, each at its best rate", STRATEGY,
@@ -297,21 +287,21 @@ CLAIMS = (
     thorough("C3.authors", "So it does at the authors' rate of 0.01", STRATEGY, late["sgd-0.01"] - late["momentum-0.01"], "> 0", POINTS, added="after results"),
     thorough("C3.low", "Without masking Adam at 0.0001 ends above Adam at 0.001", "(the authors' settings)",
              late["adam-1e-4"] - late["adam-1e-3"], "> 0", POINTS, needs=(FORGETS,)),
-    Claim("C4.rank", "The more often one of a hundred classes comes, the better it is known", FREQUENCIES, rank["rare"], "> 0.5", RANK, null=rank_null["rare"]),
+    Claim("C4.rank", "The more often one of a hundred classes comes, the better it is known", FREQUENCIES, knowledge.rank["rare"], "> 0.5", RANK, null=knowledge.rank_null["rare"]),
     Claim("C4.random", "Replay of rare classes is better for the rarest third than replay of as many samples of random classes",
           STRATEGY, rarest["rare-frequency"] - rarest["rare-random"], "> 0", POINTS),
     Claim("C4.none", "And better than none", STRATEGY, rarest["rare-frequency"] - rarest["rare"], "> 0", POINTS),
-    Claim("C4.cost", "It costs the most frequent third less than 3 points", STRATEGY, commonest["rare-frequency"] - commonest["rare"], "> -3", POINTS,
-          null=commonest["glyphs-null"] - commonest["rare"], budget="thorough"),
+    Claim("C4.cost", "It costs the most frequent third less than 3 points", STRATEGY, knowledge.commonest["rare-frequency"] - knowledge.commonest["rare"], "> -3", POINTS,
+          null=knowledge.commonest["glyphs-null"] - knowledge.commonest["rare"], budget="thorough"),
     Claim("C4.meant", "Of the classes that it is meant for, in 1 to 10 % of the tasks, replay of rare ones is better than of random ones", STRATEGY,
           meant["rare-frequency"] - meant["rare-random"], "> 0", POINTS, added="after results"),
-    thorough("C4.unmasked", "Without masking, too, frequency decides", FREQUENCIES, rank["rare-unmasked"], "> 0.5", RANK, null=rank_null["rare-unmasked"]),
+    thorough("C4.unmasked", "Without masking, too, frequency decides", FREQUENCIES, knowledge.rank["rare-unmasked"], "> 0.5", RANK, null=knowledge.rank_null["rare-unmasked"]),
     thorough("C4.needed", "A class that comes in fewer than 5 % of the tasks reaches half of the accuracy of equally frequent classes (10 %)", FREQUENCIES,
-             needed("rare", "glyphs"), "< 0.05", "share of tasks", null=needed("glyphs-null", "glyphs")),
+             knowledge.needed("rare", "glyphs"), "< 0.05", "share of tasks", null=knowledge.needed("glyphs-null", "glyphs")),
     Claim("C5.kept", "Plain SGD: fifty tasks after half of the classes came last, more than half of their accuracy above chance is left", LIMITED,
           kept_after(0.1)["vanishing"], "> 0.5", SHARE, null=left["disjoint"]),
     Claim("C5.masked", "So it is with masking", LIMITED, kept_after(0.1)["masked-vanishing"], "> 0.5", SHARE, null=left["disjoint"]),
-    Claim("C5.half-life", "Masking makes their half-life longer", STRATEGY, log(half_life["masked-vanishing"]) - log(half_life["vanishing"]), "> 0", "log"),
+    Claim("C5.half-life", "Masking makes their half-life longer", STRATEGY, log(knowledge.half_life["masked-vanishing"]) - log(knowledge.half_life["vanishing"]), "> 0", "log"),
     Claim("C5.mask", "Fifty tasks on masking has kept a larger share", STRATEGY, kept_after(0.1)["masked-vanishing"] - kept_after(0.1)["vanishing"], "> 0", SHARE,
           added="after results"),
     thorough("C5.end", "With masking they are forgotten all the same: 200 tasks on, less than 0.9 is left", "(what does not come back is forgotten)",
@@ -339,6 +329,7 @@ CLAIMS = (
 LINES = {"sgd": "SGD", "momentum": "momentum", "adam": "Adam", "masked-sgd": "SGD, masked", "iid": "iid (bound)",
          "repeated": "five disjoint tasks, repeated", "disjoint": "five disjoint tasks, once"}  # fmt: skip
 LOOKS = {arm: pictures.nth_look(k) for k, arm in enumerate(LINES)}
+CLOSER = "the same, closer"
 REPLAYS = {"rare": "nothing", "rare-random": "random classes", "rare-frequency": "rare classes"}
 ROWS = {
     **LINES, "masked-momentum": "momentum, masked", "masked-adam": "Adam, masked", "momentum-same-rate": "momentum, rate of SGD", "sgd-0.01": "SGD at 0.01", "momentum-0.01": "momentum at 0.01",
@@ -365,7 +356,7 @@ def draw_accumulation(traces: Traces, left: Axes, right: Axes) -> None:
         _line(left, trace, trace.accuracy.mean("task").values, colour=style.INK, linestyle=":", label="SGD, labels permuted in each task")  # fmt: skip
     if (trace := traces.get("sgd")) is not None:
         here = trace.present > 0
-        _line(right, trace, trace.accuracy.where(here).mean("task").values, colour=style.colours[4], label="of the task just learned")  # fmt: skip
+        _line(right, trace, trace.accuracy.where(here).mean("task").values, colour=style.INK, linestyle="-.", label="of the task just learned")  # fmt: skip
         _line(right, trace, trace.accuracy.where(~here).mean("task").values, colour=style.INK, linestyle="--", label="all others")  # fmt: skip
     left.set(title="all classes", ylabel="accuracy on the full test set in %")
     right.set(title="SGD, by class")
@@ -378,7 +369,7 @@ def draw_vanishing(traces: Traces, left: Axes, right: Axes) -> None:
     for ax, before, after in ((left, 100, 250), (right, 4, 16)):
         for arm, label, place in (("vanishing", "SGD", 0), ("masked-vanishing", "SGD, masked", 3)):
             if arm in traces:
-                draw_parting(ax, traces[arm], before, after, label, style.colours[place])
+                knowledge.draw_parting(ax, traces[arm], before, after, label, style.colours[place])
         ax.axvline(0, color=style.INK, linewidth=0.8)
         ax.set(xlabel="tasks since half of the classes came last", ylim=(0, 102))
     left.set(ylabel="accuracy in %")
@@ -394,7 +385,7 @@ def draw_frequency(traces: Traces, left: Axes, right: Axes) -> None:
                     "color": style.colours[place if ax is right else 4 + place],
                     "marker": "os^"[place],
                 }
-                draw_by_frequency(ax, traces[arm], label if ax is left else f"replay of {label}", dots=ax is left, **look)  # fmt: skip
+                knowledge.draw_by_frequency(ax, traces[arm], label if ax is left else f"replay of {label}", dots=ax is left, **look)  # fmt: skip
         ax.set(xscale="log", xlabel="share of the tasks that have the class", ylim=(0, 102))
         pictures.plain_ticks(ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
     left.set(ylabel="accuracy on the class in %")
@@ -439,7 +430,8 @@ study = Study(
                "of all seeds, lines means of ten groups. Right: with replay of as many samples, of rare classes (between the dotted lines) or any.",
                draw_frequency, ("rare",)),
         Figure("arms", "Accuracy over the last fifth of the tasks; dots are seeds, bars means.",
-               pictures.dots({"accuracy on the full test set in %": {label: late[arm] for arm, label in ROWS.items()}}), ("sgd",)),
+               pictures.dots({title: {label: late[arm] for arm, label in ROWS.items()} for title in ("accuracy on the full test set in %", CLOSER)},
+                             own={CLOSER: {"xlim": (82, 98)}}), ("sgd",)),
         Figure("scales", "Accuracy by the width of a layer, and by the length of a task at as many updates in all.",
                pictures.trend(
                    ("units a layer", {"SGD": (WIDTHS, [late["sgd" if w == 50 else f"width-{w}"] for w in WIDTHS])}),
