@@ -5,9 +5,11 @@ import pytest
 
 from latebloom.core.stream import (
     Groups,
+    by_plan,
     class_incremental,
     dense_after,
     domain_incremental,
+    drawn,
     joint,
     recurring,
     rehearsing,
@@ -161,3 +163,29 @@ def test_a_joint_batch_shows_each_example_under_its_own_view():
 def test_labels_that_are_no_indices_are_told(labels):
     with pytest.raises(ValueError, match="labels must be class indices, int"):
         class_incremental(labels, labels, key=KEY, tasks=2, steps=2, batch_size=2, exam_size=2)
+
+
+def test_a_plan_says_which_classes_each_task_has():
+    plan = np.array([[1, 1, 0, 0], [0, 0, 0, 1], [1, 0, 1, 1]], bool)
+    stream = by_plan(LABELS, TEST, plan, key=KEY, steps=5, batch_size=6, classes=3, exam_size=5)
+    labels = LABELS[np.asarray(stream.rows)].reshape(3, 30)
+    for task in range(3):
+        assert set(labels[task]) == set(np.flatnonzero(plan[task]))
+    np.testing.assert_array_equal(stream.classes, plan)
+    assert (TEST[np.asarray(stream.exams.rows)] == np.arange(4)[:, None]).all()
+    settings = {"key": KEY, "steps": 5, "batch_size": 6, "exam_size": 5}
+    for bad, classes, message in (
+        (plan[:, :3], 3, r"plan must be \[tasks, 4 classes\]"),
+        (plan, 2, "1 to 2 classes, but task 2 has 3"),
+        (np.zeros((2, 4), bool), 2, "task 0 has 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            by_plan(LABELS, TEST, bad, classes=classes, **settings)
+
+
+def test_draws_without_replacement_go_by_the_weights():
+    weights = np.tile([4.0, 1.0, 1.0, 0.0], (30_000, 1))
+    plan = np.asarray(drawn(weights, 2, key=KEY))
+    assert (plan.sum(axis=1) == 2).all() and not plan[:, 3].any()
+    # The first of weight 4 is missed if 1 comes first, then the other.
+    np.testing.assert_allclose(plan[:, 0].mean(), 1 - 2 / 6 * 1 / 5, atol=0.01)

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from latebloom.core.dataset import check_labels
@@ -249,9 +250,7 @@ def recurring(
 
     Source: SCoLe (Lesort et al. 2023, arXiv 2207.04543), Sec. 3.
     """
-    train = Groups.of(labels, what="labels")
-    test = Groups.of(test_labels, train.values, "test_labels")
-    count = len(train.values)
+    count = len(Groups.of(labels, what="labels").values)
     odds = np.ones((tasks, count)) if weights is None else np.broadcast_to(weights, (tasks, count))
     if not ((odds >= 0).all() and np.isfinite(odds).all()):
         raise ValueError("weights must be finite and not negative")
@@ -259,12 +258,49 @@ def recurring(
         raise ValueError(
             f"classes must be from 1 to {least}, those that can be drawn, not {classes}"
         )
-    race = jnp.log(jnp.asarray(odds, jnp.float32)) + jax.random.gumbel(key, (tasks, count))
-    chosen = jax.lax.top_k(race, classes)[1]
-    plan = jax.nn.one_hot(chosen, count, dtype=bool).any(axis=1)
+    plan = drawn(odds, classes, key=key)
+    return by_plan(labels, test_labels, plan, key=jax.random.fold_in(key, 1), steps=steps,
+                   batch_size=batch_size, classes=classes, exam_size=exam_size)  # fmt: skip
+
+
+def drawn(
+    weights: Shaped[Any, "tasks groups"], count: int, *, key: PRNGKeyArray
+) -> Bool[Array, "tasks groups"]:
+    """A plan in which each task draws so many groups one after the other, without replacement, by weights."""
+    weights = jnp.asarray(weights, jnp.float32)
+    race = jnp.log(weights) + jax.random.gumbel(key, weights.shape)
+    chosen = jax.lax.top_k(race, count)[1]
+    return jax.nn.one_hot(chosen, weights.shape[1], dtype=bool).any(axis=1)
+
+
+def by_plan(
+    labels: Int[Any, " n"], test_labels: Int[Any, " m"], plan: Bool[Any, "tasks groups"], *,
+    key: PRNGKeyArray, steps: int, batch_size: int, classes: int, exam_size: int = 100,
+) -> Stream:  # fmt: skip
+    """Each task has the classes that a plan gives it; each class is an exam.
+
+    - `plan`: the classes of each task, in the order of their labels; its values may depend on a key.
+    - `classes`: how many a task has at most.
+
+    Raises `ValueError` for a plan of other classes and, where it depends on no key, for a task without
+    classes or with too many.
+    """
+    train = Groups.of(labels, what="labels")
+    test = Groups.of(test_labels, train.values, "test_labels")
+    count = len(train.values)
+    if np.ndim(plan) != 2 or np.shape(plan)[1] != count:
+        raise ValueError(f"plan must be [tasks, {count} classes], not {list(np.shape(plan))}")
+    if not isinstance(plan, Tracer):
+        each = np.asarray(plan).sum(axis=1)
+        if not ((each >= 1) & (each <= classes)).all():
+            task = int(np.flatnonzero((each < 1) | (each > classes))[0])
+            raise ValueError(
+                f"plan must give each task 1 to {classes} classes, but task {task} has {each[task]}"
+            )
+    plan = jnp.asarray(plan, bool)
     return planned(
-        plan, train, test, _classes(plan, train, labels), key=jax.random.fold_in(key, 1), steps=steps,
-        batch_size=batch_size, exam_size=exam_size, most=classes, exams=jnp.eye(count, dtype=bool),
+        plan, train, test, _classes(plan, train, labels), key=key, steps=steps, batch_size=batch_size,
+        exam_size=exam_size, most=classes, exams=jnp.eye(count, dtype=bool),
     )  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 from latebloom.nn.conv import Conv, conv2d
 from latebloom.nn.convnet import ConvNet
 from latebloom.nn.hypernetwork import Hypernetwork
+from latebloom.nn.lenet import LeNet
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.smallcnn import SmallCNN
 from latebloom.nn.transformer import LayerNorm, Transformer
+from latebloom.nn.unit import UnitLinear, UnitMLP
 from latebloom.nn.vit import ViT
 
 __all__ = [
@@ -17,11 +19,14 @@ __all__ = [
     "ConvNet",
     "Hypernetwork",
     "LayerNorm",
+    "LeNet",
     "Linear",
     "OneHotLinear",
     "ResNet",
     "SmallCNN",
     "Transformer",
+    "UnitLinear",
+    "UnitMLP",
     "ViT",
     "conv2d",
 ]
