@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+import zoo
 from small_world import (
     CLASSES,
     DATA,
@@ -21,16 +22,21 @@ from small_world import (
     leaves,
     network,
     plus,
+    sgd,
     times,
     walk,
 )
 
 from latebloom import unfold
 from latebloom.core.calling import call
+from latebloom.core.dataset import Dataset
+from latebloom.core.runs.program import Program
 from latebloom.core.statistics import trainable_leaves
+from latebloom.core.stream import Exams, Stream
 from latebloom.methods.forgetting.around import Around
 from latebloom.methods.forgetting.confidence import CPR
-from latebloom.methods.forgetting.continual import Batch, Lesson, Method, Replay
+from latebloom.methods.forgetting.continual import Batch, Continual, Lesson, Method, Replay
+from latebloom.methods.forgetting.objective import Objective, Output, Weight
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.perturbed import SAM, ExtraStep, RandomStep, WeightNoise
 from latebloom.methods.forgetting.projections import AGEM
@@ -325,3 +331,46 @@ def test_what_means_nothing_is_refused(make, said):
 def test_a_method_around_another_asks_it_what_it_does():
     assert not Around(Method()).does("moved") and Around(SI()).does("moved")
     assert CPR(ER()).replays and not CPR(EWC()).replays
+
+
+def two_tasks(key):
+    rows = np.random.default_rng(1).permutation(30)[:24].reshape(4, 6)
+    return Stream(
+        rows=jnp.asarray(rows, jnp.int32), task=jnp.array([0, 0, 1, 1], jnp.int32),
+        classes=jnp.ones((2, zoo.CLASSES), bool),
+        exams=Exams(jnp.arange(10, dtype=jnp.int32).reshape(2, 5), jnp.arange(2), jnp.array([0, 2])), starts=(0, 2),
+    )  # fmt: skip
+
+
+AROUND = {
+    "refresh": lambda: Refresh(ER(), jnp.float32(0.01), 2, batches=2, every=2),
+    "running": lambda: Refresh(EWC(batches=1), fisher="step", every=1),
+    "released": lambda: ReleasedRefresh(CPR(ER()), batches=2),
+    "SAM": lambda: SAM(SI(), jnp.float32(0.1), 2),
+    "step": lambda: ExtraStep(ER(), 0.1),
+    "noise": lambda: WeightNoise(DER(), 0.1),
+    "random": lambda: RandomStep(ER(), 0.1),
+    "objective": lambda: Objective(
+        (Output(1.0, "square", "stored"), Output(1.0, "entropy", "teacher", "other")),
+        (Weight(1.0, "path"), Weight(jnp.float32(1.0), "fisher", batches=2)),
+    ),
+}
+ODD = ("tied", "frozen", "bound function", "batch norm", "dropout", "bfloat16", "float16", "tokens")
+
+
+ANIMALS = [*zip(ODD, AROUND, strict=True), ("float16", "refresh"), ("bfloat16", "released")]
+
+
+@pytest.mark.parametrize(("name", "method"), ANIMALS)
+def test_awkward_networks_keep_what_they_are(name, method):
+    build, x = zoo.ZOO[name]
+    x, y = jnp.asarray(x), jnp.asarray(zoo.LABELS)
+    process = Continual(
+        model=build, data=Dataset(x[:30], y[:30], x[30:], y[30:]), stream=two_tasks, method=AROUND[method](),
+        optimiser=sgd, hyper={"rate": 0.1}, replay=Replay(12, 6), tell=True,
+    )  # fmt: skip
+    program = Program(process)  # steps and turns that change a type are refused
+    before = jax.tree.leaves(eqx.filter(build(jax.random.key(0)), eqx.is_array))
+    state = zip(program.paths, program.state, strict=True)
+    kinds = sorted(str(a.dtype) for path, a in state if path.startswith(".model"))
+    assert kinds == sorted(str(a.dtype) for a in before)
