@@ -7,6 +7,7 @@ over (`Method`). All else stands here once: batches and replay, heads, exams aft
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
@@ -71,12 +72,26 @@ class Lesson(NamedTuple):
 class Losses(NamedTuple):
     """What makes it learn the new, what makes it keep the old; their sum is minimised.
 
-    `remember`: what is kept in memory with each example of the new batch.
+    `remember`: what is kept in memory with each example of the new batch. `told`: by name what else
+    the step tells (`Method.quantities` says what it is).
     """
 
     plasticity: Float[Array, ""]
     stability: Float[Array, ""] | float = 0.0
     remember: Any = ()
+    told: Mapping[str, Array] = MappingProxyType({})
+
+
+class Displaced(NamedTuple):
+    """A network from which an update starts, one at which its gradient is taken, and what is kept.
+
+    `told`: by name what the step tells.
+    """
+
+    start: Any
+    at: Any
+    own: Any
+    told: Mapping[str, Array] = MappingProxyType({})
 
 
 class Method(eqx.Module):
@@ -95,9 +110,17 @@ class Method(eqx.Module):
         """How many batches of a task it looks at when the task is over."""
         return 0
 
+    def does(self, part: str) -> bool:
+        """Whether it overrides a part; a method around another one asks that, too."""
+        return getattr(type(self), part) is not getattr(Method, part)
+
     def init(self, model: Any, stream: Stream) -> Any:
         """What is kept at the start."""
         return ()
+
+    def quantities(self) -> dict[str, Quantity]:
+        """Units and dimensions of what its steps tell."""
+        return {}
 
     def remembered(self, logits: jax.ShapeDtypeStruct) -> Any:
         """Shapes and types of what `losses` has remembered of one example, given those of its logits."""
@@ -106,6 +129,10 @@ class Method(eqx.Module):
     def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
         """The losses of a step."""
         return Losses(lesson.loss(lesson.logits(model, lesson.new.x), lesson.new))
+
+    def displaced(self, model: Any, own: Any, lesson: Lesson, key: PRNGKeyArray) -> Displaced:
+        """Where the update starts and where its gradient is taken, before either is done."""
+        return Displaced(model, model, own)
 
     def directed(self, model: Any, own: Any, lesson: Lesson, gradients: Any) -> Any:
         """The gradient that is followed, given that of the losses."""
@@ -276,7 +303,7 @@ class Continual(Process):
         return ContinualState(model, moments, own, memory, stream, key, jnp.int32(0))
 
     def turns(self) -> tuple[int, ...]:
-        idle = type(self.method).turn is Method.turn and not self.fresh
+        idle = not self.method.does("turn") and not self.fresh
         filled = self.replay is not None and self.replay.at == "task"
         return () if idle and not filled else self.starts[1:]
 
@@ -292,26 +319,30 @@ class Continual(Process):
                       stream.origins(state.step))  # fmt: skip
         keys = jax.random.split(step_key(state.key, state.step), 4)
         lesson = self._lesson(state, items, keys)
-        params, rest = eqx.partition(state.model, trainable_leaves(state.model))
+        place = Displaced(state.model, state.model, state.own)
+        if self.method.does("displaced"):
+            place = self.method.displaced(state.model, state.own, lesson, keys[3])
+        params, rest = eqx.partition(place.at, trainable_leaves(place.at))
 
         def value(params: Any) -> tuple[tuple[Array, Array], Any]:
             model = eqx.combine(params, rest)
             with batch_statistics(model) as seen:
-                found = self.method.losses(model, state.own, lesson)
+                found = self.method.losses(model, place.own, lesson)
             new, old = (jnp.asarray(loss, jnp.float32) for loss in found[:2])
-            return (new, old), (seen, jax.lax.stop_gradient(found.remember))
+            kept = jax.lax.stop_gradient((found.remember, dict(found.told)))
+            return (new, old), (seen, *kept)
 
-        (new, old), pull, (seen, remember) = jax.vjp(value, params, has_aux=True)
+        (new, old), pull, (seen, remember, told) = jax.vjp(value, params, has_aux=True)
         one, zero = jnp.ones(()), jnp.zeros(())
-        if self.tell or type(self.method).moved is not Method.moved:
+        if self.tell or self.method.does("moved"):
             plastic, kept = pull((one, zero))[0], pull((zero, one))[0]
             total = jax.tree.map(jnp.add, plastic, kept)
         else:
             plastic = total = kept = pull((one, one))[0]
-        total = self.method.directed(state.model, state.own, lesson, total)
+        total = self.method.directed(place.at, place.own, lesson, total)
         rule = self.optimiser(**self.hyper)
-        model, moments = update(rule, total, state.optimiser, state.model, seen)
-        own = self.method.moved(state.own, plastic, params, trainable(model))
+        model, moments = update(rule, total, state.optimiser, place.start, seen)
+        own = self.method.moved(place.own, plastic, trainable(place.start), trainable(model))
         memory = state.memory
         if memory is not None and self.replay is not None and self.replay.at == "step":
             items = items._replace(extra=remember)
@@ -319,7 +350,7 @@ class Continual(Process):
         after = ContinualState(model, moments, own, memory, stream, state.key, state.step + 1)
         if not self.tell:
             return after
-        if type(self.method).directed is not Method.directed:
+        if self.method.does("directed"):
             kept = jax.tree.map(jnp.subtract, total, plastic)
         info = {
             "plasticity": norm(plastic),
@@ -327,7 +358,7 @@ class Continual(Process):
             "new_loss": new,
             "old_loss": old,
         }
-        return Stepped(after, info)
+        return Stepped(after, {**info, **told, **place.told})
 
     def _lesson(self, state: ContinualState, items: Items, keys: PRNGKeyArray) -> Lesson:
         stream, task = state.stream, state.stream.task[state.step]
@@ -387,7 +418,7 @@ class Continual(Process):
         items = Items(stream.rows[steps], data.y_train[stream.rows[steps]], origins)
         own, memory, moments = state.own, state.memory, state.optimiser
         key = step_key(state.key, self.steps + state.step)
-        if type(self.method).turn is not Method.turn:
+        if self.method.does("turn"):
             first = jax.tree.map(lambda x: x[: self.method.looks_back], items)
             batch_of = self._batch_of(stream, stream.seen[task])
             batches = jax.lax.map(lambda i: batch_of(i, jnp.ones(i.rows.shape, bool)), first)
@@ -424,7 +455,7 @@ class Continual(Process):
         return {"accuracy": found, "learning": learning}
 
     def _scores(self, state: ContinualState) -> Callable[[Array], Array]:
-        if type(self.method).scores is Method.scores or state.memory is None:
+        if not self.method.does("scores") or state.memory is None:
             return lambda x: self.apply(state.model, x, None, False)
         batch_of = self._batch_of(state.stream, state.stream.seen[-1])
         memory = batch_of(state.memory.items, state.memory.filled)
@@ -441,6 +472,7 @@ class Continual(Process):
             "stability": Quantity("1", about="norm of the gradient that keeps the old"),
             "new_loss": Quantity("nats", about="loss that learns the new, before the update"),
             "old_loss": Quantity("nats", about="loss that keeps the old, before the update"),
+            **self.method.quantities(),
         }
 
 
