@@ -189,3 +189,17 @@ def test_draws_without_replacement_go_by_the_weights():
     assert (plan.sum(axis=1) == 2).all() and not plan[:, 3].any()
     # The first of weight 4 is missed if 1 comes first, then the other.
     np.testing.assert_allclose(plan[:, 0].mean(), 1 - 2 / 6 * 1 / 5, atol=0.01)
+
+
+def test_draws_that_the_weights_do_not_allow_are_told():
+    fine = np.ones((3, 4))
+    gone = np.array([[1, 1, 1, 1], [1, 1, 0, 0.0]])
+    for weights, count, message in (
+        (gone, 3, "not 3, as task 1 has 2"),
+        (fine, 5, "not 5, as task 0 has 4"),
+        (-fine, 2, "finite and not negative"),
+        (fine * np.nan, 2, "finite and not negative"),
+        (np.ones(4), 2, r"\[tasks, groups\], not \[4\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            drawn(weights, count, key=KEY)

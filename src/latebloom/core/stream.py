@@ -266,7 +266,22 @@ def recurring(
 def drawn(
     weights: Shaped[Any, "tasks groups"], count: int, *, key: PRNGKeyArray
 ) -> Bool[Array, "tasks groups"]:
-    """A plan in which each task draws so many groups one after the other, without replacement, by weights."""
+    """A plan in which each task draws so many groups one after the other, without replacement, by weights.
+
+    Raises `ValueError`, unless the weights are traced, for weights that are negative or not finite, and
+    for a task with fewer groups of a weight above 0 than it is to draw.
+    """
+    if np.ndim(weights) != 2:
+        raise ValueError(f"weights must be [tasks, groups], not {list(np.shape(weights))}")
+    if not isinstance(weights, Tracer):
+        odds = np.asarray(weights)
+        if not ((odds >= 0).all() and np.isfinite(odds).all()):
+            raise ValueError("weights must be finite and not negative")
+        if (able := (odds > 0).sum(axis=1)).min(initial=count) < count:
+            task = int(np.flatnonzero(able < count)[0])
+            raise ValueError(
+                f"count must be at most the groups that can be drawn, not {count}, as task {task} has {able[task]}"
+            )
     weights = jnp.asarray(weights, jnp.float32)
     race = jnp.log(weights) + jax.random.gumbel(key, weights.shape)
     chosen = jax.lax.top_k(race, count)[1]

@@ -66,6 +66,8 @@ BAD = {
     "at least 1": lambda: recurrence([], []),
     "times: row 1 has no value": lambda: recurrence([1, 2], [0.0, np.nan]),
     "classes: row 0 has no value": lambda: recurrence(np.array([None, "a"], object), [0.0, 1.0]),
+    "classes: row 1 has no value": lambda: recurrence(["a", float("nan"), "b"], [0.0, 1.0, 2.0]),
+    "times: row 1 is infinite": lambda: recurrence([1, 2], [0.0, np.inf]),
     "times must be numbers or dates": lambda: recurrence([1, 2], ["a", "b"]),
     "period must be above 0": lambda: recurrence([1, 2], [0, 1], period=0),
     "period must be above 0 and a number in their unit, not nan": lambda: recurrence([1, 2], [0, 1], period=np.nan),

@@ -82,17 +82,21 @@ def recurrence(
     Raises `ValueError` for an empty log, columns of different lengths, values that are missing, and a period that
     is not above 0.
     """
+    # A list that mixes strings and NaN would become strings, "nan" among them.
+    absent = pd.isna(pd.Series(classes, dtype=object) if isinstance(classes, list | tuple) else classes)  # fmt: skip
     names, when = np.asarray(classes), np.asarray(times)
     if names.ndim != 1 or names.shape != when.shape or not len(names):
         raise ValueError(
             f"classes and times must be columns of one length, at least 1, not {names.shape} and {when.shape}"
         )
-    for what, column in (("classes", names), ("times", when)):
-        if (missing := np.flatnonzero(pd.isna(column))).size:
+    for what, gone in (("classes", absent), ("times", pd.isna(when))):
+        if (missing := np.flatnonzero(gone)).size:
             raise ValueError(f"{what}: row {missing[0]} has no value; leave out what is missing")
     if when.dtype.kind not in "iufM":
         raise ValueError("times must be numbers or dates (numpy.datetime64)")
     dates, length = when.dtype.kind == "M", np.asarray(period)
+    if not dates and (endless := np.flatnonzero(~np.isfinite(when))).size:
+        raise ValueError(f"times: row {endless[0]} is infinite; leave it out")
     if length.shape or length.dtype.kind not in ("m" if dates else "iuf") or not length > length.dtype.type(0):  # fmt: skip
         unit = "a numpy.timedelta64, as times are dates" if dates else "a number in their unit"
         raise ValueError(f"period must be above 0 and {unit}, not {period!r}")

@@ -140,11 +140,21 @@ def reduced(
     weights: Shaped[Any, " classes"], tasks: int, count: int, *, by: Float[Array, ""] | float,
     key: PRNGKeyArray,
 ) -> Bool[Array, "tasks classes"]:  # fmt: skip
-    """So many classes a task without replacement, the weight of each divided by a number once it came."""
+    """So many classes a task without replacement, the weight of each divided by a number once it came.
+
+    Raises `ValueError` for a number that is not above 0 and, unless they are traced, for weights that are
+    negative, not finite, or above 0 for too few classes.
+    """
     if not isinstance(by, Tracer) and not 0 < float(by) < math.inf:
         raise ValueError(f"by must be finite and above 0, not {by}")
+    _count(count, len(weights))
+    if not isinstance(weights, Tracer):
+        odds = np.asarray(weights)
+        if not ((odds >= 0).all() and np.isfinite(odds).all() and (odds > 0).sum() >= count):
+            raise ValueError(
+                f"weights must be finite, not negative, and above 0 for {count} classes"
+            )
     start = jnp.log(jnp.asarray(weights, jnp.float32))
-    _count(count, len(start))
 
     def task(odds: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
         chosen = jax.lax.top_k(odds + jax.random.gumbel(key, odds.shape), count)[1]
@@ -324,6 +334,8 @@ class Relabelled(Method):
     """Fine-tuning on labels that each task permutes anew, so that there is nothing to accumulate over tasks.
 
     `labels` [tasks, classes]: what each class is called in each task.
+
+    Raises `ValueError` for labels of another shape than the stream's plan.
     """
 
     labels: Int[Array, "tasks classes"]
@@ -332,6 +344,12 @@ class Relabelled(Method):
     def drawn(tasks: int, classes: int, *, key: PRNGKeyArray) -> Relabelled:
         keys = jax.random.split(key, tasks)
         return Relabelled(jax.vmap(lambda k: jax.random.permutation(k, classes))(keys))
+
+    def init(self, model: Any, stream: Stream) -> Any:
+        # A task without names of its own would take those of the last one: no null any more.
+        if np.shape(self.labels) != (wanted := stream.classes.shape):
+            raise ValueError(f"labels must be {list(wanted)}, a name for each class in each task, not {list(np.shape(self.labels))}")  # fmt: skip
+        return super().init(model, stream)
 
     def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
         names = self.labels[lesson.task]
