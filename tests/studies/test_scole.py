@@ -115,6 +115,13 @@ def test_the_papers_scale_can_be_traced(monkeypatch):
     monkeypatch.setattr(module, "load_scaled", fake)
     monkeypatch.setattr(module, "labels", lambda name: (y[:100], y[:10_000]))
     configs = study.configs("full")
+    assert [configs[f"width-{w}"].width for w in (12, 200)] == [24, 400]
+    assert [configs[arm].steps for arm in ("short", "masked-short", "sgd", "long")] == [
+        37,
+        37,
+        188,
+        752,
+    ]
     for arm in ("sgd", "masked-vanishing", "width-200"):
         assert configs[arm].data == "fashion-mnist" and configs[arm].steps == 188
         process = module.make_process(configs[arm])

@@ -320,3 +320,18 @@ BAD = {
 def test_bad_inputs(message):
     with pytest.raises(ValueError, match=message), warnings.catch_warnings():
         BAD[message]()
+
+
+def test_a_plan_that_leaves_tasks_empty_is_told_before_it_runs():
+    y = np.tile(np.arange(4), 10)
+    data = Dataset(jnp.ones((40, 3)), jnp.asarray(y), jnp.ones((40, 3)), jnp.asarray(y))
+
+    def stream(key):
+        plan = jax.random.bernoulli(key, 0.2, (6, 4))
+        return by_plan(y, y, plan, key=key, steps=2, batch_size=4, classes=4, exam_size=5)
+
+    with pytest.raises(ValueError, match="gives task [0-5] no class with some seeds"):
+        Recurring(
+            model=lambda key: MLP(3, (4,), 4, key=key), data=data, stream=stream, method=Method(),
+            optimiser=optax.sgd, hyper={"learning_rate": 0.1},
+        )  # fmt: skip

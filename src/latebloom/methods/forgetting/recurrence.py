@@ -101,7 +101,10 @@ def recurrence(
         unit = "a numpy.timedelta64, as times are dates" if dates else "a number in their unit"
         raise ValueError(f"period must be above 0 and {unit}, not {period!r}")
     place = np.floor((when - when.min()) / period).astype(np.int64)
-    known, which = np.unique(names, return_inverse=True)
+    try:
+        known, which = np.unique(names, return_inverse=True)
+    except TypeError:
+        raise ValueError("classes are of several kinds: 1 and '1' are two") from None
     held, row = np.unique(place, return_inverse=True)
     plan = np.zeros((len(held), len(known)), bool)
     plan[row, which] = True

@@ -365,12 +365,20 @@ class Recurring(Continual):
     Observed besides: `present` [class], whether it is in the task of the update just made (at step 0, of the first
     one), and `frequency` [class], the share of the tasks so far, this one included, that had it.
 
-    Raises `ValueError` where exams are not those of the classes.
+    Raises `ValueError` where exams are not those of the classes, and where a task has no class.
     """
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
         shape = eqx.filter_eval_shape(self.stream, jax.random.key(0))
+        keys = jax.random.split(jax.random.key(0), 8)
+        # A plan that depends on a key is known for a key alone; where a task has no class, its rows are sought for ever.
+        known = jax.jit(jax.vmap(lambda key: self.stream(key).classes.any(axis=1)))(keys)
+        if not known.all():
+            task = int(jnp.argmin(known.all(axis=0)))
+            raise ValueError(
+                f"the plan gives task {task} no class with some seeds: give each task one"
+            )
         if self.exams != shape.classes.shape[1]:
             raise ValueError(f"needs an exam for each of the {shape.classes.shape[1]} classes, not {self.exams}")  # fmt: skip
 

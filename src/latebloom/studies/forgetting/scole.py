@@ -274,7 +274,7 @@ CLAIMS = (
     *(thorough(f"C2.{arm}", f"{what}: accuracy rises by more than 15 points", CONSISTENT, rise[arm], "> 15", POINTS, null=rise[null])
       for arm, what, null in (
           ("digits", "Digits", "digits-null"), ("glyphs", "A hundred glyphs, ten a task, 1,000 tasks", "glyphs-null"),
-          ("conv", "The paper's convolutional network, 150 tasks", "conv-null"), ("deep", "Four hidden layers", "null"))),
+          ("conv", "The paper's convolutional network, 100 tasks", "conv-null"), ("deep", "Four hidden layers", "null"))),
     Claim("C3.mask", "Plain SGD: masking the classes that are not in the batch adds accuracy", STRATEGY,
           late["masked-sgd"] - late["sgd"], "> 0", POINTS, needs=(FORGETS,)),
     Claim("C3.soon", "So it does on average over the whole stream", STRATEGY, knowledge.through["masked-sgd"] - knowledge.through["sgd"], "> 0", POINTS, needs=(FORGETS,)),
@@ -332,7 +332,11 @@ LINES = {"sgd": "SGD", "momentum": "momentum", "adam": "Adam", "masked-sgd": "SG
          "repeated": "five disjoint tasks, repeated", "disjoint": "five disjoint tasks, once"}  # fmt: skip
 LOOKS = {arm: pictures.nth_look(k) for k, arm in enumerate(LINES)}
 CLOSER = "the same, closer"
-REPLAYS = {"rare": "nothing", "rare-random": "random classes", "rare-frequency": "rare classes"}
+REPLAYS = {
+    "rare": "no replay",
+    "rare-random": "replay of random classes",
+    "rare-frequency": "replay of rare classes",
+}
 ROWS = {
     **LINES, "masked-momentum": "momentum, masked", "masked-adam": "Adam, masked", "momentum-same-rate": "momentum, rate of SGD", "sgd-0.01": "SGD at 0.01", "momentum-0.01": "momentum at 0.01",
     "momentum-fresh": "momentum, anew in each task", "adam-1e-3": "Adam at 0.001", "adam-1e-4": "Adam at 0.0001",
@@ -387,7 +391,7 @@ def draw_frequency(traces: Traces, left: Axes, right: Axes) -> None:
                     "color": style.colours[place if ax is right else 4 + place],
                     "marker": "os^"[place],
                 }
-                knowledge.draw_by_frequency(ax, traces[arm], label if ax is left else f"replay of {label}", dots=ax is left, **look)  # fmt: skip
+                knowledge.draw_by_frequency(ax, traces[arm], label, dots=ax is left, **look)  # fmt: skip
         ax.set(xscale="log", xlabel="share of the tasks that have the class", ylim=(0, 102))
         pictures.plain_ticks(ax, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
     left.set(ylabel="accuracy on the class in %")
@@ -396,7 +400,21 @@ def draw_frequency(traces: Traces, left: Axes, right: Axes) -> None:
 
 
 SMOKE = {"data": "digits", "side": 8, "classes": 10, "count": 2, "tasks": 40, "steps": 2, "batch": 16, "width": 8, "exam": 20, "every": 4}  # fmt: skip
-FULL = {"data": "fashion-mnist", "side": 28, "steps": 188, "batch": 64, "exam": 1000, "width": 100}
+
+
+def paper_scale(config: Config) -> dict[str, Any]:
+    """Of an arm on MNIST-5k: tasks of 188 batches of 64, or as much shorter and longer, and layers twice as wide."""
+    length, width = 188 * config.steps // 50, 2 * config.width
+    return {
+        "data": "fashion-mnist",
+        "side": 28,
+        "steps": length,
+        "batch": 64,
+        "exam": 1000,
+        "width": width,
+    }
+
+
 study = Study(
     paper=Paper(
         "scole",
@@ -419,7 +437,7 @@ study = Study(
         "smoke": Budget(2, ("sgd", "masked-sgd", "null", "vanishing", "masked-vanishing", "rare", "rare-frequency", "rare-random"), SMOKE),
         "quick": Budget(5),
         "thorough": Budget(5),
-        "full": Budget(5, settings={}, arm_settings={arm: FULL for arm, c in ARMS.items() if c.data == "mnist-5k" and c.net != "conv" and c.steps == 50}),
+        "full": Budget(5, settings={}, arm_settings={arm: paper_scale(c) for arm, c in ARMS.items() if c.data == "mnist-5k" and c.net != "conv"}),
     },
     claims=CLAIMS,
     figures=(
