@@ -111,9 +111,7 @@ def test_budgets_know_their_arms(budget):
 
 def test_the_papers_scale_can_be_traced(monkeypatch):
     x, y = np.zeros((3000, 28, 28, 1), np.float32), np.arange(3000, dtype=np.int32)
-    monkeypatch.setattr(
-        module, "_first_classes", lambda *a: Dataset(x, y % a[-1], x, y % a[-1])
-    )
+    monkeypatch.setattr(module, "_first_classes", lambda *a: Dataset(x, y % a[-1], x, y % a[-1]))
     for arm in ("20/erk/gradient", "packnet", "conv/10/erk"):
         config = replace(study.configs("full")[arm], exam=10)
         process = module.make_process(config)

@@ -73,8 +73,15 @@ def test_packed_masks_and_exports_make_the_network_again(learner):
 def test_convolutions_and_a_batch_of_one():
     def model(key):
         a, b = jax.random.split(key)
-        layers = [eqx.nn.Conv2d(1, 3, 3, key=a), jax.nn.relu, jnp.ravel, eqx.nn.Linear(12, 2, key=b)]
-        return eqx.nn.Sequential([x if isinstance(x, eqx.Module) else eqx.nn.Lambda(x) for x in layers])
+        layers = [
+            eqx.nn.Conv2d(1, 3, 3, key=a),
+            jax.nn.relu,
+            jnp.ravel,
+            eqx.nn.Linear(12, 2, key=b),
+        ]
+        return eqx.nn.Sequential(
+            [x if isinstance(x, eqx.Module) else eqx.nn.Lambda(x) for x in layers]
+        )
 
     x = np.asarray(jax.random.normal(jax.random.key(0), (1, 1, 4, 4)))
     net = SparseContinualNet(model(jax.random.key(0)), Topology(0.5, updates=1))
