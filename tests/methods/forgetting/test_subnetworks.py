@@ -137,7 +137,7 @@ def test_moments_know_the_dense_gradient_but_none_of_frozen_weights():
                 assert not held[used[i]].any()
                 if i == 0:  # of the readout other tasks' outputs have no gradient
                     outside.append(held[~mask[i] & ~used[i]])
-    assert np.mean([h.any() for h in outside]) > 0.5
+    assert all(h.any() for h in outside[:3])  # of the first task, in which all units are connected
 
 
 def ends(process):

@@ -433,7 +433,7 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, ("20/uniform/gradient", "20/erk/gradient", "20/uniform/momentum", "not-frozen", "separate-20", "packnet", "dense"), SMOKE),
+        "smoke": Budget(2, ("20/uniform/gradient", "20/erk/gradient", "not-frozen", "packnet", "dense"), SMOKE),
         "quick": Budget(5, also=("20/uniform/static",)),
         "thorough": Budget(5),
         "full": Budget(5, settings=FULL),
