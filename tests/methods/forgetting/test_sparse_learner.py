@@ -1,0 +1,121 @@
+"""Named tasks with networks and arrays of one's own: answers that stay, capacity, packed masks, exports."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latebloom.methods.forgetting.sparse_learner import SparseContinualNet
+from latebloom.methods.forgetting.subnetworks import Topology
+from latebloom.nn.masks import named_masks
+
+rng = np.random.default_rng(0)
+CENTRES = rng.normal(size=(6, 12)) * 3
+
+
+def examples(classes, n=60):
+    y = np.arange(n) % len(classes)
+    return (CENTRES[list(classes)][y] + rng.normal(size=(n, 12))).astype(np.float32), y
+
+
+A, B = examples((0, 1, 2)), examples((3, 4))
+NAMES = np.array(["wren", "owl"])
+
+
+def network(seed=0):
+    return eqx.nn.MLP(12, 5, 24, 1, key=jax.random.key(seed))  # one example at a time
+
+
+@pytest.fixture(scope="module")
+def learner():
+    net = SparseContinualNet(network(), Topology(0.4, "erk", "gradient", updates=3), seed=1)
+    assert net.learn("digits", *A, epochs=6, batch_size=16) > 0.5
+    before = net.scores("digits", A[0])
+    net.learn("birds", B[0], NAMES[B[1]], epochs=6, batch_size=16)
+    return net, before
+
+
+def test_both_tasks_are_known_and_the_first_answers_to_the_bit_as_before(learner):
+    net, before = learner
+    np.testing.assert_array_equal(net.scores("digits", A[0]), before)
+    assert (net.predict("digits", A[0]) == A[1]).mean() > 0.9
+    assert (net.predict("birds", B[0]) == NAMES[B[1]]).mean() > 0.9
+    assert set(net.predict("birds", A[0][:1])) <= set(NAMES)
+
+
+def test_capacity_counts_each_weight_once(learner):
+    net, _ = learner
+    table = net.capacity()
+    np.testing.assert_allclose(table[["free", "used once", "shared"]].sum(axis=1), 1)
+    one, two = (named_masks(net.tasks[t].mask) for t in ("digits", "birds"))
+    for name, row in table.iterrows():
+        assert row["weights"] == one[name].size
+        np.testing.assert_allclose(row["shared"], np.mean(one[name] & two[name]))
+        np.testing.assert_allclose(row["free"], np.mean(~(one[name] | two[name])))
+
+
+def test_packed_masks_and_exports_make_the_network_again(learner):
+    net, before = learner
+    packed, out = net.packed("digits"), net.export("digits")
+    for name, mask in named_masks(net.tasks["digits"].mask).items():
+        bits = np.unpackbits(packed[name], count=mask.size).reshape(mask.shape)
+        np.testing.assert_array_equal(bits, mask)
+        assert out[name].nnz <= bits.sum() and packed[name].nbytes == -(-mask.size // 8)
+    biases = [np.asarray(layer.bias) for layer in net.network("digits").layers]
+    first, second = out.values()
+    hidden = np.maximum(A[0] @ first.T + biases[0], 0)
+    scores = hidden @ second.T + biases[1]
+    np.testing.assert_allclose(scores[:, :3], before, rtol=1e-4, atol=1e-4)
+    assert net.sizes().loc["digits", "mask"] == sum(p.nbytes for p in packed.values()) / 1024
+
+
+def test_convolutions_and_a_batch_of_one():
+    def model(key):
+        a, b = jax.random.split(key)
+        layers = [
+            eqx.nn.Conv2d(1, 3, 3, key=a),
+            jax.nn.relu,
+            jnp.ravel,
+            eqx.nn.Linear(12, 2, key=b),
+        ]
+        return eqx.nn.Sequential(
+            [x if isinstance(x, eqx.Module) else eqx.nn.Lambda(x) for x in layers]
+        )
+
+    x = np.asarray(jax.random.normal(jax.random.key(0), (1, 1, 4, 4)))
+    net = SparseContinualNet(model(jax.random.key(0)), Topology(0.5, updates=1))
+    net.learn(1, x, [7], epochs=1, batch_size=100)
+    net.learn(2, -x, [8], epochs=1)
+    assert [m.shape for m in net.export(1).values()] == [(3 * 1 * 3, 3), (2, 12)]
+    assert net.predict(2, np.concatenate([x, x])).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda net: net.learn("digits", *A), "task 'digits' was learned before"),
+        (lambda net: net.learn("more", *A), "has 3 classes, but only 0 of the network's 5 outputs"),
+        (lambda net: net.learn("more", A[0], A[1][:-1]), "x must be \\[n, ...\\] and y its n classes"),
+        (lambda net: net.learn("more", A[0][:0], A[1][:0]), "x must be"),
+        (lambda net: net.learn("more", np.where(A[0] > 2, np.nan, A[0]), A[1]), "x is not finite in row"),
+        (lambda net: net.predict("fish", A[0]), "no task 'fish' was learned; there are: 'digits', 'birds'"),
+        (lambda net: SparseContinualNet(network(), rate=float("nan")), "rate must be a number above 0"),
+        (lambda net: SparseContinualNet(jnp.tanh), "nothing to prune"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said(learner, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(learner[0])
+
+
+def test_epochs_are_at_least_one():
+    with pytest.raises(ValueError, match="epochs and batch_size must be at least 1, not 0 and 32"):
+        SparseContinualNet(network()).learn("a", *A, epochs=0)
+
+
+def test_a_full_network_warns():
+    net = SparseContinualNet(network(), Topology(1.0, updates=0))
+    net.learn("a", *B, epochs=1)
+    with pytest.warns(UserWarning, match=r"only 0.00% of the weights are free: task 'b'"):
+        net.learn("b", *B, epochs=1)
