@@ -52,7 +52,9 @@ class Refresh(Around):
       "task" is over, F <- decay F + F_task, from its first `batches`; or at each "step", as the running mean
       of the squared gradients, F <- decay F + (1 - decay) g^2; or there is "none", and P = 1. So is P as
       long as F is 0, through the first task.
-    - `temperature`: 1 is the paper's noise, 0 none. `every`: so many updates from one refresh to the next.
+    - `temperature`: 1 is the paper's noise, 0 none. Its standard deviation is sqrt(2 gamma temperature P), however
+      small the gradient is, so that gamma must be far smaller with it than without: the default 0.01 is for 0.
+    - `every`: so many updates from one refresh to the next.
 
     The paper's P is F^-1, which has no bound where a weight does not matter: with lambda added to F, its
     gamma is lambda times ours, and the largest entry of P is 1. By its theorem the method goes down
