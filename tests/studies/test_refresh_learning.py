@@ -108,6 +108,7 @@ def test_the_papers_scale_can_be_traced(monkeypatch):
     big = Dataset(x, y, np.tile(x, (250, 1)), np.tile(y, 250))
     monkeypatch.setattr(module, "load_scaled", lambda name, **_: big)
     configs = study.configs("full")
+    assert configs["long/off"].steps == 10 * configs["der/off"].steps == 12_000
     for arm in ("der/paper", "cpr/released", "mixed"):
         process = module.make_process(configs[arm])
         state = eqx.filter_eval_shape(process.init, jax.random.key(0))

@@ -16,6 +16,8 @@ from latebloom.methods.forgetting.continual import Batch, Lesson, Method, Replay
 from latebloom.methods.forgetting.distillation import LwF
 from latebloom.methods.forgetting.objective import Compared, Objective, Output, Weight, as_objective
 from latebloom.methods.forgetting.penalties import EWC, L2, SI
+from latebloom.methods.forgetting.perturbed import SAM
+from latebloom.methods.forgetting.refresh import Refresh
 from latebloom.methods.forgetting.replay import DER, ER, ERACE
 
 rng = np.random.default_rng(5)
@@ -199,6 +201,14 @@ def test_names_of_equal_terms_differ_and_tables_are_whole():
         (lambda: Objective.from_json("[]"), "first row"),
         (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "weight"}]'), "row 1"),
         (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "output", "colour": 1}]'), "colour"),
+        (lambda: Objective.from_json('{"batch": "new"}'), "list of rows"),
+        (lambda: Objective.from_json('[{"batch": "new", "target": "label"}]'), "row 0 .* no weight"),
+        (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "output", "divergence": "square"}]'), "row 1 .* no target, weight"),
+        (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "weight", "weight": 1}]'), "row 1 .* no metric"),
+        (lambda: Compared(ER(), "ER"), "other of Compared"),
+        (lambda: Compared(CPR(Refresh(ER())), ER()), "CPR moves the parameters"),
+        (lambda: Compared(ER(), SAM(ER(), 0.1)), "SAM moves the parameters"),
+        (lambda: Compared(EWC(), ER()), "ER replays"),
     ],
 )  # fmt: skip
 def test_what_is_no_term_is_refused(make, said):

@@ -374,3 +374,8 @@ def test_awkward_networks_keep_what_they_are(name, method):
     state = zip(program.paths, program.state, strict=True)
     kinds = sorted(str(a.dtype) for path, a in state if path.startswith(".model"))
     assert kinds == sorted(str(a.dtype) for a in before)
+
+
+def test_by_default_there_is_no_noise():
+    """With the paper's, a gamma at which the step up is worth anything destroys what was learned."""
+    assert Refresh(Method()).temperature == 0

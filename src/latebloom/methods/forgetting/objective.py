@@ -283,11 +283,16 @@ class Objective(Method):
     def from_json(text: str) -> Objective:
         """The objective of a table; the inverse of `to_json`.
 
-        Raises `ValueError` for a table without the new batch's row first, or with a row that is no term.
+        Raises `ValueError` for what is no table of rows, for one without the new batch's row first, or with a row
+        that is no term.
         """
         rows = json.loads(text)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("the table must be a list of rows, as to_json writes it")
         if not rows or rows[0].get("batch") != "new" or rows[0].get("target") != "label":
             raise ValueError("the first row must be the new batch's entropy to its label")
+        if "weight" not in rows[0]:
+            raise ValueError("row 0 of the table has no weight")
         found: dict[str, list[Any]] = {"output": [], "weight": []}
         kinds = {"output": Output, "weight": Weight}
         for place, row in enumerate(rows[1:], start=1):
@@ -298,6 +303,9 @@ class Objective(Method):
                 raise ValueError(
                     f"row {place} of the table is no term: {', '.join(sorted(set(own) - known)) or space}"
                 )
+            needed = {"weight"} | ({"divergence", "target"} if space == "output" else {"metric"})
+            if lacking := sorted(needed - set(own)):
+                raise ValueError(f"row {place} of the table has no {', '.join(lacking)}")
             found[space].append(kinds[space](**own))
         return Objective(tuple(found["output"]), tuple(found["weight"]), rows[0]["weight"])
 
@@ -342,9 +350,28 @@ class Compared(Around):
     """A host, and another method whose gradient is taken beside it at every update.
 
     Told: `apart`, the length of the difference of both gradients over that of the host's, the largest.
+
+    Raises `ValueError` for another that is no method, or that replays where the host does not, and where one of
+    both moves the parameters before each update.
     """
 
     other: Method
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.other, Method):
+            raise ValueError(
+                f"the other of Compared must be a Method such as ER(), not {self.other!r}"
+            )
+        for method in (self.host, self.other):
+            if isinstance(method, Method) and method.does("displaced"):
+                raise ValueError(
+                    f"{type(method).__name__} moves the parameters before each update: compare its host"
+                )
+        if isinstance(self.host, Method) and self.other.replays and not self.host.replays:
+            raise ValueError(
+                f"{type(self.other).__name__} replays and the host, {type(self.host).__name__}, does not: "
+                "compare the other way round"
+            )
 
     @property
     def looks_back(self) -> int:

@@ -52,7 +52,9 @@ class Refresh(Around):
       "task" is over, F <- decay F + F_task, from its first `batches`; or at each "step", as the running mean
       of the squared gradients, F <- decay F + (1 - decay) g^2; or there is "none", and P = 1. So is P as
       long as F is 0, through the first task.
-    - `temperature`: 1 is the paper's noise, 0 none. `every`: so many updates from one refresh to the next.
+    - `temperature`: 1 is the paper's noise, 0 none. Its standard deviation is sqrt(2 gamma temperature P), however
+      small the gradient is, so that gamma must be far smaller with it than without.
+    - `every`: so many updates from one refresh to the next.
 
     The paper's P is F^-1, which has no bound where a weight does not matter: with lambda added to F, its
     gamma is lambda times ours, and the largest entry of P is 1. By its theorem the method goes down
@@ -60,8 +62,8 @@ class Refresh(Around):
 
     Told: `perturbation`, the length of the move against that of the parameters; `unlearned`, the loss's rise.
 
-    Source: Wang et al. 2024, the Langevin step of its section on refresh learning. Defaults are ours but
-    `every`, at which the paper runs it.
+    Source: Wang et al. 2024, the Langevin step of its section on refresh learning. Defaults are ours (the paper's noise
+    at this gamma destroys what was learned) but `every`, at which the paper runs it.
     """
 
     gamma: Float[Array, ""] | float = 0.01
@@ -70,7 +72,7 @@ class Refresh(Around):
     fisher: Literal["task", "step", "none"] = eqx.field(static=True, default="task")
     damping: Float[Array, ""] | float = 1.0
     decay: Float[Array, ""] | float = 0.9
-    temperature: Float[Array, ""] | float = 1.0
+    temperature: Float[Array, ""] | float = 0.0
     every: int = eqx.field(static=True, default=2)
     batches: int = eqx.field(static=True, default=10)
 

@@ -124,7 +124,7 @@ def method_of(config: Config) -> Method:
         Refresh, host, size, config.climb, config.objective, config.fisher, every=config.every, batches=batches
     )  # fmt: skip
     variants: dict[str, Callable[[], Method]] = {
-        "off": lambda: host, "paper": refresh, "ascent": partial(refresh, temperature=0.0),
+        "off": lambda: host, "paper": partial(refresh, temperature=1.0), "ascent": partial(refresh, temperature=0.0),
         "released": lambda: ReleasedRefresh(host, batches=batches),
         "scaled": lambda: ReleasedRefresh(host, size, batches=batches),
         "extra": lambda: ExtraStep(host, size, config.every), "sam": lambda: SAM(host, size, config.every),
@@ -413,7 +413,7 @@ study = Study(
         "smoke": Budget(2, ("der/off", "der/paper", "der/released", "der/noise", "twin/cpr", "mixed"), SMOKE),
         "quick": Budget(8, also=("mixed",)),
         "thorough": Budget(8, also=("mixed", *(f"climb-2/{g:g}" for g in GAMMAS), *(f"noisy/{g:g}" for g in NOISY))),
-        "full": Budget(5, settings=FULL),
+        "full": Budget(5, settings=FULL, arm_settings={a: {"steps": 10 * FULL["steps"]} for a in ARMS if a.startswith("long/")}),
     },
     claims=CLAIMS,
     figures=(
