@@ -24,12 +24,13 @@ def prunable_leaves(model: Any) -> Any:
     """Which leaves may be pruned: weights of convolutions and affine maps, not biases, not norms.
 
     A tree of booleans, for `eqx.filter` and `eqx.partition`. A layer whose weight is tied to another
-    (`equinox.nn.Shared`) or None has none of its own.
+    (`equinox.nn.Shared`), None or of integers has none of its own.
     """
 
     def mark(node: Any) -> Any:
         marks = jax.tree.map(lambda _: False, node)
-        own = isinstance(node, LAYERS) and hasattr(node.weight, "shape")
+        kind = getattr(node.weight, "dtype", None) if isinstance(node, LAYERS) else None
+        own = kind is not None and jnp.issubdtype(kind, jnp.inexact)
         return eqx.tree_at(lambda n: n.weight, marks, True) if own else marks
 
     return jax.tree.map(mark, model, is_leaf=lambda node: isinstance(node, LAYERS))

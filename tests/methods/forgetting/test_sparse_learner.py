@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from latebloom.methods.forgetting.sparse_learner import SparseContinualNet
@@ -99,6 +100,9 @@ def test_convolutions_and_a_batch_of_one():
         (lambda net: net.learn("more", A[0], A[1][:-1]), "x must be \\[n, ...\\] and y its n classes"),
         (lambda net: net.learn("more", A[0][:0], A[1][:0]), "x must be"),
         (lambda net: net.learn("more", np.where(A[0] > 2, np.nan, A[0]), A[1]), "x is not finite in row"),
+        (lambda net: net.learn(["more"], *A), "task must be a name or a number, not \\['more'\\]"),
+        (lambda net: net.learn("more", A[0], np.array([None, "owl"] * 30, object)), "y mixes NoneType, str"),
+        (lambda net: net.predict("birds", np.where(A[0] > 2, np.nan, A[0])), "x is not finite in row"),
         (lambda net: net.predict("fish", A[0]), "no task 'fish' was learned; there are: 'digits', 'birds'"),
         (lambda net: SparseContinualNet(network(), rate=float("nan")), "rate must be a number above 0"),
         (lambda net: SparseContinualNet(jnp.tanh), "nothing to prune"),
@@ -119,3 +123,63 @@ def test_a_full_network_warns():
     net.learn("a", *B, epochs=1)
     with pytest.warns(UserWarning, match=r"only 0.00% of the weights are free: task 'b'"):
         net.learn("b", *B, epochs=1)
+
+
+def frozen_first(params):
+    def label(path, _):
+        return "frozen" if "layers[0]" in jax.tree_util.keystr(path) else "learned"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def test_layers_that_the_optimiser_freezes_are_to_have_no_mask():
+    rule = optax.multi_transform(
+        {"frozen": optax.set_to_zero(), "learned": optax.adam(0.01)}, frozen_first
+    )
+    with pytest.raises(ValueError, match=r"leaves layers\[0\] out.*ignore=\('layers\[0\]',\)"):
+        SparseContinualNet(network(), Topology(0.4, updates=1), optimiser=rule).learn("a", *A)
+    net = SparseContinualNet(
+        network(), Topology(0.4, updates=1, ignore=("layers[0]",)), optimiser=rule
+    )
+    net.learn("a", *A, epochs=1)
+    np.testing.assert_array_equal(net.model.layers[0].weight, network().layers[0].weight)
+
+
+def test_a_layer_of_integers_stays_as_it_is():
+    whole = jnp.round(20 * network().layers[0].weight).astype(jnp.int8)
+    model = eqx.tree_at(lambda m: m.layers[0].weight, network(), whole)
+    net = SparseContinualNet(model, Topology(0.5, growth="gradient", updates=1))
+    net.learn("a", *A, epochs=1)
+    before = net.scores("a", A[0])
+    net.learn("b", *B, epochs=1)
+    np.testing.assert_array_equal(net.scores("a", A[0]), before)
+    assert net.model.layers[0].weight.dtype == jnp.int8 and net.export("b").keys() == {"layers[1]"}
+    np.testing.assert_array_equal(net.model.layers[0].weight, whole)
+
+
+def test_a_task_that_diverges_leaves_the_others_as_they_were():
+    net = SparseContinualNet(network(), Topology(0.4, updates=1), optimiser=optax.sgd(0.1))
+    net.learn("a", *A, epochs=1)
+    before, model = net.scores("a", A[0]), net.model
+    net.optimiser = optax.sgd(float("inf"))
+    with pytest.raises(
+        ValueError, match="training of task 'b' diverged, its weights are not finite: take"
+    ):
+        net.learn("b", *B, epochs=2)
+    assert list(net.tasks) == ["a"] and eqx.tree_equal(net.model, model)
+    np.testing.assert_array_equal(net.scores("a", A[0]), before)
+    net.optimiser = optax.sgd(0.1)
+    net.learn("b", *B, epochs=1)
+
+
+def test_biases_may_be_shared_and_names_may_be_pairs():
+    net = SparseContinualNet(network(), Topology(0.4, updates=1, own_biases=False))
+    net.learn(("a", 1), *A, epochs=1)
+    weights = net.export(("a", 1))
+    net.learn(("a", 2), *B, epochs=1)
+    for name, weight in net.export(("a", 1)).items():
+        np.testing.assert_array_equal(weight.toarray(), weights[name].toarray())
+    first, second = (net.network(("a", i)).layers[0].bias for i in (1, 2))
+    np.testing.assert_array_equal(first, second)
+    sizes = net.sizes()
+    assert sizes.index.tolist() == [("a", 1), ("a", 2)] and (sizes["own values"] == 0).all()

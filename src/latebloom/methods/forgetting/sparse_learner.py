@@ -78,7 +78,8 @@ class SparseContinualNet:
         - `x` [n, ...], finite; `y` [n]: its classes, numbers or names, which get the next free outputs.
 
         Warns where hardly any weight is free. Raises `ValueError` for a task learned before, for arrays that
-        do not fit each other or hold NaN, and for more classes than there are outputs left.
+        do not fit each other or hold NaN, for more classes than there are outputs left, and where training
+        diverges; then nothing has changed.
         """
         x, classes, index = self._examples(task, x, y)
         if min(epochs, batch_size) < 1:
@@ -107,6 +108,8 @@ class SparseContinualNet:
         return self._over(process, state, task, classes)
 
     def _examples(self, task: Hashable, x: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+        if not isinstance(task, Hashable):
+            raise ValueError(f"task must be a name or a number, not {task!r}")
         if task in self.tasks:
             raise ValueError(f"task {task!r} was learned before, and what it uses is frozen")
         x, y = np.asarray(x), np.asarray(y)
@@ -114,13 +117,13 @@ class SparseContinualNet:
             raise ValueError(
                 f"x must be [n, ...] and y its n classes, not {list(x.shape)} and {list(y.shape)}"
             )
-        for name, values in (("x", x), ("y", y)):
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                row = int(np.argwhere(~np.isfinite(values))[0][0])
-                raise ValueError(
-                    f"{name} is not finite in row {row}: leave it out or fill in a value"
-                )
-        classes, index = np.unique(y, return_inverse=True)
+        _check_finite("x", x)
+        _check_finite("y", y)
+        try:
+            classes, index = np.unique(y, return_inverse=True)
+        except TypeError:
+            kinds = ", ".join(sorted({type(one).__name__ for one in y}))
+            raise ValueError(f"y mixes {kinds}: make all numbers, or all names") from None
         shape = eqx.filter_eval_shape(call, self.model, jnp.asarray(x[:1]))
         if self._outputs + len(classes) > shape.shape[-1]:
             raise ValueError(
@@ -175,6 +178,17 @@ class SparseContinualNet:
     ) -> float:
         found = process._chosen(state)
         kept = eqx.filter(process._unshared(found.model, found.mask), eqx.is_array)
+        # A weight that is not finite would be so in every task: no mask makes it 0.
+        if not all(
+            jnp.isfinite(x).all()
+            for x in jax.tree.leaves(eqx.filter(found.model, eqx.is_inexact_array))
+        ):
+            raise ValueError(
+                f"training of task {task!r} diverged, its weights are not finite: take a lower rate, or "
+                "single precision for half; a normalisation of weights divides by 0 where a row is empty"
+            )
+        if not self.topology.own_biases:
+            kept = jax.tree.map(lambda _: None, kept)
         fitted = float(found.accuracy)
         places = self._outputs + np.arange(len(classes))
         self.tasks[task] = Learned(found.mask, kept, classes, places, fitted)
@@ -185,12 +199,17 @@ class SparseContinualNet:
         return fitted
 
     def network(self, task: Hashable) -> Any:
-        """The sub-network of a task: all weights that it does not use are 0, biases are its own."""
+        """The sub-network of a task: all weights that it does not use are 0, biases are its own, or with
+        `own_biases` false those of the last task."""
         known = self._known(task)
         return masked(eqx.combine(known.kept, self.model), known.mask)
 
     def scores(self, task: Hashable, x: Shaped[Any, "n ..."]) -> Float[np.ndarray, "n classes"]:
-        """Outputs for the task's classes, in the order of `tasks[task].classes`."""
+        """Outputs for the task's classes, in the order of `tasks[task].classes`.
+
+        Raises `ValueError` for a task that was not learned and for inputs that are not finite.
+        """
+        _check_finite("x", np.asarray(x))
         outputs = _called(self.network(task), jnp.asarray(x))
         return np.asarray(outputs)[:, self._known(task).outputs]
 
@@ -220,10 +239,11 @@ class SparseContinualNet:
 
     def sizes(self) -> pd.DataFrame:
         """KiB that each task takes beside the shared weights: its packed mask, and its own values."""
-        rows = {t: {"mask": sum(p.nbytes for p in self.packed(t).values()) / 1024,
-                    "own values": sum(x.nbytes for x in jax.tree.leaves(known.kept)) / 1024}
-                for t, known in self.tasks.items()}  # fmt: skip
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
+        rows = [{"mask": sum(p.nbytes for p in self.packed(t).values()) / 1024,
+                 "own values": sum(x.nbytes for x in jax.tree.leaves(known.kept)) / 1024}
+                for t, known in self.tasks.items()]  # fmt: skip
+        names = pd.Index([*self.tasks], tupleize_cols=False, name="task")
+        return pd.DataFrame(rows, names, ["mask", "own values"])
 
     def export(self, task: Hashable) -> dict[str, sparse.csr_array]:
         """The task's weights by layer as sparse matrices: as they are, or [all but the last, last dimension]."""
@@ -235,6 +255,12 @@ class SparseContinualNet:
             name: sparse.csr_array(np.asarray(weight, np.promote_types(weight.dtype, np.float32)).reshape(-1, weight.shape[-1]))
             for name, weight in zip(named_masks(flags), jax.tree.leaves(held), strict=True)
         }  # fmt: skip
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise ValueError(f"{name} is not finite in row {row}: leave it out or fill in a value")
 
 
 class _Stepped(eqx.Module):

@@ -164,7 +164,8 @@ class Subnetworks(Continual):
     active in this task (ITOP). `grown_by`: place of its rule in `GROWTHS`; `fitted`: training accuracy since the
     last update of the topology.
 
-    Raises `ValueError` where `Continual` does, and for growth by momentum under an optimiser that has none.
+    Raises `ValueError` where `Continual` does, for growth by momentum under an optimiser that has none, and for
+    an optimiser that has it for some layers with masks, not for others.
     """
 
     topology: Topology
@@ -194,6 +195,23 @@ class Subnetworks(Continual):
             raise ValueError(
                 "growth by momentum needs an optimiser with momentum, such as optax.adam"
             )
+        self._check_moments(momentum)
+
+    def _check_moments(self, momentum: Any) -> None:
+        """Of layers with masks an optimiser keeps the momentum of all, or of none."""
+        model = eqx.filter_eval_shape(self.model, jax.random.key(0))
+        masks = dense_masks(model, self.topology.ignore)
+        if momentum is None or len(_masked_leaves(momentum, masks)) == len(self.sparse_layers):
+            return
+        without = jax.tree.map(
+            lambda m, x: None if m is None or hasattr(x, "shape") else m,
+            masks, momentum, is_leaf=lambda node: node is None,
+        )  # fmt: skip
+        names = layer_names(without)
+        raise ValueError(
+            f"the optimiser leaves {', '.join(names)} out, which would grow but never learn: a layer that it "
+            f"freezes needs no mask, Topology(ignore={names})"
+        )
 
     @property
     def _spans(self) -> list[tuple[int, int]]:
