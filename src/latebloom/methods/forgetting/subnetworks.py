@@ -437,8 +437,8 @@ class Subnetworks(Continual):
         mask, used, fired = (jax.tree.leaves(t) for t in (now.mask, own.used, own.fired))
         pairs = list(zip(mask, used, strict=True))
         active = jnp.stack([m.mean() for m in mask])
-        both = jnp.stack([(m & u).mean() for m, u in pairs])
-        taken = jnp.stack([(m | u).mean() for m, u in pairs])
+        both = jnp.stack([jnp.mean(m & u) for m, u in pairs])
+        taken = jnp.stack([jnp.mean(m | u) for m, u in pairs])
         return {
             "accuracy": found, "learning": learning, "free": 1 - taken, "used": taken, "active": active,
             "shared": both / jnp.maximum(active, 1e-9), "fired": jnp.stack([f.mean() for f in fired]),
