@@ -37,8 +37,9 @@ def process(method: str):
     from latebloom import data
     from latebloom.core.memory import Policy
     from latebloom.core.stream import class_incremental
-    from latebloom.methods.forgetting.continual import Continual, Method, Replay
+    from latebloom.methods.forgetting.continual import Continual, Replay
     from latebloom.methods.forgetting.distillation import LwF
+    from latebloom.methods.forgetting.method import Method
     from latebloom.methods.forgetting.penalties import EWC
     from latebloom.methods.forgetting.replay import ER
     from latebloom.nn import MLP

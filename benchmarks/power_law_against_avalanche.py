@@ -9,15 +9,10 @@ more of its own. Avalanche's `Replay` draws its memory by experience. Both exami
     python benchmarks/power_law_against_avalanche.py --peer peer/bin/python
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
+from peers import in_turns
 
 TASKS, BATCH, UNITS, RATE = 10, 64, 100, 0.004
 
@@ -78,33 +73,5 @@ def ours(seeds: int) -> tuple[list[float], float, float]:
     return found, min(times[1:]) / seeds, times[0] - min(times[1:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
-    parser.add_argument("--peer", required=True, help="a Python that has torch and Avalanche")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--file", help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.file:
-        print(json.dumps(theirs(args.file, args.seed)))
-        return
-    from latebloom.data import load, scaled
-
-    data = scaled(load("mnist-5k"), side=14, flat=True)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "images.npz"
-        np.savez(file, x_train=data.x_train, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)  # fmt: skip
-        for turn in range(args.turns):
-            for seeds in (1, 8):
-                found, seconds, compiling = ours(seeds)
-                print(f"latebloom, {seeds} seeds: {np.mean(found):.1f} %, {seconds:.2f} s a seed (compiling {compiling:.1f} s)", flush=True)  # fmt: skip
-            command = [args.peer, __file__, "--peer", "-", "--file", str(file), "--seed", str(turn)]
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
-            if said.returncode:
-                sys.exit(said.stderr)
-            result = json.loads(said.stdout.splitlines()[-1])
-            print(f"Avalanche, seed {turn}: {result['accuracy']:.1f} %, {result['seconds']:.1f} s", flush=True)  # fmt: skip
-
-
 if __name__ == "__main__":
-    main()
+    in_turns(__file__, __doc__, "Avalanche", theirs, ours, seeds=(1, 8), unit="s")

@@ -11,13 +11,13 @@ the task's first 20 batches; it runs on one thread, one seed after another. In t
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from peers import asked
 
 TASKS, STEPS, NEW, OLD, MEMORY, UNITS, LOOKS = 5, 150, 16, 32, 200, 100, 20
 RATE, ALPHA, BETA = 0.3, 1.0, 0.5
@@ -151,8 +151,7 @@ def main() -> None:
             for name, delta in DELTAS.items():
                 row = found[name]
                 for seed in range(turn, given.seeds, given.turns):
-                    call = [given.peer, __file__, "--theirs", file, str(seed), str(delta)]
-                    done = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)  # fmt: skip
+                    done = asked(given.peer, __file__, "--theirs", file, str(seed), str(delta))
                     row["torch"].append(done["accuracy"])
                     row["torch ms"].append(1e3 * done["seconds"] / updates)
                 row["one ms"].append(1e3 * ours(1, delta)[1] / updates)

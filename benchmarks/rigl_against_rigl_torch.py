@@ -8,17 +8,12 @@ is given one more that nothing uses; it takes no step of the optimiser where it 
     python benchmarks/rigl_against_rigl_torch.py --peer peer/bin/python
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import in_turns
 
 STEPS, BATCH, UPDATES, DENSITY, DROP, RATE, UNITS = 1000, 64, 19, 0.1, 0.3, 0.001, (300, 100)
 
@@ -65,7 +60,8 @@ def ours(seeds: int) -> tuple[list[float], float, float]:
 
     from latebloom import nn, unfold
     from latebloom.data import load_scaled
-    from latebloom.methods.forgetting.subnetworks import Subnetworks, Topology
+    from latebloom.methods.forgetting.subnetworks import Subnetworks
+    from latebloom.methods.forgetting.topology import Topology
 
     data = load_scaled("mnist-5k", side=14, flat=True)
     process = Subnetworks(
@@ -90,33 +86,5 @@ def _stream(data: Any, key: Any) -> Any:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
-    parser.add_argument("--peer", required=True, help="a Python that has torch and rigl-torch")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--file", help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.file:
-        print(json.dumps(theirs(args.file, args.seed)))
-        return
-    from latebloom.data import load, scaled
-
-    data = scaled(load("mnist-5k"), side=14, flat=True)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "images.npz"
-        np.savez(file, x_train=data.x_train, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)  # fmt: skip
-        for turn in range(args.turns):
-            for seeds in (1, 4):
-                found, took, compiling = ours(seeds)
-                print(f"latebloom, {seeds} seeds: {np.mean(found):.1f} %, {took:.2f} ms a step and seed (compiling {compiling:.1f} s)", flush=True)  # fmt: skip
-            command = [args.peer, __file__, "--peer", "-", "--file", str(file), "--seed", str(turn)]
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
-            if said.returncode:
-                sys.exit(said.stderr)
-            got = json.loads(said.stdout.splitlines()[-1])
-            print(f"rigl-torch, seed {turn}: {got['accuracy']:.1f} %, {got['milliseconds']:.2f} ms a step, density {got['density']:.3f}", flush=True)  # fmt: skip
-
-
 if __name__ == "__main__":
-    main()
+    in_turns(__file__, __doc__, "rigl-torch", theirs, ours, seeds=(1, 4), unit="ms a step")

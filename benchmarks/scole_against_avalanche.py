@@ -13,14 +13,13 @@ at the end of each tenth task. Beside it: the time of a step of ours with maskin
 import argparse
 import itertools
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from peers import asked
 
 TASKS, STEPS, BATCH, RATE, EVERY = 100, 20, 32, 0.1, 10
 
@@ -117,11 +116,7 @@ def main() -> None:
                 taken.setdefault(kind, []).append(1e3 * seconds)
                 if kind == "plain, 1 seed":
                     mine = trace.accuracy.mean("task").values[0]
-            command = [args.peer, __file__, "--peer", "-", "--folder", name, "--seed", str(turn)]  # fmt: skip
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
-            if said.returncode:
-                sys.exit(said.stderr)
-            other = json.loads(said.stdout.splitlines()[-1])
+            other = asked(args.peer, __file__, "--peer", "-", "--folder", name, "--seed", str(turn))
             taken.setdefault("Avalanche, 1 seed", []).append(1e3 * other["seconds"] / (TASKS * STEPS))  # fmt: skip
             apart = np.abs(mine - np.array(other["accuracy"])).max()
             print(f"seed {turn}: final accuracy here {100 * mine[-1]:.1f} %, Avalanche {100 * other['accuracy'][-1]:.1f} %; "

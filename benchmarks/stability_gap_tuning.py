@@ -11,9 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from latebloom import unfold
+from latebloom.core.climbing import climb
 from latebloom.methods.forgetting.metrics import average_accuracy
 from latebloom.studies.forgetting import stability_gap
 from latebloom.studies.forgetting.stability_gap import SETTINGS, Config, make_process, schedule
@@ -38,44 +37,26 @@ def score(config: Config) -> float:
     return float(average_accuracy(trace).mean()) if ended.all() else float("nan")
 
 
-def climb(setting: str, method: str) -> tuple[float, float]:
-    strengths, known = STRENGTHS[method], {}
+def tune(setting: str, method: str) -> tuple[float, float]:
+    def at(rate: float, strength: float) -> float:
+        config = Config(setting, method, rate=rate, strength=strength)
+        return score(replace(config, **SETTINGS[setting]))
 
-    def at(i: int, j: int) -> float:
-        if (i, j) not in known:
-            config = Config(setting, method, rate=RATES[i], strength=strengths[j])
-            known[i, j] = score(replace(config, **SETTINGS[setting]))
-        return known[i, j]
-
-    best = RATES.index(0.03), strengths.index(START[method])
-    while True:
-        i, j = best
-        near = [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
-        near = [(a, b) for a, b in near if 0 <= a < len(RATES) and 0 <= b < len(strengths)]
-        found = max(near, key=lambda place: np.nan_to_num(at(*place), nan=-1))
-        if not at(*found) > np.nan_to_num(at(*best), nan=-1):
-            break
-        best = found
-    i, j = best
-    edges = {
-        "rate": i in (0, len(RATES) - 1),
-        "strength": len(strengths) > 1 and j in (0, len(strengths) - 1),
-    }
-    on_edge = "".join(f" ({name} on the edge)" for name, on in edges.items() if on)
-    print(
-        f"{setting} {method}: rate {RATES[i]:g}, strength {strengths[j]:g}, accuracy {at(i, j):.3f}{on_edge}",
-        flush=True,
-    )
-    for (a, b), accuracy in sorted(known.items()):
-        print(f"  rate {RATES[a]:<6g} strength {strengths[b]:<6g} {accuracy:.3f}", flush=True)
-    return RATES[i], strengths[j]
+    found = climb(at, (RATES, STRENGTHS[method]), (0.03, START[method]))
+    edges = [name for name, on in zip(("rate", "strength"), found.on_edge, strict=True) if on]
+    on_edge = "".join(f" ({name} on the edge)" for name in edges)
+    rate, strength = found.best
+    print(f"{setting} {method}: rate {rate:g}, strength {strength:g}, accuracy {found.score:.3f}{on_edge}", flush=True)  # fmt: skip
+    for (r, s), accuracy in sorted(found.tried.items()):
+        print(f"  rate {r:<6g} strength {s:<6g} {accuracy:.3f}", flush=True)
+    return rate, strength
 
 
 def main() -> None:
     table = json.loads(TABLE.read_text())
     for setting in sys.argv[1:] or SETTINGS:
         for method in STRENGTHS:
-            table[setting][method] = climb(setting, method)
+            table[setting][method] = tune(setting, method)
             TABLE.write_text(json.dumps(table, indent=1) + "\n")
 
 

@@ -18,8 +18,9 @@ from latebloom.losses import cross_entropy
 from latebloom.methods.compression.tickets import find_ticket
 from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
-from latebloom.methods.forgetting.continual import Continual, Method, Replay
+from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC
 from latebloom.methods.forgetting.projections import GEM
 from latebloom.methods.forgetting.replay import ER

@@ -44,8 +44,9 @@ from latebloom.core.memory import Policy
 from latebloom.core.runs.program import Program
 from latebloom.core.stream import class_incremental, recurring
 from latebloom.core.vectors import weights
-from latebloom.methods.forgetting.continual import Continual, Method, Replay, check
+from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Method, check
 from latebloom.methods.forgetting.penalties import EWC, L2, SI
 from latebloom.methods.forgetting.projections import AGEM, GEM
 from latebloom.methods.forgetting.replay import DER, ER, ERACE, SCR

@@ -34,8 +34,9 @@ from small_world import (
 )
 
 from latebloom.core.memory import Policy
-from latebloom.methods.forgetting.continual import Method, Replay
+from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.distillation import LwF, divergence, proper_divergence
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC, L2, SI
 from latebloom.methods.forgetting.projections import AGEM, GEM, project
 from latebloom.methods.forgetting.replay import DER, ER, ERACE, SCR, supervised_contrast, unit

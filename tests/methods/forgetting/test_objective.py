@@ -12,8 +12,9 @@ from latebloom.core.calling import call
 from latebloom.core.training import trainable
 from latebloom.methods.forgetting.around import Kept, slope
 from latebloom.methods.forgetting.confidence import CPR
-from latebloom.methods.forgetting.continual import Batch, Lesson, Method, Replay, norm
+from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Batch, Lesson, Method, norm
 from latebloom.methods.forgetting.objective import Compared, Objective, Output, Weight, as_objective
 from latebloom.methods.forgetting.penalties import EWC, L2, SI
 from latebloom.methods.forgetting.perturbed import SAM

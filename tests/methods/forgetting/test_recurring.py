@@ -17,7 +17,7 @@ from latebloom import unfold
 from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Exams, Stream, by_plan, class_incremental, drawn
 from latebloom.methods.forgetting import recurring
-from latebloom.methods.forgetting.continual import Method
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.recurring import (
     ByFrequency,
     Occurrences,

@@ -35,7 +35,8 @@ from latebloom.core.statistics import trainable_leaves
 from latebloom.core.stream import Exams, Stream
 from latebloom.methods.forgetting.around import Around
 from latebloom.methods.forgetting.confidence import CPR
-from latebloom.methods.forgetting.continual import Batch, Continual, Lesson, Method, Replay
+from latebloom.methods.forgetting.continual import Continual, Replay
+from latebloom.methods.forgetting.method import Batch, Lesson, Method
 from latebloom.methods.forgetting.objective import Objective, Output, Weight
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.perturbed import SAM, ExtraStep, RandomStep, WeightNoise

@@ -7,8 +7,9 @@ import optax
 import pytest
 from small_world import DATA, continual, network, sgd, stream
 
-from latebloom.methods.forgetting.continual import Method, Replay
+from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.facilitation import Restarted
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import L2
 from latebloom.methods.forgetting.replay import ER
 

@@ -24,7 +24,7 @@ from small_world import (
     stream,
 )
 
-from latebloom.methods.forgetting.continual import Method
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.sharpness import Watched
 
 SETTINGS = {

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from latebloom.methods.forgetting.sparse_learner import SparseContinualNet
-from latebloom.methods.forgetting.subnetworks import Topology
+from latebloom.methods.forgetting.topology import Topology
 from latebloom.nn.masks import named_masks
 
 rng = np.random.default_rng(0)

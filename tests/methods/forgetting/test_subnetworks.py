@@ -27,15 +27,11 @@ from small_world import (
 
 from latebloom import nn, unfold
 from latebloom.methods.forgetting import metrics
-from latebloom.methods.forgetting.continual import Method, Replay
+from latebloom.methods.forgetting.continual import Replay
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import L2
-from latebloom.methods.forgetting.subnetworks import (
-    PackNet,
-    SeparateNetworks,
-    Subnetworks,
-    Topology,
-    stepped_adam,
-)
+from latebloom.methods.forgetting.subnetworks import PackNet, SeparateNetworks, Subnetworks
+from latebloom.methods.forgetting.topology import Topology, stepped_adam
 
 
 def adam(rate):

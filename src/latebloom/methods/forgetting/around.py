@@ -16,7 +16,7 @@ from latebloom.core.process import Quantity
 from latebloom.core.statistics import trainable_leaves
 from latebloom.core.stream import Stream
 from latebloom.core.training import gradients, trainable
-from latebloom.methods.forgetting.continual import (
+from latebloom.methods.forgetting.method import (
     Batch,
     Displaced,
     Lesson,

@@ -25,8 +25,9 @@ from latebloom.core.unfold import unfold
 from latebloom.data import Standardiser
 from latebloom.data.labelled import check_examples, given_labels
 from latebloom.methods.forgetting import metrics
-from latebloom.methods.forgetting.continual import Continual, Method, Replay
+from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.replay import DER, ER, ERACE
 from latebloom.nn.standard import network_for

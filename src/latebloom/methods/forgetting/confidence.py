@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from latebloom.methods.forgetting.around import Around, Kept
-from latebloom.methods.forgetting.continual import Lesson, Losses, check, mean_of
+from latebloom.methods.forgetting.method import Lesson, Losses, check, mean_of
 
 
 class CPR(Around):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from latebloom.core.stream import Stream
-from latebloom.methods.forgetting.continual import Lesson, Losses, Method, check, one_of
+from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
 
 
 class LwF(Method):

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from latebloom.core.stream import Stream
 from latebloom.core.training import trainable
-from latebloom.methods.forgetting.continual import Continual, ContinualState, Method
+from latebloom.methods.forgetting.continual import Continual, ContinualState
+from latebloom.methods.forgetting.method import Method
 
 
 class Restarted(Continual):

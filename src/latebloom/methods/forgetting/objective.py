@@ -25,7 +25,8 @@ from latebloom.core.stream import Stream
 from latebloom.losses import masked_cross_entropy
 from latebloom.methods.forgetting.around import Around, Kept, slope
 from latebloom.methods.forgetting.confidence import CPR, entropy
-from latebloom.methods.forgetting.continual import (
+from latebloom.methods.forgetting.distillation import LwF, proper_divergence
+from latebloom.methods.forgetting.method import (
     Batch,
     Displaced,
     Lesson,
@@ -36,7 +37,6 @@ from latebloom.methods.forgetting.continual import (
     norm,
     one_of,
 )
-from latebloom.methods.forgetting.distillation import LwF, proper_divergence
 from latebloom.methods.forgetting.penalties import EWC, L2, SI, PathIntegral, distance
 from latebloom.methods.forgetting.replay import DER, ER, together
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from latebloom.core.stream import Stream
 from latebloom.core.training import trainable
 from latebloom.losses import masked_cross_entropy
-from latebloom.methods.forgetting.continual import Lesson, Losses, Method, check, one_of
+from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
 from latebloom.probes.fisher import fisher_diagonal
 
 

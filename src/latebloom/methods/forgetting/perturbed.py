@@ -25,7 +25,7 @@ from latebloom.methods.forgetting.around import (
     shifted,
     slope,
 )
-from latebloom.methods.forgetting.continual import Displaced, Lesson, check, norm
+from latebloom.methods.forgetting.method import Displaced, Lesson, check, norm
 from latebloom.methods.forgetting.refresh import as_long
 
 TOLD = {"perturbation": PERTURBATION, "unlearned": UNLEARNED}

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from latebloom.core.stream import Stream
 from latebloom.core.training import gradients
-from latebloom.methods.forgetting.continual import Batch, Lesson, Method, check, repeated
+from latebloom.methods.forgetting.continual import repeated
+from latebloom.methods.forgetting.method import Batch, Lesson, Method, check
 
 
 class AGEM(Method):

@@ -23,7 +23,7 @@ from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Stream, by_plan, drawn
 from latebloom.core.unfold import unfold
 from latebloom.methods.forgetting.accumulation import by_class
-from latebloom.methods.forgetting.continual import Method
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.recurring import Recurring
 
 

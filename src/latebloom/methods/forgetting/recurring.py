@@ -21,13 +21,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from latebloom.core.process import Quantity
 from latebloom.core.stream import Stream
-from latebloom.methods.forgetting.continual import (
-    Continual,
-    ContinualState,
-    Lesson,
-    Losses,
-    Method,
-)
+from latebloom.methods.forgetting.continual import Continual, ContinualState
+from latebloom.methods.forgetting.method import Lesson, Losses, Method
 
 MOST_COMBINATIONS = 1_000_000
 

@@ -38,7 +38,7 @@ from latebloom.methods.forgetting.around import (
     total,
     wide,
 )
-from latebloom.methods.forgetting.continual import Displaced, Lesson, check, norm, one_of
+from latebloom.methods.forgetting.method import Displaced, Lesson, check, norm, one_of
 from latebloom.probes.fisher import fisher_diagonal
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from latebloom.methods.forgetting.continual import (
+from latebloom.methods.forgetting.method import (
     Batch,
     Lesson,
     Losses,

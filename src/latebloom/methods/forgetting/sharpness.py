@@ -12,7 +12,8 @@ from jaxtyping import Array
 from latebloom.core.process import Quantity
 from latebloom.core.training import accuracy, gradients
 from latebloom.losses import cross_entropy
-from latebloom.methods.forgetting.continual import Continual, ContinualState, mean_of
+from latebloom.methods.forgetting.continual import Continual, ContinualState
+from latebloom.methods.forgetting.method import mean_of
 from latebloom.probes.curvature import fisher_norm, top_eigenvalue
 from latebloom.probes.fisher import fisher_diagonal
 

@@ -23,11 +23,8 @@ from latebloom.core.calling import Given, call
 from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Exams, Stream
 from latebloom.methods.forgetting.continual import ContinualState
-from latebloom.methods.forgetting.subnetworks import (
-    Subnetworks,
-    Topology,
-    stepped_adam,
-)
+from latebloom.methods.forgetting.subnetworks import Subnetworks
+from latebloom.methods.forgetting.topology import Topology, stepped_adam
 from latebloom.nn.masks import dense_masks, masked, named_masks
 from latebloom.nn.rewiring import GROWTHS
 

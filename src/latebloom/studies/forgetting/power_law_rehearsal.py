@@ -26,10 +26,11 @@ from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
 from latebloom.measures import Effect, Measure, Traces, lowest, slope
 from latebloom.methods.forgetting import histories, phases, rehearsal
-from latebloom.methods.forgetting.continual import Continual, Method
+from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.distillation import LwF
 from latebloom.methods.forgetting.facilitation import Restarted
 from latebloom.methods.forgetting.histories import fitted
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.phases import accuracy, interference, later, lost, needed, slowing
 from latebloom.methods.forgetting.rehearsal import Exponential, Law, PowerLaw, Window

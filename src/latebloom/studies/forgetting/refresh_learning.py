@@ -38,8 +38,9 @@ from latebloom.measures import (
 )
 from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.confidence import CPR
-from latebloom.methods.forgetting.continual import Method, Replay
+from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.objective import Compared, Objective, Output, Weight, as_objective
 from latebloom.methods.forgetting.penalties import EWC, L2
 from latebloom.methods.forgetting.perturbed import SAM, ExtraStep, RandomStep, WeightNoise

@@ -29,7 +29,7 @@ from latebloom.data import Images, load, load_scaled, noisy, occluded, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Effect, Traces, log, slope
 from latebloom.methods.forgetting import knowledge, recurring
-from latebloom.methods.forgetting.continual import Head, Method, Replay
+from latebloom.methods.forgetting.continual import Head, Replay
 from latebloom.methods.forgetting.knowledge import (
     kept_after,
     late,
@@ -39,6 +39,7 @@ from latebloom.methods.forgetting.knowledge import (
     settings,
     taken,
 )
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.recurring import ByFrequency, Recurring, Relabelled
 from latebloom.methods.forgetting.replay import ER
 from latebloom.nn import MLP, LeNet, UnitMLP
@@ -451,7 +452,7 @@ study = Study(
                draw_frequency, ("rare",)),
         Figure("arms", "Accuracy over the last fifth of the tasks; dots are seeds, bars means.",
                pictures.dots({title: {label: late[arm] for arm, label in ROWS.items()} for title in ("accuracy on the full test set in %", CLOSER)},
-                             own={CLOSER: {"xlim": (82, 98)}}), ("sgd",)),
+                             own={CLOSER: {"xlim": (80, 98)}}), ("sgd",)),
         Figure("scales", "Accuracy by the width of a layer, and by the length of a task at as many updates in all.",
                pictures.trend(
                    ("units a layer", {"SGD": (WIDTHS, [late["sgd" if w == 50 else f"width-{w}"] for w in WIDTHS])}),

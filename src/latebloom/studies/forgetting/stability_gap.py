@@ -34,8 +34,9 @@ from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
 from latebloom.measures import Measure, Traces, setting, spearman
 from latebloom.methods.forgetting import metrics, switches
-from latebloom.methods.forgetting.continual import Continual, Method, Replay
+from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC
 from latebloom.methods.forgetting.projections import GEM
 from latebloom.methods.forgetting.replay import ER
