@@ -1,11 +1,12 @@
 """How long does a step of experience replay take, with and without an exam after each, against PyTorch and Avalanche?
 
-An MLP 784-400-400-10 on made-up images, five tasks of two classes, batches of 128 new and 128 replayed
-examples, SGD with momentum; an exam is 500 test examples of each task so far. One and five seeds, in
-turns in one run, the median of three. PyTorch runs one seed after another, and so does Avalanche.
+An MLP 784-400-400-10, a small one (784-100-100-10) or a LeNet (convolutions of 10 and 20 channels, 50 hidden
+units) on made-up images, five tasks of two classes, as many replayed examples as new ones, SGD with momentum;
+an exam is 500 test examples of each task so far. One and five seeds, in turns in one run, the median of three.
+PyTorch runs one seed after another, and so does Avalanche.
 
     pip install torch avalanche-lib
-    python benchmarks/continual_step.py [--steps 100]
+    python benchmarks/continual_step.py [--network lenet] [--batch 128] [--steps 100]
 
 Avalanche is left out where it is not installed.
 """
@@ -32,23 +33,23 @@ try:
 except ImportError:
     sys.exit("PyTorch is not installed here; see the head of this file")
 
-warnings.simplefilter("ignore")
-TASKS, BATCH, MEMORY, EXAM, RATE = 5, 128, 500, 500, 0.03
+TASKS, MEMORY, EXAM, RATE = 5, 500, 500, 0.03
 
 
-def images() -> Dataset:
+def images(network: str) -> Dataset:
     rng = np.random.default_rng(0)
     means = rng.normal(size=(10, 784)).astype(np.float32)
 
     def part(n: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.repeat(np.arange(10, dtype=np.int32), n // 10)
-        return means[y] + rng.normal(size=(len(y), 784)).astype(np.float32), y
+        x = means[y] + rng.normal(size=(len(y), 784)).astype(np.float32)
+        return x.reshape(-1, 28, 28, 1) if network == "lenet" else x, y
 
     (x, y), (x_test, y_test) = part(10_000), part(5_000)
     return Dataset(*map(jnp.asarray, (x, y, x_test, y_test)))
 
 
-def ours(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
+def ours(data: Dataset, network: str, batch: int, seeds: int, steps: int, exams: bool) -> float:
     """Seconds of a run, without compiling."""
 
     def stream(key: jax.Array):
@@ -58,14 +59,18 @@ def ours(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
             key=key,
             tasks=TASKS,
             steps=steps,
-            batch_size=BATCH,
+            batch_size=batch,
             exam_size=EXAM,
         )
 
     process = Continual(
-        model=lambda key: nn.MLP(784, (400, 400), 10, key=key), data=data, stream=stream, method=ER(),
+        model=lambda key: (
+            nn.LeNet(28, 10, key=key)
+            if network == "lenet"
+            else nn.MLP(784, (units(network),) * 2, 10, key=key)
+        ), data=data, stream=stream, method=ER(),
         optimiser=lambda rate: optax.sgd(rate, momentum=0.9), hyper={"rate": RATE},
-        replay=Replay(MEMORY, BATCH),
+        replay=Replay(MEMORY, batch),
     )  # fmt: skip
     # Exams of all tasks so far, as a stream has them: three on average.
     trace = unfold(
@@ -74,23 +79,41 @@ def ours(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
     return trace.attrs["run_seconds"]
 
 
-def network() -> torch.nn.Module:
+def units(network: str) -> int:
+    return 100 if network == "small" else 400
+
+
+def built(network: str) -> torch.nn.Module:
+    if network == "lenet":
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(1, 10, 5), torch.nn.MaxPool2d(2), torch.nn.ReLU(),
+            torch.nn.Conv2d(10, 20, 5), torch.nn.MaxPool2d(2), torch.nn.ReLU(), torch.nn.Flatten(),
+            torch.nn.Linear(320, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10),
+        )  # fmt: skip
+    n = units(network)
     return torch.nn.Sequential(
-        torch.nn.Linear(784, 400), torch.nn.ReLU(), torch.nn.Linear(400, 400), torch.nn.ReLU(),
-        torch.nn.Linear(400, 10),
+        torch.nn.Linear(784, n), torch.nn.ReLU(), torch.nn.Linear(n, n), torch.nn.ReLU(), torch.nn.Linear(n, 10)
     )  # fmt: skip
 
 
-def plain_torch(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
-    x, y, x_test, y_test = (
-        torch.from_numpy(np.array(a))
-        for a in (data.x_train, data.y_train, data.x_test, data.y_test)
+def as_tensors(data: Dataset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images with their channel first."""
+    x, x_test = (
+        torch.from_numpy(np.moveaxis(np.array(a), -1, 1) if a.ndim == 4 else np.array(a))
+        for a in (data.x_train, data.x_test)
     )
-    y, y_test = y.long(), y_test.long()
+    y, y_test = (torch.from_numpy(np.array(a)).long() for a in (data.y_train, data.y_test))
+    return x, y, x_test, y_test
+
+
+def plain_torch(
+    data: Dataset, network: str, batch: int, seeds: int, steps: int, exams: bool
+) -> float:
+    x, y, x_test, y_test = as_tensors(data)
     start = time.perf_counter()
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        model, loss = network(), torch.nn.CrossEntropyLoss()
+        model, loss = built(network), torch.nn.CrossEntropyLoss()
         rule = torch.optim.SGD(model.parameters(), RATE, momentum=0.9)
         memory, met = np.zeros(MEMORY, int), 0
         order = rng.permutation(10)
@@ -100,16 +123,16 @@ def plain_torch(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
             mine = np.flatnonzero(np.isin(y.numpy(), classes))
             tests.append(rng.permutation(np.flatnonzero(np.isin(y_test.numpy(), classes)))[:EXAM])
             for step in range(steps):
-                if step % (len(mine) // BATCH) == 0:
+                if step % (len(mine) // batch) == 0:
                     rng.shuffle(mine)
-                at = step % (len(mine) // BATCH) * BATCH
-                rows = mine[at : at + BATCH]
+                at = step % (len(mine) // batch) * batch
+                rows = mine[at : at + batch]
                 rule.zero_grad()
                 if met:
-                    old = memory[rng.choice(min(met, MEMORY), min(met, BATCH), replace=False)]
+                    old = memory[rng.choice(min(met, MEMORY), min(met, batch), replace=False)]
                     both = np.concatenate([rows, old])
                     out = model(x[both])
-                    value = loss(out[:BATCH], y[rows]) / 2 + loss(out[BATCH:], y[old]) / 2
+                    value = loss(out[:batch], y[rows]) / 2 + loss(out[batch:], y[old]) / 2
                 else:
                     value = loss(model(x[rows]), y[rows]) / 2
                 value.backward()
@@ -126,7 +149,9 @@ def plain_torch(data: Dataset, seeds: int, steps: int, exams: bool) -> float:
     return time.perf_counter() - start
 
 
-def avalanche(data: Dataset, seeds: int, steps: int, exams: bool) -> float | None:
+def avalanche(
+    data: Dataset, network: str, batch: int, seeds: int, steps: int, exams: bool
+) -> float | None:
     try:
         from avalanche.benchmarks import tensors_benchmark
         from avalanche.evaluation.metrics import accuracy_metrics
@@ -134,11 +159,8 @@ def avalanche(data: Dataset, seeds: int, steps: int, exams: bool) -> float | Non
         from avalanche.training.plugins import EvaluationPlugin
     except ImportError:
         return None
-    x, y, x_test, y_test = (
-        torch.from_numpy(np.array(a))
-        for a in (data.x_train, data.y_train, data.x_test, data.y_test)
-    )
-    y, y_test = y.long(), y_test.long()
+    warnings.simplefilter("ignore")  # importing Avalanche turns its deprecations on again
+    x, y, x_test, y_test = as_tensors(data)
     seconds = 0.0
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(10)
@@ -147,22 +169,22 @@ def avalanche(data: Dataset, seeds: int, steps: int, exams: bool) -> float | Non
             np.flatnonzero(np.isin(y_test.numpy(), order[2 * t : 2 * t + 2]))[:EXAM]
             for t in range(TASKS)
         ]
-        epochs = max(1, round(steps * BATCH / parts[0].sum()))
+        epochs = max(1, round(steps * batch / parts[0].sum()))
         bench = tensors_benchmark(
             train_tensors=[(x[p], y[p]) for p in parts], test_tensors=[(x_test[t], y_test[t]) for t in tests],
             task_labels=[0] * TASKS, complete_test_set_only=False,
         )  # fmt: skip
-        model = network()
+        model = built(network)
         learner = AvalancheReplay(
             model=model, optimizer=torch.optim.SGD(model.parameters(), RATE, momentum=0.9),
-            criterion=torch.nn.CrossEntropyLoss(), mem_size=MEMORY, train_mb_size=BATCH, train_epochs=epochs,
+            criterion=torch.nn.CrossEntropyLoss(), mem_size=MEMORY, train_mb_size=batch, train_epochs=epochs,
             eval_mb_size=EXAM, eval_every=1 if exams else -1, peval_mode="iteration" if exams else "epoch",
             evaluator=EvaluationPlugin(accuracy_metrics(experience=True), loggers=[]),
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         for task, experience in enumerate(bench.train_stream):
             learner.train(experience, eval_streams=[bench.test_stream[: task + 1]] if exams else [])
-            done += epochs * -(-int(parts[task].sum()) // BATCH)
+            done += epochs * -(-int(parts[task].sum()) // batch)
         seconds += (time.perf_counter() - start) * TASKS * steps / done
     return seconds
 
@@ -170,15 +192,18 @@ def avalanche(data: Dataset, seeds: int, steps: int, exams: bool) -> float | Non
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100, help="of each of the five tasks")
-    steps = parser.parse_args().steps
-    data = images()
+    parser.add_argument("--network", choices=("mlp", "small", "lenet"), default="mlp")
+    parser.add_argument("--batch", type=int, default=128, help="new examples, and replayed ones")
+    told = parser.parse_args()
+    network, batch, steps = told.network, told.batch, told.steps
+    data = images(network)
     print("ms a step and seed, median of three turns [least to most]")
     for exams in (False, True):
         for seeds in (1, 5):
             taken: dict[str, list[float]] = {}
             for _ in range(3):
                 for run in (ours, plain_torch, avalanche):
-                    if (found := run(data, seeds, steps, exams)) is not None:
+                    if (found := run(data, network, batch, seeds, steps, exams)) is not None:
                         taken.setdefault(run.__name__, []).append(
                             1e3 * found / (TASKS * steps * seeds)
                         )
