@@ -51,6 +51,10 @@ def test_unit_vectors_do_not_grow_and_zero_is_zero():
     empty = _with(layer, layer.weight.at[:, 1].set(0))
     assert (np.asarray(empty(x))[:, 1] == 0).all()
     assert np.isfinite(jax.grad(lambda w: _with(layer, w)(x).sum())(empty.weight)).all()
+    # The square of 300 is beyond float16.
+    large = _with(layer, (300 * layer.weight).astype(jnp.float16))(x.astype(jnp.float16))
+    assert large.dtype == jnp.float16
+    np.testing.assert_allclose(large, layer(x), atol=0.01)
 
 
 def _with(layer, weight):

@@ -96,6 +96,18 @@ def test_arms_are_what_they_are_called():
     assert same[0].config == same[1].config == same[2].config
 
 
+def test_rates_are_tuned_and_the_same_where_claims_say_so():
+    assert list(TUNED) == list(module.CELLS)
+    assert ARMS["momentum-same-rate"].rate == ARMS["sgd"].rate
+    assert ARMS["sgd-slow"].rate == ARMS["momentum"].rate
+    assert ARMS["momentum-0.01"].rate / (1 - 0.9) == pytest.approx(ARMS["sgd"].rate)
+    assert ARMS["linear"].layers == 0 and ARMS["momentum-fresh"].fresh
+    for null, arm in (("deep-null", "deep"), ("corrupted-null", "corrupted"), ("linear-null", "linear"), ("adam-null", "adam")):  # fmt: skip
+        assert ARMS[null] == module.replace(ARMS[arm], relabelled=True)
+    assert [ARMS[f"{head}{length}"].tasks for head in ("", "masked-") for length in ("short", "long")] == [2500, 125] * 2  # fmt: skip
+    assert ARMS["masked-long"].mask and not ARMS["long"].mask
+
+
 @pytest.mark.parametrize("budget", ["quick", "thorough", "full"])
 def test_budgets_know_their_arms(budget):
     configs = study.configs(budget)

@@ -40,6 +40,7 @@ class Stream(eqx.Module):
     - `classes`: the classes of each task.
     - `starts`: the first step of each task.
     - `view(x, task)`: what changes inputs with their task (`latebloom.core.views`).
+    - `examples`: of how many training and test examples its rows are, where that is known.
     """
 
     rows: Int[Array, "steps batch"]
@@ -49,6 +50,7 @@ class Stream(eqx.Module):
     starts: tuple[int, ...] = eqx.field(static=True)
     origin: Int[Array, "steps batch"] | None = None
     view: Callable[[Array, Array], Array] = Unchanged()
+    examples: tuple[int, int] | None = eqx.field(static=True, default=None)
 
     @property
     def steps(self) -> int:
@@ -143,7 +145,8 @@ def planned(
     Raises `ValueError` for steps or sizes that make no stream.
     """
     tasks = plan.shape[0]
-    lengths = [steps] * tasks if isinstance(steps, int) else [int(n) for n in steps]
+    one = isinstance(steps, int | np.integer)
+    lengths = [int(steps)] * tasks if one else [int(n) for n in steps]
     if len(lengths) != tasks or min(lengths, default=0) < 1:
         raise ValueError(
             f"steps must be one number, or one for each of the {tasks} tasks, at least 1"
@@ -177,6 +180,7 @@ def planned(
             jnp.asarray(starts, jnp.int32) if exams is None else jnp.zeros(count, jnp.int32),
         ),
         starts=starts,
+        examples=(len(train.order), len(test.order)),
     )
 
 

@@ -26,8 +26,10 @@ class UnitLinear(eqx.Module):
         self.weight = jax.random.normal(key, (in_size, out_size)) * (2 / in_size) ** 0.5
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        square = jnp.square(self.weight).sum(axis=0)
-        return x @ (self.weight * jax.lax.rsqrt(jnp.where(square > 0, square, 1)))
+        weight = self.weight.astype(jnp.promote_types(self.weight.dtype, jnp.float32))
+        square = jnp.square(weight).sum(axis=0)  # which float16 would not hold
+        unit = weight * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
+        return x @ unit.astype(self.weight.dtype)
 
 
 class UnitMLP(eqx.Module):

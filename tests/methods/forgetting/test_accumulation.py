@@ -133,6 +133,25 @@ def test_measures_of_a_study_by_hand():
     assert np.isnan(knowledge.between(0.3, 0.4)(one)).all()
 
 
+def test_what_classes_keep_that_just_left_and_what_is_known_of_recent_ones():
+    here = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]], float)[None]
+    known = np.array([[0.9, 0.2, 0.1], [0.8, 0.3, 0.1], [0.5, 0.9, 0.3], [0.4, 0.7, 0.2], [0.2, 0.4, 0.8]])[None]  # fmt: skip
+    # Two tasks between observations; class 2 came once in between, unseen.
+    times = np.array([[1, 0, 0], [2, 0, 0], [2, 1, 1], [2, 3, 1], [3, 3, 2]]) / np.array([1, 2, 4, 6, 8])[:, None]  # fmt: skip
+    one = trace(known, here, times[None], step=5 * np.array([0, 2, 4, 6, 8]), tasks=8, steps=5, classes=4, count=1)  # fmt: skip
+    found = knowledge.since_last(one).accuracy.values[0]
+    np.testing.assert_allclose(found, [[0.9, 0, 0], [0.8, 0, 0], [0, 0.9, 0.3], [0, 0.7, 0], [0.2, 0, 0.8]])  # fmt: skip
+    # From task 6.4 on there is one observation alone, from which nothing can leave.
+    assert np.isnan(knowledge.soon(one)).all()
+    long = trace(known, here, times[None], step=[0, 79, 80, 90, 100], tasks=100, steps=1, classes=4, count=1)  # fmt: skip
+    assert knowledge.soon(long) == pytest.approx((0.4 - 0.25) / (0.7 - 0.25))
+    assert knowledge.learned(long) == pytest.approx(100 * (0.9 + 0.7 + 0.8) / 3)
+    dead = one.assign(accuracy=one.accuracy * np.nan)
+    assert np.isnan(knowledge.since_last(dead).accuracy).all()
+    # The forgetful learner of the last fifth knows classes 0 and 2 of the last observation.
+    assert knowledge.needed("a", "a", forgetful=True)({"a": one}) == pytest.approx(0.25)
+
+
 def test_a_fit_beats_what_an_optimiser_finds():
     rng = np.random.default_rng(3)
     x, y = np.arange(12.0), rng.normal(size=12)

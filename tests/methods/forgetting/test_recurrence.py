@@ -1,8 +1,11 @@
 """A log is read as it was made, and a simulation meets the frequencies that it was given."""
 
+from datetime import timedelta
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from latebloom.core.dataset import Dataset
@@ -27,6 +30,22 @@ def test_a_log_by_hand():
     assert np.isfinite(recurrence([1, 2, 1], [0, 0, 1]).weights).all()
 
 
+def test_times_at_the_border_of_a_period():
+    tenths = np.arange(50) * 0.1
+    np.testing.assert_array_equal(recurrence(np.arange(50), tenths, period=0.1).plan, np.eye(50))
+    assert len(recurrence(np.arange(50), tenths, period=0.2).plan) == 25
+    # Differences of int8, and sums of float16, would not hold these.
+    wide = recurrence([0, 1, 2], np.array([100, -100, 99], np.int8), period=100)
+    np.testing.assert_array_equal(wide.plan, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    half = recurrence([0, 1], np.array([6e4, -6e4], np.float16), period=100)
+    np.testing.assert_array_equal(half.plan, [[0, 1], [1, 0]])
+    seconds = np.datetime64("2024-01-01") + np.arange(0, 7200, 600).astype("timedelta64[s]")
+    hours = recurrence(np.arange(12) % 6, seconds, period=np.timedelta64(1, "h"))
+    np.testing.assert_array_equal(hours.plan, np.ones((2, 6)))
+    for period in (timedelta(hours=1), pd.Timedelta("1h")):
+        np.testing.assert_array_equal(recurrence(np.arange(12) % 6, seconds, period=period).plan, hours.plan)  # fmt: skip
+
+
 def test_draws_by_the_weights_come_about_as_often_as_in_the_log():
     odds = np.geomspace(0.02, 1, 12)
     plan = np.asarray(drawn(np.tile(odds, (4000, 1)), 3, key=jax.random.key(0)))
@@ -47,7 +66,13 @@ LOG = Recurrence(("w", "x", "y", "z"), np.eye(4, dtype=bool)[[0, 1, 2] * 5 + [0]
 
 
 def simulate(log=LOG, data=DATA, **more):
-    settings = {"steps": 4, "batch_size": 8, "seeds": 2, "exam_size": 10, "masked": False} | more
+    settings = {
+        "steps": np.int64(4),
+        "batch_size": 8,
+        "seeds": 2,
+        "exam_size": 10,
+        "masked": False,
+    } | more
     return expected(log, data, model=lambda key: MLP(6, (8,), 4, key=key), **settings)
 
 
@@ -68,12 +93,15 @@ BAD = {
     "classes: row 0 has no value": lambda: recurrence(np.array([None, "a"], object), [0.0, 1.0]),
     "classes: row 1 has no value": lambda: recurrence(["a", float("nan"), "b"], [0.0, 1.0, 2.0]),
     "times: row 1 is infinite": lambda: recurrence([1, 2], [0.0, np.inf]),
+    "tasks must be at least 1, not 0": lambda: simulate(tasks=0),
     "times must be numbers or dates": lambda: recurrence([1, 2], ["a", "b"]),
     "period must be above 0": lambda: recurrence([1, 2], [0, 1], period=0),
     "period must be above 0 and a number in their unit, not nan": lambda: recurrence([1, 2], [0, 1], period=np.nan),
     "as times are dates, not 1.0": lambda: recurrence([1], np.array(["2024-01-01"], "datetime64[D]")),
     "as times are dates": lambda: recurrence(
         [1], np.array(["2024-01-01"], "datetime64[D]"), period=np.timedelta64("NaT", "D")),
+    "has no fixed length in the unit of the times": lambda: recurrence(
+        [1], np.array(["2024-01-01"], "datetime64[D]"), period=np.timedelta64(1, "M")),
     "data must have the labels 0 to 2": lambda: simulate(Recurrence((1, 2, 3), LOG.plan[:, :3])),
     "an interval needs two seeds": lambda: simulate(seeds=1),
 }  # fmt: skip

@@ -282,6 +282,12 @@ def test_a_relabelled_task_is_learned_under_other_names(head):
 
 LAW = recurring.frequencies
 PLAN = np.eye(4, dtype=bool)
+
+
+def TRACED(key):
+    return by_plan(Y, Y[40:], PLAN, key=key, steps=2, batch_size=3, classes=1, exam_size=2)
+
+
 STREAM = made([[0, 1, 2, 3]] * 4, np.arange(4), 4)
 BAD = {
     "step must be from 0 to less than": lambda: LAW(21, 1.0),
@@ -308,6 +314,24 @@ BAD = {
     "do not fit into a batch of 4": lambda: replaying(STREAM, PLAN, np.arange(4), count=3, places=2, key=KEY),
     "places must be": lambda: replaying(STREAM, PLAN, np.arange(4), count=3, places=0, key=KEY),
     "again must be": lambda: replaying(STREAM, PLAN[:2], np.arange(4), count=1, places=1, key=KEY),
+    "count must be at least the 2 classes that the stream gives a task, not 1": lambda: replaying(
+        made([[0, 1]], np.arange(2), 2), np.zeros((1, 2), bool), np.arange(2), count=1, places=1, key=KEY),
+    "count must be at least the 4 classes that again gives a task, not 1": lambda: replaying(
+        made([[0, 0, 0, 0]] * 2, np.arange(4), 4), np.ones((2, 4), bool), np.arange(4), count=1, places=1, key=KEY),
+    "labels must be all that the stream draws from, but there are 3 and it has row 3": lambda: replaying(
+        STREAM, np.zeros((4, 4), bool), np.arange(3), count=4, places=1, key=KEY),
+    "examples must be all that the stream draws from, but there are 3 and it has row 3": lambda: recurring.in_versions(STREAM, 3, 2, key=KEY),
+    "examples must be the 60 that the stream draws from, not 40": lambda: jax.jit(lambda key: recurring.in_versions(TRACED(key), 40, 2, key=key))(KEY),
+    "labels must be the 60 that the stream draws from, not 40": lambda: jax.jit(
+        lambda key: replaying(TRACED(key), PLAN, Y[:40], count=1, places=1, key=key))(KEY),
+    "draws from 60 train examples, but data has 40": lambda: process(stream=TRACED),
+    "draws from 60 test examples, but data has 20": lambda: process(stream=lambda key: by_plan(
+        Y[:40], Y, PLAN, key=key, steps=2, batch_size=3, classes=1, exam_size=2)),
+    "draws from 80 train examples, but data has 40": lambda: process(stream=lambda key: recurring.in_versions(by_plan(
+        Y[:40], Y[40:], PLAN, key=key, steps=2, batch_size=3, classes=1, exam_size=2), 40, 2, key=key)),
+    r"worth must be \[4, 4\], as the plan, not \[4\]": lambda: frequency_replay(PLAN, ByFrequency(2), np.ones(4)),
+    r"plan must be \[tasks, classes\], not \[4\]": lambda: frequency_replay(PLAN[0], ByFrequency(2)),
+    "number must be one for each of the 4 tasks": lambda: random_replay(PLAN, 2, key=KEY),
     "same number of steps": lambda: replaying(
         class_incremental(Y, Y, key=KEY, tasks=2, steps=(2, 3), batch_size=4, exam_size=5), PLAN[:2], Y, count=1, places=1, key=KEY),
     "versions must be": lambda: recurring.in_versions(STREAM, 4, 0, key=KEY),

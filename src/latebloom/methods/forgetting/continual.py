@@ -79,8 +79,8 @@ class Continual(Process):
     Where the memory holds fewer than are drawn, those that there are stand in for the rest, or the new
     ones: they count in no loss, but a batch normalisation sees nobody else.
 
-    Raises `ValueError` for labels that are not indices of outputs, for a memory that does not suit the
-    method, for a method that looks back on more batches than a task has, and for `head="task"` where
+    Raises `ValueError` for labels that are not indices of outputs, for a stream of more examples than
+    `data` has, for a memory that does not suit the method, for a method that looks back on more batches than a task has, and for `head="task"` where
     exams are not those of the tasks.
     """
 
@@ -153,6 +153,12 @@ class Continual(Process):
             )
         for part in ("train", "test"):
             check_labels(getattr(self.data, f"y_{part}"), outputs.shape[1], f"the {part} labels")
+        for part, number in zip(("train", "test"), stream.examples or (), strict=False):
+            # Rows beyond the last would be read as the last.
+            if number > (known := len(getattr(self.data, f"y_{part}"))):
+                raise ValueError(
+                    f"the stream draws from {number} {part} examples, but data has {known}: draw it with the labels of data"
+                )
         if outputs.shape[1] < stream.classes.shape[1]:
             raise ValueError(
                 f"the network has {outputs.shape[1]} outputs for {stream.classes.shape[1]} classes"

@@ -73,6 +73,25 @@ def _left(trace: xr.Dataset) -> np.ndarray:
 left = Measure("above chance, the classes not in the task over those in it", _left)
 
 
+@measure("in the last fifth, accuracy on the classes of the task just learned")
+def learned(trace: xr.Dataset) -> np.ndarray:
+    config = settings(trace)
+    end = config["tasks"] * config["steps"]
+    return 100 * accumulation.present_and_absent(trace, 0.8 * end, end)[:, 0]
+
+
+@measure("above chance, classes that left the task an observation ago over what they had")
+def soon(trace: xr.Dataset) -> np.ndarray:
+    """In the last fifth; NaN where no class left."""
+    config = settings(trace)
+    seen = trace.step.values >= 0.8 * config["tasks"] * config["steps"]
+    known, here = (trace[name].transpose("seed", "step", "task").values[:, seen] for name in ("accuracy", "present"))  # fmt: skip
+    went = (here[:, :-1] > 0) & (here[:, 1:] == 0)
+    above = known.astype(float) - 1 / config["classes"]
+    had, has = (np.where(went, part, 0).sum(axis=(1, 2)) for part in (above[:, :-1], above[:, 1:]))
+    return np.divide(has, had, out=np.full(len(had), np.nan), where=had > 0)
+
+
 def half(trace: xr.Dataset, gone: bool) -> list[int]:
     classes = settings(trace)["classes"]
     return list(range(classes // 2, classes) if gone else range(classes // 2))
@@ -144,11 +163,24 @@ def between(low: float, high: float) -> Measure:
     return Measure(f"accuracy on the classes in {low:g} to {high:g} of the tasks", of)
 
 
-def needed(arm: str, like: str) -> Effect:
-    """The share of tasks in which a class must come to reach half of the accuracy of another arm; 1 where none does."""
+def since_last(trace: xr.Dataset) -> xr.Dataset:
+    """The trace of a learner that knows a class as this one does, but nothing of those that did not come since the
+    observation before."""
+    done = np.maximum(trace.step.values / settings(trace)["steps"], 1)[:, None]
+    times = np.rint(trace.frequency.transpose("seed", "step", "task").values * done)
+    came = np.diff(times, axis=1, prepend=0) > 0
+    known = trace.accuracy.transpose("seed", "step", "task")
+    return trace.assign(accuracy=known.where(came | known.isnull(), 0))
+
+
+def needed(arm: str, like: str, *, forgetful: bool = False) -> Effect:
+    """The share of tasks in which a class must come to reach half of the accuracy of another arm; 1 where none does.
+
+    `forgetful`: of the learner that knows a class until the next observation alone (`since_last`), a null.
+    """
 
     def of(traces: Traces) -> np.ndarray:
-        often, right = frequency_and_accuracy(traces[arm])
+        often, right = frequency_and_accuracy(since_last(traces[arm]) if forgetful else traces[arm])
         target = late(traces[like]) / 2
         pairs = zip(often, right, target, strict=True)
         found = [
@@ -158,7 +190,8 @@ def needed(arm: str, like: str) -> Effect:
         dead = ~np.isfinite(right).all(axis=1)
         return np.where(dead, np.nan, np.nan_to_num(found, nan=1.0))
 
-    return Effect((arm, like), f"frequency needed in {arm} for half of {like}", of)
+    known = ", were a class known until the next observation alone" if forgetful else ""
+    return Effect((arm, like), f"frequency needed in {arm} for half of {like}{known}", of)
 
 
 rise, beyond = late - early, late - passed

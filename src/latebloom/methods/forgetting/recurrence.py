@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import jax
@@ -73,11 +74,12 @@ class Recurrence:
 
 
 def recurrence(
-    classes: ArrayLike, times: ArrayLike, *, period: float | np.timedelta64 = 1.0
+    classes: ArrayLike, times: ArrayLike, *, period: float | np.timedelta64 | timedelta = 1.0
 ) -> Recurrence:
     """Reads a log: the class of each event, and its time, in any order.
 
-    `period`: how long a task is, in the unit of the times (numbers, or `numpy.timedelta64` for dates).
+    `period`: how long a task is, in the unit of the times (numbers, or a timedelta, NumPy's, pandas' or Python's, for dates); the first
+    begins with the first event. A time that is a whole number of periods later, up to rounding, begins one.
 
     Raises `ValueError` for an empty log, columns of different lengths, values that are missing, and a period that
     is not above 0.
@@ -93,14 +95,24 @@ def recurrence(
         if (missing := np.flatnonzero(gone)).size:
             raise ValueError(f"{what}: row {missing[0]} has no value; leave out what is missing")
     if when.dtype.kind not in "iufM":
-        raise ValueError("times must be numbers or dates (numpy.datetime64)")
+        raise ValueError("times must be numbers or dates without a time zone, as pandas.to_datetime(times).values has them")  # fmt: skip
+    period = np.timedelta64(period) if isinstance(period, timedelta) else period
     dates, length = when.dtype.kind == "M", np.asarray(period)
     if not dates and (endless := np.flatnonzero(~np.isfinite(when))).size:
         raise ValueError(f"times: row {endless[0]} is infinite; leave it out")
     if length.shape or length.dtype.kind not in ("m" if dates else "iuf") or not length > length.dtype.type(0):  # fmt: skip
         unit = "a numpy.timedelta64, as times are dates" if dates else "a number in their unit"
         raise ValueError(f"period must be above 0 and {unit}, not {period!r}")
-    place = np.floor((when - when.min()) / period).astype(np.int64)
+    if when.dtype.kind in "if":  # differences of small types overflow
+        when = when.astype(np.int64 if when.dtype.kind == "i" else np.float64)
+    try:
+        since = (when - when.min()) / period
+    except TypeError:
+        raise ValueError(
+            f"period {period!r} has no fixed length in the unit of the times: give days, as in numpy.timedelta64(30, 'D')"
+        ) from None
+    whole = np.rint(since)  # 0.3 / 0.1 is a little less than 3
+    place = np.where(np.abs(since - whole) < 1e-9, whole, np.floor(since)).astype(np.int64)
     try:
         known, which = np.unique(names, return_inverse=True)
     except TypeError:
@@ -127,8 +139,10 @@ def expected(
     Returns a row a class: `class`, its `frequency` in the log, and the mean `accuracy` over the last tenth of the tasks, with its
     interval over seeds (`low`, `high`, Student's t, 95 %).
 
-    Raises `ValueError` for data of other classes, and fewer than two seeds.
+    Raises `ValueError` for data of other classes, no tasks, and fewer than two seeds.
     """
+    if tasks is not None and tasks < 1:
+        raise ValueError(f"tasks must be at least 1, not {tasks}")
     labels, held = np.asarray(data.y_train), np.asarray(data.y_test)
     number = len(log.classes)
     if not np.array_equal(np.unique(labels), np.arange(number)):

@@ -8,6 +8,7 @@ Source: SCoLe (Lesort et al. 2023, arXiv 2207.04543), and the authors' code for 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -214,8 +215,10 @@ def frequency_replay(
     A replayed class has occurred. `worth`: of an occurrence in each task, left out 1.
     """
     _check_rule(rule)
-    plan = jnp.asarray(plan, bool)
+    plan = _planned(plan)
     each = jnp.ones(plan.shape) if worth is None else jnp.asarray(worth, jnp.float32)
+    if each.shape != plan.shape:
+        raise ValueError(f"worth must be {list(plan.shape)}, as the plan, not {list(each.shape)}")
 
     def task(seen: Occurrences, now: tuple[Array, Array]) -> tuple[Occurrences, Array]:
         here, worth = now
@@ -229,8 +232,12 @@ def random_replay(
     plan: Bool[Any, "tasks classes"], number: Int[Any, " tasks"], *, key: PRNGKeyArray
 ) -> Bool[Array, "tasks classes"]:
     """So many classes in each task, at random from those that came before and are not in it; fewer where
-    there are not as many. The paper draws the numbers from Binomial(count, budget)."""
-    plan = jnp.asarray(plan, bool)
+    there are not as many. The paper draws the numbers from Binomial(count, budget).
+
+    Raises `ValueError` for numbers that are not one for each task."""
+    plan = _planned(plan)
+    if np.shape(number) != plan.shape[:1]:
+        raise ValueError(f"number must be one for each of the {len(plan)} tasks, not {list(np.shape(number))}")  # fmt: skip
     came = jnp.cumsum(plan, axis=0) - plan > 0
     luck = jnp.where(came & ~plan, jax.random.uniform(key, plan.shape), jnp.inf)
     rank = jnp.argsort(jnp.argsort(luck, axis=1), axis=1)
@@ -250,7 +257,8 @@ def replaying(
     Examples of the task itself keep the rest of their places, so that all streams have batches of one size.
     A class that is not in memory is not replayed.
 
-    Raises `ValueError` for tasks of several lengths, and batches with fewer than `count * places` places.
+    Raises `ValueError` for tasks of several lengths, batches with fewer than `count * places` places and,
+    unless they are traced, for tasks with more than `count` classes, new or replayed; for labels of other examples.
     """
     for name, value in (("count", count), ("places", places), ("memory", memory)):
         _whole(name, value, 1)
@@ -264,6 +272,11 @@ def replaying(
         )
     if np.shape(again) != stream.classes.shape:
         raise ValueError(f"again must be {list(stream.classes.shape)}, not {list(np.shape(again))}")
+    # More would neither be kept nor come back, and nobody would be told.
+    for name, plan in (("the stream", stream.classes), ("again", again)):
+        if not isinstance(plan, Tracer) and (most := int(np.sum(plan, axis=1).max())) > count:
+            raise ValueError(f"count must be at least the {most} classes that {name} gives a task, not {count}")  # fmt: skip
+    _rows_of(stream, len(labels), "labels")
     y, classes = jnp.asarray(labels), stream.classes.shape[1]
     shown, n = min(memory, steps * batch), jnp.arange(memory)
     slot = np.arange(count * places) // places
@@ -314,12 +327,16 @@ def in_versions(stream: Stream, examples: int, versions: int, *, key: PRNGKeyArr
 
     The training examples are versions one after the other, each of so many `examples`, such as corruptions of the
     same images (`data.corruptions`); the stream is one of the first.
+
+    Raises `ValueError` for a stream of other examples.
     """
     _whole("examples", examples, 1)
     _whole("versions", versions, 1)
+    _rows_of(stream, examples, "examples")
+    known = stream.examples and (examples * versions, stream.examples[1])
     version = jax.random.randint(key, (stream.tasks,), 0, versions)
     rows = stream.rows + examples * version[stream.task][:, None]
-    return eqx.tree_at(lambda s: s.rows, stream, rows)
+    return dataclasses.replace(stream, rows=rows, examples=known)
 
 
 # The null, and the process
@@ -393,9 +410,24 @@ class Recurring(Continual):
         }  # fmt: skip
 
 
+def _planned(plan: Any) -> Bool[Array, "tasks classes"]:
+    if np.ndim(plan) != 2:
+        raise ValueError(f"plan must be [tasks, classes], not {list(np.shape(plan))}")
+    return jnp.asarray(plan, bool)
+
+
 def _whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+
+
+def _rows_of(stream: Stream, number: int, name: str) -> None:
+    """A row beyond the last would be read as the last one."""
+    if stream.examples is not None:
+        if number != stream.examples[0]:
+            raise ValueError(f"{name} must be the {stream.examples[0]} that the stream draws from, not {number}")  # fmt: skip
+    elif not isinstance(stream.rows, Tracer) and (last := int(jnp.max(stream.rows))) >= number:
+        raise ValueError(f"{name} must be all that the stream draws from, but there are {number} and it has row {last}")  # fmt: skip
 
 
 def _share(name: str, value: Any) -> None:
