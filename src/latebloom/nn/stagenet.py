@@ -56,7 +56,9 @@ class StageNet(eqx.Module):
         return x.reshape(len(x), -1)
 
 
-def pooled(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+def pooled(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch rows columns channels"]:
     """Largest of every 2 x 2 pixels; an odd last row or column is left out.
 
     Two maxima of pairs: the gradient of one maximum of four divides by how many are equal to it, which is

@@ -72,7 +72,7 @@ def test_numbers_may_be_arrays_and_traced():
 
 @pytest.mark.parametrize(("images", "kept"), [(1, 1), (3, 1), (3, 2), (5, 3), (11, 4)])
 def test_replay_draws_from_the_last_sets_without_replacement(images, kept):
-    memory = deque([], kept)
+    memory = deque(maxlen=kept)
     draws = jax.jit(jax.vmap(lambda key, s: shown(EPISODE, s, Replay(images, kept), key), (0, None)))  # fmt: skip
     for s in range(4):
         rows, labels = (np.asarray(a) for a in draws(jax.random.split(jax.random.key(s), 300), s))
@@ -223,7 +223,14 @@ def test_pretraining_learns_classes_that_no_episode_has(faces):
     assert process.observe(state)["loss"] < 0.8 * before
     assert process.learner(state, 7).head.weight.shape == (32, 7)
     episodic = Pretraining(
-        small, images, shelf, "prototypes", "euclidean", Design(1, 10, queries=2), steps=60, rate=3e-3
+        small,
+        images,
+        shelf,
+        "prototypes",
+        "euclidean",
+        Design(1, 10, queries=2),
+        steps=60,
+        rate=3e-3,
     )
     after = pretrained(episodic, jax.random.key(0))
     assert episodic.observe(after)["loss"] < episodic.observe(episodic.init(jax.random.key(0)))["loss"]  # fmt: skip

@@ -57,7 +57,9 @@ def _distances(
     sides = jnp.array([height, width], jnp.float32)
     area = jnp.asarray(fraction, jnp.float32) * height * width
     reach = jnp.sqrt(area / jnp.pi) if kind == "disc" else jnp.sqrt(area) / 2
-    low = jnp.minimum(reach, sides / 2 - 0.5)  # where it does not fit it still moves by half a pixel
+    low = jnp.minimum(
+        reach, sides / 2 - 0.5
+    )  # where it does not fit it still moves by half a pixel
     centre = low + (sides - 2 * low) * jax.random.uniform(key, (n, 2))
     down = jnp.abs(jnp.arange(height) + 0.5 - centre[:, :1])[:, :, None]
     across = jnp.abs(jnp.arange(width) + 0.5 - centre[:, 1:])[:, None, :]

@@ -88,7 +88,9 @@ def check_whole(of: Any, name: str) -> None:
         return
     values = np.asarray(value)
     if values.dtype.kind not in "iu" or (values < 1).any():
-        raise ValueError(f"{name} of {type(of).__name__} must be a whole number from 1, not {value}")
+        raise ValueError(
+            f"{name} of {type(of).__name__} must be a whole number from 1, not {value}"
+        )
 
 
 def shown(
@@ -115,10 +117,11 @@ def shown(
 
 
 def tuned(
-    learner: Learner, images: Shaped[Array, "n ..."], episode: Episode, tuning: Tuning, key: PRNGKeyArray
+    learner: Learner, images: Shaped[Array, "n ..."], episode: Episode, tuning: Tuning, key: PRNGKeyArray,
+    each: bool = False,
 ) -> Learner:  # fmt: skip
     """The learner after all support sets of an episode, each shown for so many steps of SGD on its
-    cross-entropy, with what is replayed.
+    cross-entropy, with what is replayed; with `each`, as it was after each set, stacked.
 
     Normalisation takes its statistics from the step's images; running ones move with them, and are what
     `answers(..., statistics="running")` uses.
@@ -140,12 +143,13 @@ def tuned(
         after, _ = update(rule, found, moments, learner, seen)
         return eqx.filter(after, eqx.is_array)
 
-    def lesson(arrays: Any, number: Array) -> tuple[Any, None]:
+    def lesson(arrays: Any, number: Array) -> tuple[Any, Any]:
         steps = jnp.asarray(tuning.steps)
-        return jax.lax.fori_loop(0, steps, lambda i, a: step(i, a, number), arrays), None
+        arrays = jax.lax.fori_loop(0, steps, lambda i, a: step(i, a, number), arrays)
+        return arrays, arrays if each else None
 
-    arrays, _ = jax.lax.scan(lesson, arrays, jnp.arange(episode.rows.shape[0]))
-    return eqx.combine(arrays, static)
+    last, every = jax.lax.scan(lesson, arrays, jnp.arange(episode.rows.shape[0]))
+    return eqx.combine(every if each else last, static)
 
 
 def answers(

@@ -30,7 +30,10 @@ from latebloom.methods.forgetting.few_shot import (
 from latebloom.methods.forgetting.method import check, one_of
 from latebloom.nn import Linear
 
-SHARES = (0.74, 0.13)  # of the classes, for training and validation, as for Omniglot (Antoniou et al. 2020)
+SHARES = (
+    0.74,
+    0.13,
+)  # of the classes, for training and validation, as for Omniglot (Antoniou et al. 2020)
 
 
 class Pretrained(NamedTuple):
