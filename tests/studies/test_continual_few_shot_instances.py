@@ -93,7 +93,11 @@ def test_cells_are_what_they_say(arm):
         assert cell.design.sets * cell.design.images == 20, name
         if cell.how in ("tune", "replay", "own"):
             assert cell.rate in TUNED
-        if not any(word in name for word in ("five", "many")) and cell.how in ("tune", "replay", "own"):
+        if not any(word in name for word in ("five", "many")) and cell.how in (
+            "tune",
+            "replay",
+            "own",
+        ):
             assert cell.design.sets * cell.steps == config.total, name  # as many steps in all
         assert cell.design.sets == int(label.split("x")[0])
     replay, own = (cells.get(f"class/4x5/{how}") for how in ("replay", "own"))
