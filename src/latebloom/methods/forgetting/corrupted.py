@@ -33,7 +33,7 @@ def corrupted(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if images.ndim != 4:
         raise ValueError(f"images must be [n, height, width, channels], not {list(images.shape)}")
-    if not isinstance(fraction, jax.core.Tracer) and not 0 <= float(fraction) <= 1:
+    if not isinstance(fraction, jax.core.Tracer) and not 0 <= float(fraction) <= 1:  # pyright: ignore
         raise ValueError(f"fraction must be from 0 to 1, not {fraction}")
     where, what = jax.random.split(key)
     shape = images.shape[:3]

@@ -258,7 +258,7 @@ def _shelf(label: np.ndarray, instance: Any, instances: int) -> tuple[Any, int]:
     if several.sum() < 2:
         raise ValueError("fewer than two instances have a second photo to be recognised by: leave the column instance out, and the photos that were enrolled are asked for")  # fmt: skip
     count = min(instances, int(several.sum()))
-    return shelf.of(np.flatnonzero(several)), count
+    return shelf.of(np.flatnonzero(several)), count  # pyright: ignore
 
 
 def _body(images: Array, known: int, steps: int, seed: int) -> tuple[Pretraining, Any]:

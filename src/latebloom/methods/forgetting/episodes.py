@@ -130,7 +130,7 @@ class Shelf(eqx.Module):
                 f"an episode draws {design.classes} classes with {design.instances_needed} images each, and "
                 f"{enough.sum()} of {len(enough)} classes have as many: take fewer classes, sets, shots or queries"
             )
-        return self.of(np.flatnonzero(enough))
+        return self.of(np.flatnonzero(enough))  # pyright: ignore
 
 
 def by_class(labels: Sequence[Any] | np.ndarray) -> Shelf:

@@ -84,7 +84,7 @@ class Tuning(eqx.Module):
 def check_whole(of: Any, name: str) -> None:
     """Raises `ValueError` where a setting is not a whole number from 1, or not known to be one."""
     value = getattr(of, name)
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.core.Tracer):  # pyright: ignore
         return
     values = np.asarray(value)
     if values.dtype.kind not in "iu" or (values < 1).any():

@@ -162,9 +162,9 @@ def data_of(classes: int, instances: int, side: int, more: bool) -> tuple[np.nda
         data = load_scaled(name, side=14 if name == "mnist-5k" else 8, flat=False)
         x = np.asarray(data.x_test).reshape(len(data.x_test), *data.x_test.shape[1:3], 1)
         x = np.asarray(jax.image.resize(jnp.asarray(x), (len(x), side, side, 1), "linear"))
-        first, shelf = sum(map(len, images)), by_class(data.y_test)
+        first, shelf = sum(map(len, images)), by_class(data.y_test)  # pyright: ignore
         shelves[name] = Shelf(jnp.where(shelf.rows >= 0, shelf.rows + first, -1))
-        images.append(x.astype(np.float32))
+        images.append(x.astype(np.float32))  # pyright: ignore
     return np.concatenate(images), by_class(np.repeat(np.arange(classes), instances)), shelves
 
 
@@ -390,7 +390,7 @@ LOOKS = {label: {"color": style.colours[i % len(style.colours)], "marker": "osvD
 def _line(ax: Axes, x: Sequence[float], values: np.ndarray, label: str) -> None:
     """Mean over seeds [seed, x] with a band from the lowest to the highest."""
     look = LOOKS[label]
-    ax.plot(x, values.mean(axis=0), label=label, markersize=4, linewidth=1.4, **look)
+    ax.plot(x, values.mean(axis=0), label=label, markersize=4, linewidth=1.4, **look)  # pyright: ignore
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)  # fmt: skip
 
 
