@@ -23,6 +23,7 @@ from PIL import Image
 from latebloom.apply import (
     async_federated,
     continual,
+    continual_few_shot_instances,
     dynamical_linear_bandits,
     last_switch_bandits,
     learning_curves,
@@ -146,6 +147,20 @@ def read_pictures(path):
     found = labelled.read_images(picture_folder(), path, 4)
     assert all((x == PICTURES[f]).all() for x, f in zip(found.x, found.ids, strict=True))
     return {"file": found.ids.tolist(), "label": found.y.tolist()}
+
+
+def draw_photos(rng):
+    table = draw_pictures(rng)
+    n = len(table["file"])
+    return table | ({"instance": picked(rng, names(rng, 2), n)} if rng.random() < 0.6 else {})
+
+
+def read_photos(path):
+    options = continual_few_shot_instances.Options(size=8)
+    found = continual_few_shot_instances.read_photos([picture_folder(), path], options)
+    assert all((x == PICTURES[f]).all() for x, f in zip(found.x, found.ids, strict=True))
+    more = {name: values.tolist() for name, values in found.more.items()}
+    return {"file": found.ids.tolist(), "label": found.y.tolist(), **more}
 
 
 PICTURES = {"a 1.png": 10, "b.png": 20, "ç.png": 30, "2.0.png": 40, "long" * 40 + ".png": 50}
@@ -300,6 +315,9 @@ READERS = {
     "continual": Reader(
         draw_stream, {"label": "label", "task": "label", "x 0": "number", "x 1": "number"}, read_stream,
         aliases=("Label", "class"), more=False,
+    ),
+    "continual-few-shot-instances": Reader(
+        draw_photos, {"file": "text", "label": "label", "instance": "label"}, read_photos, aliases=("File", "path"),
     ),
     "dynamical-linear-bandits": Reader(
         draw_spends,

@@ -20,6 +20,9 @@ from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.episodes import Episode
+from latebloom.methods.forgetting.few_shot import Learner, Tuning, answers, tuned
+from latebloom.methods.forgetting.few_shot import Replay as Shown
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC
 from latebloom.methods.forgetting.projections import GEM
@@ -326,6 +329,21 @@ def test_continual(name):
     assert (trace.diverged_at == -1).all() and np.isfinite(trace.accuracy.values[:, -1]).all()
     assert trace.new_loss[0, 1] < 1  # after the first task; log 3 at the start
     traced(name, LEARNED[name])
+
+
+@every
+def test_few_shot_tuning(name):
+    model, x = animal(name)
+    rows = jnp.asarray([np.flatnonzero(LABELS == c)[:6] for c in range(CLASSES)])
+    episode = Episode(rows, Y[rows], rows.ravel(), Y[rows].ravel(), Y[rows].ravel())
+    learner, tuning = Learner(model, eqx.nn.Identity()), Tuning(0.05, 4, Shown(6, 2))
+    after = eqx.filter_jit(tuned)(learner, x, episode, tuning, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(learner)
+    assert list(map(str, dtypes(after))) == list(map(str, dtypes(learner)))
+    for statistics in ("batch", "running"):
+        logits = answers(after, x[episode.target_rows], statistics)
+        assert logits.shape == (18, CLASSES) and np.isfinite(logits.astype(jnp.float32)).all()
+    assert (answers(after, x) != answers(learner, x)).any()
 
 
 @pytest.mark.parametrize(("name", "method"), TRACED)

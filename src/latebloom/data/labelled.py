@@ -162,10 +162,34 @@ def read_images(
         if not os.path.isfile(folder / name):
             raise FileError(f"{where}: there is no image {shown(name)} in {folder}")
         pictures.append(_picture(folder / name, size, where))
+    labels, ids = rows["label"].to_numpy(str), rows["file"].to_numpy(str)
+    return Labelled(_stacked(pictures), labels, ids, _more(rows, more))
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def read_folders(folder: Path, size: int) -> Labelled:
+    """Images as `read_images` gives them, in a folder for each class, at any depth: a class is called by
+    the path from `folder` to it. Raises `FileError` where there are none, or one is no image."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix.lower() in PICTURES)
+    inside = [f for f in files if f.parent != folder]
+    if not inside:
+        raise FileError(
+            f"{folder} has no folders of images ({', '.join(PICTURES)}): make one for each class, or give a "
+            "table too"
+        )
+    pictures = [_picture(f, size, str(f)) for f in inside]
+    labels = np.array([f.parent.relative_to(folder).as_posix() for f in inside])
+    ids = np.array([f.relative_to(folder).as_posix() for f in inside])
+    return Labelled(_stacked(pictures), labels, ids)
+
+
+def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
+    """Grey, or all in colours where one is."""
     if any(picture.ndim == 3 for picture in pictures):
         pictures = [p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pictures]
-    labels, ids = rows["label"].to_numpy(str), rows["file"].to_numpy(str)
-    return Labelled(np.stack(pictures), labels, ids, _more(rows, more))
+    return np.stack(pictures)
 
 
 def read_features(

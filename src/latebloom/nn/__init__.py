@@ -8,6 +8,7 @@ from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.smallcnn import SmallCNN
+from latebloom.nn.stagenet import StageNet
 from latebloom.nn.transformer import LayerNorm, Transformer
 from latebloom.nn.unit import UnitLinear, UnitMLP
 from latebloom.nn.vit import ViT
@@ -24,6 +25,7 @@ __all__ = [
     "OneHotLinear",
     "ResNet",
     "SmallCNN",
+    "StageNet",
     "Transformer",
     "UnitLinear",
     "UnitMLP",

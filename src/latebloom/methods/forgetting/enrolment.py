@@ -1,0 +1,288 @@
+"""Which way of enrolling objects from a photo each recognises them later, on images of one's own?
+
+`assess` draws episodes from labelled images, learns them in several ways, and asks for the very images
+again, whole and with a part lost, or for other photos where there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Shaped
+from scipy import stats
+
+from latebloom.data.stroke_glyphs import glyphs
+from latebloom.methods.forgetting import few_shot
+from latebloom.methods.forgetting.corrupted import KINDS, corrupted
+from latebloom.methods.forgetting.episodes import Design, Episode, arrangements, by_class, draw_many
+from latebloom.methods.forgetting.few_shot import Learner, Replay, Tuning, answers
+from latebloom.methods.forgetting.pretraining import Pretraining, pretrained
+from latebloom.nn import StageNet
+
+PIXELS, NEAREST, DOT, EUCLID = "nearest pixels", "nearest features", "prototypes by dot product", "prototypes by Euclid"  # fmt: skip
+LOGISTIC, TUNED, REPLAYED = "logistic regression", "tuned", "tuned with replay"
+METHODS = (PIXELS, NEAREST, DOT, EUCLID, LOGISTIC, TUNED, REPLAYED)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What was found.
+
+    - `methods`: accuracy of each way with a 95 % interval over episodes, clean and with half of the
+      pixels lost (mean over kinds). `robust`: by kind and fraction. `arrangements`: by how many images come at
+      a time, tuned ways alone. `memory`: replay by sets in memory.
+    - `confusion`: how often an instance was taken for another, by the best way under corruption.
+    - `instances` of an episode; `separate`: whether targets are other photos than those enrolled.
+    """
+
+    methods: pd.DataFrame
+    robust: pd.DataFrame
+    arrangements: pd.DataFrame
+    memory: pd.DataFrame
+    confusion: pd.DataFrame
+    instances: int
+    episodes: int
+    separate: bool
+
+    @property
+    def best(self) -> str:
+        """The way with the highest accuracy on corrupted targets."""
+        return str(self.methods.sort_values("corrupted", kind="stable")["method"].iloc[-1])
+
+    @property
+    def alike(self) -> list[str]:
+        """Ways whose interval on corrupted targets reaches the best one's mean."""
+        top = self.methods["corrupted"].max()
+        return self.methods[self.methods["corrupted_high"] >= top]["method"].tolist()
+
+
+def assess(
+    x: Shaped[np.ndarray, "n height width *channels"], label: Sequence[Any] | np.ndarray,
+    instance: Sequence[Any] | np.ndarray | None = None, *, names: Sequence[Any] | np.ndarray | None = None, methods: Sequence[str] = METHODS, instances: int = 20,
+    episodes: int = 20, total: int = 40, rate: float = 0.1, replayed: int = 4, fractions: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+    known: int = 300, steps: int = 300, seed: int = 0, say: Callable[[str, float], None] = lambda what, share: None,
+) -> Assessed:  # fmt: skip
+    """Episodes of the instance test from images, each scaled to 0 to 1 by what its type can hold.
+
+    - `label` [n]: an episode draws `instances` images of one class (as many as the largest class has, if fewer),
+      and asks for the same ones.
+    - `instance` [n], where there are several photos of an object: an episode draws objects of any class,
+      enrols one photo of each and asks for another.
+    - `names` [n]: what images are called in `confusion`, where no instance is given; else their numbers.
+    - `total` steps of SGD at `rate` in all, in sets of equal size; `replayed` images a step.
+    - `known`: made-up characters that the network is pretrained on, for `steps` batches: no image of the user's is
+      used for it.
+
+    Raises `ValueError` for images of another shape or type, too few, an unknown way, settings out of range.
+    """
+    images, label = _scaled(x), np.asarray(label)
+    for name, value, least in (("instances", instances, 2), ("episodes", episodes, 2), ("total", total, 1), ("replayed", replayed, 1), ("steps", steps, 1), ("known", known, 8)):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number from {least}, not {value}")
+    if not (0 < rate < np.inf):
+        raise ValueError(f"rate must be above 0, not {rate}")
+    wrong = [f for f in fractions if not 0 <= f <= 1]
+    if wrong or not len(fractions):
+        raise ValueError(f"fractions must be from 0 to 1, and at least one, not {list(fractions)}")
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown or not len(methods):
+        raise ValueError(f"methods must be some of {', '.join(METHODS)}, not {', '.join(unknown) or 'none'}")  # fmt: skip
+    if label.shape != (len(images),):
+        raise ValueError(f"there must be a label for each of the {len(images)} images, not {list(label.shape)}")  # fmt: skip
+    separate = instance is not None
+    shelf, count = _shelf(label, instance, instances)
+    say("pretraining on made-up characters", 0.05)
+    process, state = _body(images, known, steps, seed)
+    ways = [a for a in arrangements(count) if a[0] > 1] or [(1, count)]
+    sets = min(ways, key=lambda a: abs(a[0] - np.sqrt(count) * 1.5))[0]
+    every = {"total": total, "rate": rate, "replayed": replayed}
+    ask = partial(_Ask, images, process.learner(state, count), separate, episodes, seed)
+    rows, robust, told = [], [], {}
+    half = slice(1 + int(np.argmin(abs(np.asarray(fractions) - 0.5))), None, len(fractions))
+    for i, method in enumerate(methods):
+        say(method, 0.2 + 0.5 * i / len(methods))
+        right, told[method] = ask(shelf, count, sets, method, fractions, sets, **every)()
+        rows.append({"method": method, **_two(right, half)})
+        for k, kind in enumerate(KINDS):
+            for f, fraction in enumerate(fractions):
+                lost = right[:, 1 + k * len(fractions) + f]
+                robust.append({"method": method, "kind": kind, "fraction": fraction, **_interval("accuracy", lost)})  # fmt: skip
+    arranged, memory = [], []
+    tuned = [m for m in methods if m in (TUNED, REPLAYED)]
+    for i, (n, each) in enumerate(ways):
+        say("arrangements", 0.7 + 0.2 * i / len(ways))
+        for method in tuned:
+            right, _ = ask(shelf, count, n, method, fractions, n, **every)()
+            arranged.append({"method": method, "sets": n, "images": each, **_two(right, half)})
+    if REPLAYED in methods and sets > 1:
+        for kept in sorted({1, max(1, sets // 2), sets - 1}):
+            say("memory", 0.92)
+            right, _ = ask(shelf, count, sets, REPLAYED, fractions, kept, **every)()
+            memory.append({"sets_kept": kept, **_two(right, half)})
+    found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate)  # fmt: skip
+    asked, said = told[found.best]
+    if instance is not None:
+        names = np.asarray(instance)
+    elif names is None:
+        names = np.arange(len(images))
+    return replace(found, confusion=_confused(asked, said, np.asarray(names)))
+
+
+def _confused(asked: np.ndarray, said: np.ndarray, names: np.ndarray) -> pd.DataFrame:
+    """What was taken for what, the most frequent pair first."""
+    wrong = names[asked] != names[said]
+    pairs = pd.DataFrame({"instance": names[asked][wrong], "taken_for": names[said][wrong]})
+    if pairs.empty:
+        return pairs.assign(times=np.zeros(0, int))
+    return pairs.value_counts().rename("times").reset_index()
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """One way of learning on all episodes of a design: 1 or 0 [episode, condition], mean over targets; and what was
+    answered under half corruption (rows asked for, rows said)."""
+
+    images: Array
+    learner: Learner
+    separate: bool
+    episodes: int
+    seed: int
+    shelf: Any
+    count: int
+    sets: int
+    method: str
+    fractions: Sequence[float]
+    kept: int
+    total: int
+    rate: float
+    replayed: int
+
+    def __call__(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        each = self.count // self.sets
+        design = Design(self.sets, each, queries=1) if self.separate else Design.instances(self.sets, each)  # fmt: skip
+        many = draw_many(jax.random.key(self.seed), design, self.shelf, self.episodes)
+        conditions = [(0, 0.0), *((k, f) for k in range(len(KINDS)) for f in self.fractions)]
+        logits = np.asarray(_answers(self.images, self.learner, many, jnp.array(conditions), design, self.method, jnp.int32(self.kept), self.total, jnp.float32(self.rate), self.replayed, self.seed))  # fmt: skip
+        labels = np.asarray(many.target_labels)
+        best = logits.argmax(axis=-1)
+        right = (best == labels[:, None]) & (logits.max(axis=-1) > logits.min(axis=-1))
+        shown = np.asarray(many.rows).reshape(self.episodes, -1)
+        order = np.argsort(np.asarray(many.labels).reshape(self.episodes, -1), axis=1)
+        of_label = np.take_along_axis(shown, order, axis=1)  # row that was enrolled under a label
+        half = [i for i, (_, f) in enumerate(conditions) if i and f == min(self.fractions, key=lambda f: abs(f - 0.5))]  # fmt: skip
+        said = np.take_along_axis(of_label[:, None].repeat(len(half), 1), best[:, half], axis=2)
+        asked = np.broadcast_to(np.asarray(many.target_rows)[:, None], said.shape)
+        return right.mean(axis=2).astype(float), (asked.ravel(), said.ravel())
+
+
+@eqx.filter_jit
+def _answers(
+    images: Array, start: Learner, many: Episode, conditions: Array, design: Design, method: str, kept: Array, total: int,
+    rate: Array, replayed: int, seed: int,
+) -> Array:  # fmt: skip
+    """Logits [episode, condition, target, outputs]."""
+    arrays, static = eqx.partition(start, eqx.is_array)
+    replay = Replay(replayed, kept) if method == REPLAYED else None
+    tuning = Tuning(rate, max(1, total // design.sets), replay)
+
+    def one(given: tuple[Episode, Array]) -> Array:
+        episode, key = given
+        learner = eqx.combine(arrays, static)
+        if method in (TUNED, REPLAYED):
+            learner = few_shot.tuned(learner, images, episode, tuning, key)
+        body: Any = (lambda x: x.reshape(len(x), -1)) if method == PIXELS else learner.body
+        labels, n = episode.labels.ravel(), design.outputs
+        known = None if method in (TUNED, REPLAYED) else few_shot.embedded(body, images, episode)
+        ways = [partial(_spoilt, kind, key) for kind in KINDS]
+
+        def at(condition: Array) -> Array:
+            x = images[episode.target_rows]
+            x = jax.lax.switch(condition[0].astype(int), ways, x, condition[1])
+            if known is None:
+                return answers(learner, x)
+            asked = answers(body, x)
+            if method in (PIXELS, NEAREST):
+                return few_shot.nearest(asked, known, labels, n)
+            if method == LOGISTIC:
+                return few_shot.logistic(asked, known, labels, n)
+            metric = "dot" if method == DOT else "euclidean"
+            return few_shot.compared(asked, few_shot.prototypes(known, labels, n), metric)
+
+        return jax.lax.map(at, conditions)
+
+    keys = jax.random.split(jax.random.key(seed + 1), len(many.rows))
+    return jax.lax.map(one, (many, keys))
+
+
+def _spoilt(kind: Any, key: Array, x: Array, fraction: Array) -> Array:
+    return corrupted(x, fraction, kind=kind, key=key)
+
+
+def _scaled(x: np.ndarray) -> Array:
+    """Images [n, height, width, channels] from 0 to 1."""
+    x = np.asarray(x)
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[-1] not in (1, 3) or min(x.shape[1:3]) < 8:
+        raise ValueError(f"x must be images [n, height, width] or with 1 or 3 channels last, at least 8 x 8, not {list(x.shape)}")  # fmt: skip
+    if x.dtype == np.uint8:
+        return jnp.asarray(x, jnp.float32) / 255
+    if x.dtype.kind != "f" or not np.isfinite(x).all() or x.min() < 0 or x.max() > 1:
+        raise ValueError("x must be uint8, or finite floats from 0 to 1: scale them")
+    return jnp.asarray(x, jnp.float32)
+
+
+def _shelf(label: np.ndarray, instance: Any, instances: int) -> tuple[Any, int]:
+    """What is drawn from, and how many instances an episode has."""
+    if instance is None:
+        shelf = by_class(label)
+        most = shelf.rows.shape[1]
+        count = min(instances, most)
+        if count < 2:
+            raise ValueError("every class has one image: an instance test needs a class with two or more")  # fmt: skip
+        return shelf.fits(Design.instances(1, count)), count
+    instance = np.asarray(instance)
+    if instance.shape != label.shape:
+        raise ValueError(f"there must be an instance for each of the {len(label)} images, not {list(instance.shape)}")  # fmt: skip
+    pairs = pd.MultiIndex.from_arrays([label.astype(str), instance.astype(str)])
+    shelf = by_class(pairs.factorize()[0])
+    several = (np.asarray(shelf.rows) >= 0).sum(axis=1) > 1
+    if several.sum() < 2:
+        raise ValueError("fewer than two instances have a second photo to be recognised by: leave the column instance out, and the photos that were enrolled are asked for")  # fmt: skip
+    count = min(instances, int(several.sum()))
+    return shelf.of(np.flatnonzero(several)), count  # pyright: ignore
+
+
+def _body(images: Array, known: int, steps: int, seed: int) -> tuple[Pretraining, Any]:
+    """A network for images of this size that tells made-up characters."""
+    height, width, channels = images.shape[1:]
+    side = max(8, min(height, width))
+    drawn = glyphs(known, 10, seed=seed, size=side).reshape(-1, side, side, 1)
+    drawn = np.pad(drawn, ((0, 0), (0, height - side), (0, width - side), (0, 0)))
+    drawn = np.repeat(drawn, channels, axis=3).astype(np.float32) / 255
+    shelf = by_class(np.repeat(np.arange(known), 10))
+    stages = 3 if side >= 14 else 2
+    process = Pretraining(
+        lambda key: StageNet((height, width), channels, stages=stages, key=key), jnp.asarray(drawn), shelf, steps=steps, rate=3e-3
+    )  # fmt: skip
+    return process, pretrained(process, jax.random.key(seed))
+
+
+def _two(right: np.ndarray, half: slice) -> dict[str, float]:
+    """Accuracy on whole targets, and with about half lost, on average over kinds."""
+    return _interval("clean", right[:, 0]) | _interval("corrupted", right[:, half].mean(axis=1))
+
+
+def _interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval (Student's t over episodes) of accuracies, within 0 and 1."""
+    middle, error = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(len(values))
+    reach = error * float(stats.t.ppf(0.975, len(values) - 1))
+    return {name: middle, f"{name}_low": max(0.0, middle - reach), f"{name}_high": min(1.0, middle + reach)}  # fmt: skip

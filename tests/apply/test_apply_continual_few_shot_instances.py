@@ -1,0 +1,134 @@
+"""Photos in folders and tables; ways of enrolling them compared; files that are refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from latebloom.apply.continual_few_shot_instances import Options, memory_of, read_photos, sentences
+from latebloom.data.files import FileError
+from latebloom.lab import apply
+from latebloom.methods.forgetting.enrolment import Assessed, assess
+
+QUICK = {"methods": "nearest pixels,nearest features,prototypes by Euclid,logistic regression,tuned with replay", "instances": 2, "episodes": 3, "size": 8, "total": 2,
+         "known": 12, "steps": 2, "replayed": 1}  # fmt: skip
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of five objects, two photos of each, a little different."""
+    folder, rows = tmp_path_factory.mktemp("photos"), []
+    for kind in ("bolt", "nut"):
+        (folder / kind).mkdir()
+        for i in range(5):
+            part = RNG.integers(0, 255, (10, 10))
+            for shot in "ab":
+                noise = RNG.integers(-5, 5, (10, 10))
+                name = f"{kind}/{i}{shot}.png"
+                Image.fromarray(np.clip(part + noise, 0, 255).astype(np.uint8)).save(folder / name)
+                rows.append({"path": name, "label": kind, "instance": f"{kind} {i}"})
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    return folder
+
+
+def test_folders_of_classes_and_a_table_hold_the_same(photos):
+    options = Options(size=8)
+    by_folder, by_table = read_photos([photos], options), read_photos([photos / "t.csv"], options)
+    np.testing.assert_array_equal(by_folder.x, by_table.x)
+    assert by_folder.y.tolist() == by_table.y.tolist() and "instance" not in by_folder.more
+    assert by_folder.ids.tolist() == by_table.ids.tolist()
+    both = read_photos([photos, photos / "t.csv"], options)
+    assert both.more["instance"][0] == "bolt 0"
+
+
+def test_a_folder_goes_through(photos, tmp_path):
+    done = apply("continual-few-shot-instances", [photos], tmp_path, settings=QUICK)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert "2209.07863" in result["cite"] and result["summary"]["instances"] == 2
+    names = {path.name for path in done.paths}
+    assert {"methods.csv", "robustness.csv", "confusion.csv", "robustness.png", "arrangements.png"} <= names  # fmt: skip
+    methods = pd.read_csv(tmp_path / "methods.csv").set_index("method")
+    assert len(methods) == 5 and methods.at["nearest pixels", "clean"] == 1
+    assert (methods["corrupted_low"] <= methods["corrupted"]).all()
+    found = " ".join(result["found"])
+    assert "a mere memory of pixels is always right there" in found and "nan" not in found
+    robust = pd.read_csv(tmp_path / "robustness.csv")
+    assert len(robust) == 5 * 4 * 5
+    confusion = pd.read_csv(tmp_path / "confusion.csv")
+    assert confusion.empty or confusion["instance"].str.endswith(".png").all()
+    arrangements = pd.read_csv(tmp_path / "arrangements.csv")
+    assert set(arrangements["sets"]) == {2}
+
+
+def test_other_photos_of_the_same_objects(photos):
+    data = read_photos([photos / "t.csv"], Options(size=8))
+    found = assess(data.x, data.y, data.more["instance"], methods=("nearest pixels",), instances=10, episodes=2,
+                   known=12, steps=1, fractions=(0.5,))  # fmt: skip
+    assert found.separate and found.instances == 10
+    assert found.methods["clean"].iloc[0] == 1 and found.best == "nearest pixels"
+    assert len(found.memory) == len(found.arrangements) == 0
+    if len(found.confusion):
+        assert set(found.confusion["instance"]) <= set(data.more["instance"])
+        assert (found.confusion["instance"] != found.confusion["taken_for"]).all()
+
+
+def told(**more):
+    methods = pd.DataFrame({"method": ["tuned", "nearest pixels"], "clean": [0.8, 1], "corrupted": [0.3, 0.6],
+                            "corrupted_low": [0.2, 0.5], "corrupted_high": [0.4, 0.7]})  # fmt: skip
+    memory = pd.DataFrame({"sets_kept": [1, 4, 9], "corrupted": [0.3, 0.5, 0.55], "corrupted_high": [0.4, 0.6, 0.6]})  # fmt: skip
+    confusion = pd.DataFrame({"instance": ["a"], "taken_for": ["b"], "times": [7]})
+    empty = pd.DataFrame()
+    return Assessed(**({"methods": methods, "robust": empty, "arrangements": empty, "memory": memory,
+                        "confusion": confusion, "instances": 20, "episodes": 5, "separate": False} | more))  # fmt: skip
+
+
+def test_what_is_said():
+    said = " ".join(sentences(told()))
+    assert "nearest pixels recognises 60 % of 20 instances [50 %, 70 %], surely the most." in said
+    assert "a guess is right on 5 %" in said and "the last 4 sets in memory" in said
+    assert "Most often a is taken for b (7 times)." in said
+    assert memory_of(told(memory=pd.DataFrame())) is None
+    near = told().methods.assign(corrupted_high=[0.65, 0.7])
+    assert "; tuned may do as well." in sentences(told(methods=near, separate=True))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": np.zeros((20, 4, 4), np.uint8)}, "at least 8 x 8"),
+        ({"x": np.full((20, 8, 8), 3.0)}, "from 0 to 1: scale them"),
+        ({"x": np.full((20, 8, 8), np.nan)}, "finite floats"),
+        ({"label": np.arange(3)}, "a label for each of the 20 images"),
+        ({"label": np.arange(20)}, "every class has one image"),
+        ({"instance": np.arange(20)}, "fewer than two instances have a second photo"),
+        ({"instance": np.arange(3)}, "an instance for each of the 20"),
+        ({"methods": ("best",)}, "methods must be some of nearest pixels"),
+        ({"episodes": 1}, "episodes must be a whole number from 2"),
+        ({"rate": float("nan")}, "rate must be above 0"),
+        ({"fractions": (1.5,)}, "fractions must be from 0 to 1"),
+    ],
+)
+def test_what_is_refused(change, words):
+    given = {"x": np.zeros((20, 8, 8), np.uint8), "label": np.repeat([0, 1], 10)} | change
+    with pytest.raises(ValueError, match=words):
+        assess(given.pop("x"), given.pop("label"), **given)
+
+
+def test_files_that_cannot_be_used_are_told(photos, tmp_path):
+    (tmp_path / "none").mkdir()
+    for paths, words in (
+        ([tmp_path / "none"], "no folders of images"),
+        ([photos, photos], "give a folder with a folder of images for each class"),
+        ([], "not nothing"),
+    ):
+        with pytest.raises(FileError, match=words):
+            read_photos(paths, Options())
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "x.png").write_bytes(b"no image")
+    with pytest.raises(FileError, match="not an image"):
+        read_photos([tmp_path / "bad"], Options())
+    with pytest.raises(ValueError, match="size must be from 8 to 256"):
+        apply("continual-few-shot-instances", [photos], tmp_path / "o", settings={"size": "4"})
