@@ -90,7 +90,9 @@ def cropped(
     return jnp.einsum("buh,bhvc->buvc", rows.astype(x.dtype), across)
 
 
-def _between(side: int, start: Array, length: Array, mirrored: Any) -> Float[Array, "batch side side"]:
+def _between(
+    side: int, start: Array, length: Array, mirrored: Any
+) -> Float[Array, "batch side side"]:
     """Weights of the pixels at each pixel of the cut-out, [batch, new, old]; it is separable."""
     places = (jnp.arange(side) + 0.5) / side
     at = jnp.where(jnp.asarray(mirrored)[..., None], 1 - places, places)

@@ -123,9 +123,11 @@ def anchored_contrast(
     Source: the distillation of OCM's code.
     """
     s = unit(_wide(z)) @ unit(_wide(anchors)).T
-    log_p = jax.nn.log_softmax(jnp.where(there[None] | ~there.any(), s, -jnp.inf) / temperature, axis=1)
+    s = s - jax.lax.stop_gradient(s.max(axis=1, keepdims=True))
+    e = jnp.where(there[None], jnp.exp(s / temperature), 0)
+    surprise = -jnp.log(e / (e.sum(axis=1, keepdims=True) + EPS) + EPS)
     same = (labels[:, None] == labels[None]) & there[None]
-    of = -jnp.where(same, log_p, 0).sum(axis=1) / jnp.maximum(same.sum(axis=1), 1)
+    of = jnp.where(same, surprise, 0).sum(axis=1) / jnp.maximum(same.sum(axis=1), 1)
     return jnp.where(there, of, 0).sum() / jnp.maximum(there.sum(), 1)
 
 

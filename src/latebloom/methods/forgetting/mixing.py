@@ -62,23 +62,26 @@ def pair_distances(
 
 
 def pair_chances(
-    distances: Float[Array, " pairs"], closest: float = CLOSEST
-) -> Float[Array, " pairs"]:
-    """softmax(1 / d) over the pairs with a finite distance; 0 for the others, and for all where there is none.
+    distances: Float[Array, " pairs"], sharpness: Float[Array, ""] | float = 1.0, closest: float = CLOSEST
+) -> Float[Array, " pairs"]:  # fmt: skip
+    """softmax(sharpness / d) over the pairs with a finite distance; 0 for the others, and for all where there is none.
 
-    A distance below `closest` counts as that.
+    In the paper the sharpness is 1; of 0 all pairs are alike. A distance below `closest` counts as that.
 
     Source: Wei et al. 2023 (arXiv 2308.00301), Eq. 8.
     """
     there = jnp.isfinite(distances)
-    near = jnp.where(there, 1 / jnp.maximum(jnp.where(there, distances, 1), closest), -jnp.inf)
+    near = sharpness / jnp.maximum(jnp.where(there, distances, 1), closest)
+    near = jnp.where(there, near, -jnp.inf)
     return jnp.where(there, jax.nn.softmax(jnp.where(there.any(), near, 0)), 0)
 
 
 def evenness(chances: Float[Array, " pairs"]) -> Float[Array, ""]:
     """Entropy of the pairs' chances by the highest that so many can have: 1 if all are alike; NaN below two."""
     n = (chances > 0).sum()
-    entropy = -jnp.where(chances > 0, chances * jnp.log(jnp.where(chances > 0, chances, 1)), 0).sum()
+    entropy = -jnp.where(
+        chances > 0, chances * jnp.log(jnp.where(chances > 0, chances, 1)), 0
+    ).sum()
     return jnp.where(n > 1, entropy / jnp.log(jnp.maximum(n, 2)), jnp.nan)
 
 

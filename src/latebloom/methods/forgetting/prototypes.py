@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,7 +28,6 @@ from latebloom.methods.forgetting.method import (
     Method,
     check,
     mean_of,
-    one_of,
 )
 from latebloom.methods.forgetting.mixing import (
     Mixed,
@@ -89,8 +88,8 @@ class OnPro(Method):
       their views; its similarities are scaled by `scale` after the first task.
     - `feedback`: replayed images are mixed, from the second step of the second task on: a share `base` of
       them among themselves, and for the rest pairs of classes are drawn by the inverse distance of their
-      "prototypes" at the last step; or all pairs alike ("uniform"); or nothing is mixed ("off").
-      `chance`, `most` and `alpha` as in `mixing`.
+      prototypes at the last step (`pair_chances` with its `sharpness`: of 0 all pairs are alike). `chance`, `most` and `alpha` as in
+      `mixing`. Without, nothing is mixed.
     - `per_class`: no more than so many images for each class so far are replayed after the first task.
     - `distilled`: after each task the network is kept as a teacher of replayed images, of their projections and of
       the logits of its classes; here both see one view, in the released code each its own.
@@ -109,9 +108,8 @@ class OnPro(Method):
     new: Float[Array, ""] | float = 1.0
     seen: Float[Array, ""] | float = 1.0
     instance: Float[Array, ""] | float = 1.0
-    feedback: Literal["prototypes", "uniform", "off"] = eqx.field(
-        static=True, default="prototypes"
-    )
+    feedback: bool = eqx.field(static=True, default=True)
+    sharpness: Float[Array, ""] | float = 1.0
     base: Float[Array, ""] | float = 0.75
     chance: Float[Array, ""] | float = 0.6
     most: Float[Array, ""] | float = 0.6
@@ -124,16 +122,17 @@ class OnPro(Method):
     distilled: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
-        for name in ("new", "seen", "instance", "scale"):
+        for name in ("new", "seen", "instance", "scale", "sharpness"):
             check(self, name)
         for name in ("base", "chance", "most"):
             check(self, name, 0, 1)
         for name in ("alpha", "temperature", "instance_temperature"):
             check(self, name, above=True)
         check(self, "per_class", 1)
-        one_of(self, "feedback", ("prototypes", "uniform", "off"))
         if self.copies not in (1, 4, 16):
-            raise ValueError(f"copies of {type(self).__name__} must be 1, 4 or 16, not {self.copies}")
+            raise ValueError(
+                f"copies of {type(self).__name__} must be 1, 4 or 16, not {self.copies}"
+            )
 
     def does(self, part: str) -> bool:
         return self.distilled if part == "turn" else super().does(part)
@@ -155,7 +154,7 @@ class OnPro(Method):
 
     def losses(self, model: Any, own: Known, lesson: Lesson) -> Losses:
         assert lesson.key is not None
-        fresh, kept = both(lesson)
+        kept = both(lesson)[1]
         keys = jax.random.split(lesson.key(), 6)
         early, classes = lesson.task == 0, len(own.distances)
         most = jnp.where(early, len(kept.y), self.per_class * lesson.seen.sum())
@@ -165,7 +164,7 @@ class OnPro(Method):
         if not _none(self.instance) or self.distilled or not _none(self.new):
             one, two = self._contrasts(model, own, lesson, shown, keys[1:3])
             plastic, stable = plastic + one, stable + jnp.where(early, 0, two)
-        if not _none(self.seen) or self.feedback == "prototypes":
+        if not _none(self.seen) or self.feedback:
             pair = jnp.concatenate([kept.x, self.view(kept.x, keys[3])])
             z = model.projection(lesson.logits(model.encoder, pair))
             groups = self.grouped(kept, keys[5])
@@ -188,11 +187,11 @@ class OnPro(Method):
         plain = Shown.plain(kept)
         classes = len(own.distances)
         distances = own.distances[class_pairs(classes)]
-        if self.feedback == "off" or not len(distances):
+        if not self.feedback or not len(distances):
             return plain, jnp.array(jnp.nan)
         if not jnp.issubdtype(kept.x.dtype, jnp.inexact):
             raise ValueError(
-                f"examples of {kept.x.dtype} cannot be mixed: make them floating-point numbers, or take feedback='off'"
+                f"examples of {kept.x.dtype} cannot be mixed: make them floating-point numbers, or take feedback=False"
             )
         memory = lesson.memory
         assert memory is not None
@@ -201,8 +200,7 @@ class OnPro(Method):
         number = jnp.where(ready, jnp.floor(self.base * size + 1e-4).astype(int), size)
         keys = jax.random.split(key, 3)
         among = mixed_up(n, number, jnp.where(ready, self.chance, 0.0), self.most, keys[0])
-        uniform = jnp.where(jnp.isfinite(distances), 1.0, jnp.inf)
-        chances = pair_chances(distances if self.feedback == "prototypes" else uniform)
+        chances = pair_chances(distances, self.sharpness)
         drawn = drawn_pairs(
             pair_counts(chances, size - number, keys[1]), memory.items.labels, memory.filled,
             jnp.isfinite(own.distances).any(axis=1), n, chance=self.chance, alpha=self.alpha, key=keys[2],
@@ -311,7 +309,7 @@ def ocm(view: Callable[[Array, PRNGKeyArray], Array] | None = None, **settings: 
 
     Source: Guo et al. 2022 (ICML, "Online Continual Learning through Mutual Information Maximization").
     """
-    settings = {"new": 0.0, "seen": 0.0, "feedback": "off", "distilled": True} | settings
+    settings = {"new": 0.0, "seen": 0.0, "feedback": False, "distilled": True} | settings
     return OnPro(Views() if view is None else view, **settings)
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from latebloom.core.process import Quantity
 from latebloom.methods.forgetting.continual import Continual, ContinualState
+from latebloom.methods.forgetting.mixing import class_pairs, evenness, pair_chances
+from latebloom.methods.forgetting.prototypes import Known
 from latebloom.methods.forgetting.replay import unit
 
 
@@ -23,6 +25,7 @@ class Separation(Continual):
       unless both are seen;
     - `unseen`: accuracy of a linear probe of the features among the classes not seen so far, of which it alone is
       given training examples (`probed` of them, from the first); NaN where fewer than two are left;
+    - `balance`, of `OnPro`: how even the chances of pairs are after the last replayed batch (`mixing.evenness`);
     - `shifted`: accuracy on other inputs `shifted` [test, ...] for the same labels, the mean over the classes seen so far.
 
     `encode(model, x)` [n, features].
@@ -65,6 +68,8 @@ class Separation(Continual):
                 known, data.y_train[: self.probed], features, data.y_test, ~seen
             ),
         }
+        if isinstance(state.own, Known):
+            found["balance"] = evenness(pair_chances(state.own.distances[class_pairs(classes)]))
         if self.shifted is not None:
             moved = confusion(told(self.shifted), data.y_test, seen)
             found["shifted"] = jnp.nanmean(jnp.diagonal(moved))
@@ -82,6 +87,9 @@ class Separation(Continual):
             ),
             "unseen": Quantity(
                 "1", about="accuracy of a linear probe on classes not seen so far", gaps=True
+            ),
+            "balance": Quantity(
+                "1", about="entropy of the pairs' chances / the highest", gaps=True
             ),
             "shifted": Quantity("1", about="accuracy on shifted inputs", gaps=True),
         }
