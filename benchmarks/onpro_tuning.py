@@ -23,7 +23,7 @@ TABLE = Path(study.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
-    "er": {"rate": RATES, "one": (0.003, 0.01, 0.03, 0.1, 0.3)},
+    "er": {"rate": RATES, "one": (0.003, 0.01, 0.03, 0.1, 0.3, 0.6)},
     "erace": {"rate": RATES},
     "der": {"rate": RATES, "one": (0.3, 1.0, 3.0, 10.0), "two": (1.0, 2.0, 4.0, 8.0)},
     "scr": {"rate": RATES, "one": (0.03, 0.07, 0.15, 0.3, 0.6)},

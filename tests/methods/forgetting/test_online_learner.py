@@ -81,6 +81,8 @@ def test_a_saved_learner_goes_on_to_the_bit(tmp_path):
         learner(memory=17).load(tmp_path / "it")
     with pytest.raises(ValueError, match="other settings"):
         learner(method=OnPro(Views(0, 0, (0.8, 1)), copies=4, chance=0.5)).load(tmp_path / "it")
+    with pytest.raises(ValueError, match="other settings"):
+        learner(method=OnPro(Views(0, 0, (0.7, 1)), copies=4)).load(tmp_path / "it")
     (tmp_path / "it").write_bytes((tmp_path / "it").read_bytes()[:-3])
     with pytest.raises(DamagedFile, match="damaged"):
         learner().load(tmp_path / "it")

@@ -293,8 +293,9 @@ class OnlineLearner:
         # Arrays by their values; functions by their names, since their addresses change.
         leaves = [np.asarray(v).tolist() if eqx.is_array_like(v) else getattr(v, "__name__", type(v).__name__)
                   for v in jax.tree.leaves(self.method)]  # fmt: skip
-        kinds = (self.method.feedback, self.method.copies, self.method.per_class)
-        return repr((own, leaves, kinds))
+        view = self.method.view
+        seen = repr(view) if isinstance(view, eqx.Module) else getattr(view, "__name__", type(view).__name__)  # fmt: skip
+        return repr((own, leaves, self.method.feedback, self.method.copies, self.method.per_class, seen))  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
