@@ -25,9 +25,10 @@ class Projected(eqx.Module):
 
     @staticmethod
     def around(
-        encoder: Any, example: Shaped[Array, "batch ..."], classes: int, projected: int, *, key: PRNGKeyArray
+        encoder: Any, example: Any, classes: int, projected: int, *, key: PRNGKeyArray
     ) -> Projected:  # fmt: skip
-        """New heads on an encoder, in its precision; `example`: inputs, of which only the shape counts.
+        """New heads on an encoder, in its precision; `example`: inputs [batch, ...], or
+        their shape and type alone.
 
         Raises `ValueError` for an encoder that does not make features [batch, d].
         """

@@ -408,7 +408,7 @@ def draw_over_time(traces: Traces, *axes: Axes) -> None:
     for ax, step in zip(axes, steps, strict=True):
         table = trace.apart.isel(step=step).values.astype(float)[np.ix_(order, order)]
         np.fill_diagonal(table, np.nan)
-        image = ax.imshow(table, cmap="cividis_r", vmin=0, vmax=1.5)
+        image = ax.imshow(table, cmap="cividis_r", vmin=0, vmax=0.8)
         ax.set(xticks=range(len(order)), yticks=range(len(order)), xticklabels=order, yticklabels=order,
                title=f"after {step} tasks", xlabel="digit, in order of arrival")  # fmt: skip
     axes[-1].figure.colorbar(image, ax=list(axes), shrink=0.8, label="distance")
@@ -454,9 +454,9 @@ study = Study(
                pictures.dots({"cue intact: accuracy in %": {NAMES[a]: accuracy[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
                               "cue broken: accuracy in %": {NAMES[a]: broken[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
                               "unseen classes: probe in %": {NAMES[a]: unseen[a] for a in ("er", "ins", "ocm", "onpro")}}), ("cue/er",)),
-        Figure("confusable", "OnPro, one seed, after the last task: distances of the mean features of classes, and what they are told as.",
+        Figure("confusable", "OnPro, one seed, after the last task: distances of the mean features of classes (yellow is close), and what they are told as.",
                draw_confusable, ("onpro",)),
-        Figure("over-time", "The distances of the classes known so far, as tasks come: dark is close.", draw_over_time, ("onpro",)),
+        Figure("over-time", "The distances of the classes known so far, as tasks come: yellow is close.", draw_over_time, ("onpro",)),
     ),
     data="MNIST-5k, 14 x 14, two classes a task; the same on coloured grounds",
     notes="One pass over 4,000 digits in five tasks of two classes, batches of 10 new and up to 20 replayed images, a memory of 50 or 200, "
