@@ -1,5 +1,6 @@
 """A learner for streams of one's own: what it takes, what it says, and that it goes on to the bit."""
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -53,7 +54,7 @@ def test_it_learns_and_says_what_it_knows(learned):
 def test_distances_are_those_of_the_means_of_what_is_remembered(learned):
     x, y = learned.memory()
     model = learned.model
-    z = np.asarray(model.projection(model.encoder(x)))
+    z = np.asarray(model.projection(model.encoder(jnp.asarray(x))))
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     apart = learned.distances()
     for a in set(y):
