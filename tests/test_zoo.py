@@ -24,8 +24,10 @@ from latebloom.methods.forgetting.episodes import Episode
 from latebloom.methods.forgetting.few_shot import Learner, Tuning, answers, tuned
 from latebloom.methods.forgetting.few_shot import Replay as Shown
 from latebloom.methods.forgetting.method import Method
+from latebloom.methods.forgetting.online_learner import OnlineLearner, _stepped
 from latebloom.methods.forgetting.penalties import EWC
 from latebloom.methods.forgetting.projections import GEM
+from latebloom.methods.forgetting.prototypes import OnPro
 from latebloom.methods.forgetting.replay import ER
 from latebloom.methods.grokking import diagnose
 from latebloom.methods.noisy_labels import (
@@ -349,6 +351,28 @@ def test_few_shot_tuning(name):
 @pytest.mark.parametrize(("name", "method"), TRACED)
 def test_continual_keeps_precisions(name, method):
     traced(name, method)
+
+
+@every
+def test_online_learner(name):
+    learner = OnlineLearner(
+        ZOO[name].build, CLASSES, memory=12, replay=6, batch_size=5, projected=2, watch=0,
+        optimiser=adam(0.03), method=OnPro(lambda x, key: x, copies=1),
+    )  # fmt: skip
+    x = np.asarray(ZOO[name].x)
+    if name == "tokens":
+        with pytest.raises(ValueError, match="floating-point numbers"):
+            learner.observe(x, LABELS)
+        return
+    state = learner._started(x.shape[1:], x.dtype)
+    asked = learner.method, learner._rule, 6, state, jnp.asarray(x[:5]), Y[:5], jnp.ones(5, bool)
+    more = jnp.int32(1), jnp.array(False), jnp.ones(CLASSES, bool)
+    after = eqx.filter_eval_shape(_stepped, *asked, *more)
+    assert dtypes(after.model) == dtypes(state.model)
+    if name in ("batch norm", "bfloat16"):
+        learner.observe(x, LABELS)
+        assert not same(learner.model, state.model) and np.isfinite(learner.scores(x)).all()
+        assert dtypes(learner.model) == dtypes(state.model)
 
 
 @every

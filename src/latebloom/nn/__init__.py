@@ -1,11 +1,12 @@
 """Networks as batch-first Equinox modules: model(x, *, key=None, train=False) -> outputs."""
 
 from latebloom.nn.conv import Conv, conv2d
-from latebloom.nn.convnet import ConvNet
+from latebloom.nn.convnet import ConvFeatures, ConvNet
 from latebloom.nn.hypernetwork import Hypernetwork
 from latebloom.nn.lenet import LeNet
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
+from latebloom.nn.projected import Projected
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.smallcnn import SmallCNN
 from latebloom.nn.stagenet import StageNet
@@ -17,12 +18,14 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "Conv",
+    "ConvFeatures",
     "ConvNet",
     "Hypernetwork",
     "LayerNorm",
     "LeNet",
     "Linear",
     "OneHotLinear",
+    "Projected",
     "ResNet",
     "SmallCNN",
     "StageNet",

@@ -73,7 +73,8 @@ class Around(Method):
         return self.host.remembered(logits)
 
     def losses(self, model: Any, own: Kept, lesson: Lesson) -> Losses:
-        return self.host.losses(model, own.host, lesson)
+        found = self.host.losses(model, own.host, lesson)
+        return found._replace(own=None if found.own is None else own._replace(host=found.own))
 
     def displaced(self, model: Any, own: Kept, lesson: Lesson, key: PRNGKeyArray) -> Displaced:
         place = self.host.displaced(model, own.host, lesson, key)

@@ -28,7 +28,7 @@ class CPR(Around):
         # Before the host's own pass, whose statistics are those that a batch normalisation keeps.
         logits = lesson.logits(model, lesson.new.x)
         unsure = mean_of(entropy(logits, lesson.new.allowed), lesson.new.there)
-        found = self.host.losses(model, own.host, lesson)
+        found = super().losses(model, own, lesson)
         return found._replace(stability=found.stability - self.strength * unsure)
 
 

@@ -218,10 +218,10 @@ class Continual(Process):
             with batch_statistics(model) as seen:
                 found = self.method.losses(model, place.own, lesson)
             new, old = (jnp.asarray(loss, jnp.float32) for loss in found[:2])
-            kept = jax.lax.stop_gradient((found.remember, dict(found.told)))
+            kept = jax.lax.stop_gradient((found.remember, dict(found.told), found.own))
             return (new, old), (seen, *kept)
 
-        (new, old), pull, (seen, remember, told) = jax.vjp(value, params, has_aux=True)
+        (new, old), pull, (seen, remember, told, own) = jax.vjp(value, params, has_aux=True)
         one, zero = jnp.ones(()), jnp.zeros(())
         if self.tell or self.method.does("moved"):
             plastic, kept = pull((one, zero))[0], pull((zero, one))[0]
@@ -231,7 +231,8 @@ class Continual(Process):
         total = self.method.directed(place.at, place.own, lesson, total)
         rule = self.optimiser(**self.hyper)
         model, moments = update(rule, total, state.optimiser, place.start, seen)
-        own = self.method.moved(place.own, plastic, trainable(place.start), trainable(model))
+        own = place.own if own is None else own
+        own = self.method.moved(own, plastic, trainable(place.start), trainable(model))
         memory = state.memory
         if memory is not None and self.replay is not None and self.replay.at == "step":
             items = items._replace(extra=remember)
@@ -271,6 +272,7 @@ class Continual(Process):
             lambda model, x: self.apply(model, x, keys[1], True),
             lambda model, x: self.apply(model, x, None, False), new, old, other, task,
             (state.step == 0) | (before != task), stream.seen[task], state.memory, batch_of,
+            lambda: jax.random.fold_in(keys[3], 1),
         )  # fmt: skip
 
     def _batch_of(self, stream: Stream, seen: Array) -> Callable[[Items, Array], Batch]:

@@ -43,6 +43,7 @@ class Lesson(NamedTuple):
     - `old`, `other`: two batches drawn from the memory, where the method replays.
     - `task`: the task of the step; `first`: whether the step is its first; `seen`: classes up to it.
     - `batch_of(items, there)`: examples of the memory as a batch.
+    - `key()`: the step's key for what a method draws itself; None where a task is over.
     """
 
     logits: Callable[[Any, Array], Float[Array, "batch classes"]]
@@ -55,6 +56,7 @@ class Lesson(NamedTuple):
     seen: Bool[Array, " classes"]
     memory: Memory | None
     batch_of: Callable[[Items, Array], Batch]
+    key: Callable[[], PRNGKeyArray] | None = None
 
     def loss(self, logits: Array, batch: Batch) -> Float[Array, ""]:
         """Mean cross-entropy of the examples that there are; 0 without any."""
@@ -65,13 +67,15 @@ class Losses(NamedTuple):
     """What makes it learn the new, what makes it keep the old; their sum is minimised.
 
     `remember`: what is kept in memory with each example of the new batch. `told`: by name what else
-    the step tells (`Method.quantities` says what it is).
+    the step tells (`Method.quantities` says what it is). `own`: what the method keeps from now on, None
+    for what it kept.
     """
 
     plasticity: Float[Array, ""]
     stability: Float[Array, ""] | float = 0.0
     remember: Any = ()
     told: Mapping[str, Array] = MappingProxyType({})
+    own: Any = None
 
 
 class Displaced(NamedTuple):

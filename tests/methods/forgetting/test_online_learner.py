@@ -1,0 +1,138 @@
+"""A learner for streams of one's own: what it takes, what it says, and that it goes on to the bit."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from latebloom import nn
+from latebloom.core.augmentation import Views
+from latebloom.core.checkpoint import DamagedFile
+from latebloom.methods.forgetting.online_learner import OnlineLearner
+from latebloom.methods.forgetting.prototypes import OnPro, ocm
+
+RNG = np.random.default_rng(0)
+Y = np.array(["cat", "dog", "emu", "fox"])[np.arange(120) // 30]
+X = RNG.uniform(size=(120, 4, 4, 1)).astype(np.float32)
+X[np.arange(120), np.arange(120) // 30] += 1
+METHOD = OnPro(Views(0, 0, (0.8, 1)), copies=4)
+
+
+def encoder(key):
+    return nn.ConvFeatures(1, (8,), key=key)
+
+
+def learner(**more):
+    settings = {"memory": 16, "replay": 8, "batch_size": 6, "projected": 4, "rate": 0.01, "watch": 5, "method": METHOD}  # fmt: skip
+    return OnlineLearner(encoder, 5, **settings | more)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    one = learner()
+    for start in range(0, 120, 7):  # 7 is no multiple of the batches of 6
+        one.observe(X[start : start + 7], Y[start : start + 7])
+    return one
+
+
+def test_it_learns_and_says_what_it_knows(learned):
+    assert learned.classes == ["cat", "dog", "emu", "fox"]
+    assert learned.predict(X[:3]).shape == (3,) and learned.scores(X[:3]).shape == (3, 4)
+    table = learned.confusion(X, Y)
+    assert table.sum(axis=1).tolist() == [30] * 4
+    right = (learned.predict(X) == Y).reshape(4, 30).mean(axis=1)
+    np.testing.assert_allclose(learned.accuracy(X, Y).to_numpy(), right)
+    x, y = learned.memory()
+    assert len(x) == 16 and set(y) <= set(Y)
+    places = [np.flatnonzero((X == one).all(axis=(1, 2, 3)))[0] for one in x]
+    assert (Y[places] == y).all() and len(set(places)) == 16
+    assert learned.memory_bytes >= x.nbytes
+    strange = learned.accuracy(X[:2], ["cat", "yak"])
+    assert strange["yak"] == 0 and np.isnan(strange["dog"])
+
+
+def test_distances_are_those_of_the_means_of_what_is_remembered(learned):
+    x, y = learned.memory()
+    model = learned.model
+    z = np.asarray(model.projection(model.encoder(jnp.asarray(x))))
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    apart = learned.distances()
+    for a in set(y):
+        for b in set(y) - {a}:
+            expected = np.linalg.norm(z[y == a].mean(0) - z[y == b].mean(0))
+            np.testing.assert_allclose(apart.loc[a, b], expected, rtol=1e-3)
+    closest = learned.confusable(2)
+    assert closest.distance.iloc[0] == np.nanmin(apart.to_numpy())
+    watched = learned.over_time()
+    assert watched.batches.values.tolist() == [5, 10, 15, 20, 25, 30, 35]
+    assert np.isnan(watched.sel(batches=5, other="fox")).all()
+
+
+def test_a_saved_learner_goes_on_to_the_bit(tmp_path):
+    one = learner()
+    one.observe(X[:70], Y[:70])
+    one.save(tmp_path / "it")
+    two = learner().load(tmp_path / "it")
+    for each in (one, two):
+        each.observe(X[70:], Y[70:])
+    assert one.classes == two.classes and one.seen == two.seen
+    np.testing.assert_array_equal(one.scores(X), two.scores(X))
+    np.testing.assert_array_equal(one.over_time(), two.over_time())
+    with pytest.raises(ValueError, match="other settings"):
+        learner(memory=17).load(tmp_path / "it")
+    with pytest.raises(ValueError, match="other settings"):
+        learner(method=OnPro(Views(0, 0, (0.8, 1)), copies=4, chance=0.5)).load(tmp_path / "it")
+    with pytest.raises(ValueError, match="other settings"):
+        learner(method=OnPro(Views(0, 0, (0.7, 1)), copies=4)).load(tmp_path / "it")
+    (tmp_path / "it").write_bytes((tmp_path / "it").read_bytes()[:-3])
+    with pytest.raises(DamagedFile, match="damaged"):
+        learner().load(tmp_path / "it")
+
+
+def test_new_classes_begin_a_task_once_the_last_has_settled():
+    one = learner(settled=3)
+    one.observe(X[::10], Y[::10])  # two batches with all classes at once
+    assert one._task == 0
+    two = learner(settled=3)
+    for start in (0, 30):
+        two.observe(X[start : start + 24], Y[start : start + 24])
+    assert two._task == 1
+    three = learner()
+    for name in ("spring", "summer", "spring"):
+        three.observe(X[:6], Y[:6], task=name)
+    assert three._task == 1
+
+
+BAD = np.where(np.arange(120)[:, None, None, None] == 3, np.nan, X)
+
+
+@pytest.mark.parametrize(("x", "y", "message"), [
+    (X[:3], Y[:2], "its n classes"), (X[:0], Y[:0], "its n classes"), (BAD, Y, "not finite in row 3"),
+    ((255 * X).astype(np.uint8), Y, "pixels / 255"), (X[:6], np.arange(6), "announce more classes"),
+    (X[:3], [0.5, 1.0, 2.0], "whole numbers or names"), (X[:2], np.array([np.nan, 1.0]), "whole numbers or names"),
+])  # fmt: skip
+def test_what_it_cannot_learn_is_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        learner().observe(x, y)
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({"replay": 17}, "at most the 16 places"), ({"rate": float("nan")}, "rate must be"), ({"batch_size": 0}, "batch_size must be"),
+    ({"watch": -1}, "watch must be"), ({"method": ocm()}, "must not be distilled"),
+])  # fmt: skip
+def test_settings_that_make_no_learner_are_refused(more, message):
+    with pytest.raises(ValueError, match=message):
+        learner(**more)
+
+
+def test_shapes_are_told_when_they_come():
+    with pytest.raises(ValueError, match="at most the 8 features"):
+        learner(projected=9).observe(X[:2], Y[:2])
+    with pytest.raises(ValueError, match="nothing was observed"):
+        learner().predict(X)
+
+
+def test_divergence_is_told():
+    one = learner(optimiser=optax.sgd(1e30), watch=1)
+    with pytest.raises(ValueError, match="diverged"):
+        one.observe(X[:12], Y[:12])

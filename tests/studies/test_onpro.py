@@ -1,0 +1,109 @@
+"""What the arms are made of, and effects on traces worked by hand."""
+
+import json
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from latebloom.core.dataset import Dataset
+from latebloom.methods.forgetting.prototypes import OnPro
+from latebloom.studies.forgetting import onpro as module
+from latebloom.studies.forgetting.onpro import ARMS, BASELINES, CLAIMS, TUNED, study
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+NAN = np.nan
+
+
+def trace(first, last, **more):
+    """Two seeds, two tasks, three classes: accuracy when the first task is over [seed], and of both at the end [seed, task]."""
+    values = np.full((2, 3, 2), NAN)
+    values[:, 1, 0], values[:, 2] = first, last
+    table = {name: (("seed", "step", "class", "other")[: np.ndim(v)], np.array(v, float)) for name, v in more.items()}  # fmt: skip
+    return xr.Dataset(
+        {"accuracy": (("seed", "step", "task"), values), "learning": (("seed", "step"), [[0, 0, 1]] * 2), **table},
+        {"step": [0, 80, 160], "seed": [0, 1], "task": [0, 1], "diverged_at": ("seed", [NAN, NAN])}, {"config": json.dumps({})},
+    )  # fmt: skip
+
+
+def test_margins_and_the_best_baseline_by_hand():
+    level = {"er": (0.5, 0.6), "erace": (0.4, 0.4), "der": (0.7, 0.5), "scr": (0.6, 0.8), "ins": (0.6, 0.7), "ocm": (0.5, 0.5)}  # fmt: skip
+    traces = {arm: trace([0.9, 0.9], [[v, v] for v in of]) for arm, of in level.items()}
+    traces["onpro"] = trace([0.9, 0.8], [[0.7, 0.9], [0.7, 0.7]])
+    traces["sham"] = trace([0.9, 0.8], [[0.6, 0.6], [0.6, 0.6]])
+    assert BY_ID["C1.er"].effect(traces) == pytest.approx([30, 10])
+    assert BY_ID["C1.floor"].effect(traces) == pytest.approx([20, 0])
+    assert BY_ID["C1.floor"].null(traces) == pytest.approx([0, -10])
+    # SCR is best on the second seed, DER++ on the first.
+    assert BY_ID["C1.best"].effect(traces) == pytest.approx([20, 20])
+    # Lost on the first task: 0.2 and 0.1 against 0.3 and 0.2.
+    assert BY_ID["C4"].effect(traces) == pytest.approx([-10, -10])
+
+
+def test_what_is_read_from_confusions_and_distances():
+    apart = np.full((2, 3, 3, 3), NAN)
+    apart[:, 2] = [[0, 0.2, 1.0], [0.2, 0, 0.8], [1.0, 0.8, 0]]
+    told = np.full((2, 3, 3, 3), NAN)
+    told[:, 2] = [[0.6, 0.4, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]]
+    found = trace([1, 1], np.ones((2, 2)), apart=apart, confusion=told)
+    assert module.separated(found) == pytest.approx([2 / 3] * 2)
+    assert module.senses(found) == pytest.approx([1, 1])
+    assert module._confused(found)[0] == pytest.approx([30, 0, 10])
+
+
+def test_probes_are_of_the_ends_of_tasks_and_drops_are_of_the_end():
+    found = trace(
+        [0.9, 0.9],
+        [[0.8, 0.6], [0.5, 0.5]],
+        unseen=[[0.1, 0.4, NAN], [0.1, 0.6, NAN]],
+        shifted=[[NAN, 0.8, 0.5], [NAN, 0.8, 0.5]],
+    )
+    assert module.unseen(found) == pytest.approx([40, 60])
+    assert module.dropped(found) == pytest.approx([20, 0])
+
+
+def test_arms_are_what_they_say():
+    methods = {arm: module.method_of(ARMS[arm]) for arm in ARMS}
+    full, floor, sham = methods["onpro"], methods["ins"], methods["sham"]
+    assert isinstance(full, OnPro) and full.feedback and full.copies == 4 and full.sharpness == 1
+    assert methods["no-new"].new == methods["no-seen"].seen == methods["uniform"].sharpness == 0
+    for bare in (floor, methods["ope"], sham):
+        assert bare.chance == 0 and bare.base == 1
+    assert floor.new == floor.seen == 0 and not floor.distilled
+    assert methods["ocm"].distilled and isinstance(sham, module.Sham) and sham.new == sham.seen == 1
+    for part in ("ope", "apf", "no-new", "uniform", "sham"):
+        assert ARMS[part].rate == ARMS["onpro"].rate and ARMS[part].scale == ARMS["onpro"].scale
+    assert set(TUNED) == {*BASELINES, "onpro", "joint"}
+
+
+def test_the_colour_tells_the_classes_of_a_task_and_is_broken_in_the_other_exam():
+    data, broken = module.on_ground("digits", 8, "cue")
+    corner = np.asarray(data.x_test)[:, 0, 0]
+    parity = np.asarray(data.y_test) % 2
+    hue = corner.argmax(axis=1)
+    assert all(len(set(hue[parity == p])) == 1 for p in (0, 1)) and len(set(hue)) == 2
+    assert len(set(np.asarray(broken)[:, 0, 0].argmax(axis=1))) == 3
+    assert broken.shape == data.x_test.shape
+
+
+@pytest.mark.parametrize("budget", ["quick", "thorough", "full"])
+def test_budgets_know_their_arms(budget):
+    configs = study.configs(budget)
+    assert "cue/onpro" in configs and ("apf" in configs) == (budget != "quick")
+
+
+def test_the_papers_scale_can_be_traced(monkeypatch):
+    x = np.zeros((40, 28, 28, 1), np.float32)
+    y = (np.arange(40) % 10).astype(np.int32)
+    big = Dataset(x, y, np.tile(x, (250, 1, 1, 1)), np.tile(y, 250))
+    monkeypatch.setattr(module, "load_scaled", lambda name, **_: big)
+    configs = study.configs("full")
+    assert configs["onpro-200"].memory == 500
+    process = module.make_process(configs["onpro"])
+    state = eqx.filter_eval_shape(process.init, jax.random.key(0))
+    assert state.stream.rows.shape == (6000, 10)
+    assert state.model.projection.weight.shape == (512, 128)
+    eqx.filter_eval_shape(process.step, state)
+    assert module.schedule(configs["onpro"])[-1] == 6000
