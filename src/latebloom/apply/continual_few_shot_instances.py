@@ -90,7 +90,7 @@ def arrangement_of(found: Assessed) -> dict[str, Any] | None:
     own = own[
         own["method"] == (REPLAYED if REPLAYED in set(own["method"]) else own["method"].iloc[0])
     ]
-    top = own.sort_values("corrupted", kind="stable").iloc[-1]
+    top: Any = own.sort_values("corrupted", kind="stable").iloc[-1]
     return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
 
 
@@ -99,7 +99,7 @@ def memory_of(found: Assessed) -> int | None:
     if not len(found.memory):
         return None
     enough = found.memory[found.memory["corrupted_high"] >= found.memory["corrupted"].max()]
-    return int(enough["sets_kept"].min())
+    return int(np.min(np.asarray(enough["sets_kept"])))
 
 
 def sentences(found: Assessed) -> tuple[str, ...]:
