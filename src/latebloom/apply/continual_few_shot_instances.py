@@ -90,7 +90,7 @@ def arrangement_of(found: Assessed) -> dict[str, Any] | None:
     own = own[
         own["method"] == (REPLAYED if REPLAYED in set(own["method"]) else own["method"].iloc[0])
     ]
-    top: Any = own.sort_values("corrupted", kind="stable").iloc[-1]
+    top: Any = own.sort_values(by="corrupted", kind="stable").iloc[-1]
     return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
 
 
