@@ -20,8 +20,9 @@ from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.head_losses import HeadLoss, Together
 from latebloom.methods.forgetting.method import Method
-from latebloom.methods.forgetting.penalties import EWC
+from latebloom.methods.forgetting.penalties import EWC, L2
 from latebloom.methods.forgetting.projections import GEM
 from latebloom.methods.forgetting.replay import ER
 from latebloom.methods.grokking import diagnose
@@ -294,6 +295,7 @@ def two_tasks(key):
 
 FORGETTING = {
     "fine-tuning": Method(), "er": ER(), "ewc": EWC(1.0, batches=2), "gem": GEM(2, 6, 0.1), "lwf": LwF(),
+    "together": HeadLoss(Together((LwF(1.0, 1.0, "each"), L2(0.1), EWC(1.0, batches=2))), "bce"),
 }  # fmt: skip
 
 

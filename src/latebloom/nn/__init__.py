@@ -6,6 +6,7 @@ from latebloom.nn.hypernetwork import Hypernetwork
 from latebloom.nn.lenet import LeNet
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
+from latebloom.nn.prompts import DualPrompt, PromptPool
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.smallcnn import SmallCNN
 from latebloom.nn.transformer import LayerNorm, Transformer
@@ -17,11 +18,13 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "ConvNet",
+    "DualPrompt",
     "Hypernetwork",
     "LayerNorm",
     "LeNet",
     "Linear",
     "OneHotLinear",
+    "PromptPool",
     "ResNet",
     "SmallCNN",
     "Transformer",
