@@ -54,10 +54,10 @@ def save(name: str, found: dict) -> None:
 
 def convolutional(regime: str, names: list[str]) -> None:
     plain = study.Config(pretrained=regime == "pretrained")
-    guess = 1e-3 if plain.pretrained else 3e-3
+    guess = 3e-3
     if "base" in names:
         for loss in ("ce", "bce", "local_ce"):
-            found = tune(f"{regime} base {loss}", replace(plain, loss=loss), rate=(RATES, guess))
+            found = tune(f"{regime} base {loss}", replace(plain, loss=loss), rate=(RATES, 1e-2))
             save(f"{regime}/base/{loss}", found | {"loss": loss})
     for name in STARTS:
         if name not in names or (name == "weighted" and not plain.pretrained):
