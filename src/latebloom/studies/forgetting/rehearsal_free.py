@@ -227,13 +227,14 @@ ARMS: dict[str, Config] = {
     **{f"{r}/off/{name}": tuned(r, name, method="base", one=0.0) for r in REGIMES for name in ("l2", "ewc")},
     "weighted": tuned("pretrained", "weighted"),
     "ncm": Config("ncm", pretrained=True),
-    "head": replace(tuned("pretrained", "base/local_ce"), learns="head", rate=0.01),
+    "head": replace(tuned("pretrained", "base/local_ce"), learns="head"),
     "rows": replace(L2_PRE, method="rows"), "carried": replace(L2_PRE, fresh=False),
     "mismatched": tuned("pretrained", "ewc", method="mismatched"),
     "follow": replace(L2_PRE, network="normed"), "fixed": replace(L2_PRE, network="normed", statistics="fixed"),
     **{f"mnist/{name}": tuned("pretrained", name if name in ALONE else "base/local_ce", data="mnist-5k")
        for name in ("base", "l2", "ewc", "featkd")},
-    **{f"vit/{name}": vit(name) for name in ("l2", "attention", "full", "head", "l2p", "dual")},
+    **{f"vit/{name}": vit(name) for name in ("l2", "full", "head", "l2p", "dual")},
+    "vit/attention": vit("l2", method="base", one=0.0),
     "vit/ncm": Config("ncm", network="vit", pretrained=True),
 }  # fmt: skip
 
