@@ -2,7 +2,7 @@
 
 Run: python benchmarks/rehearsal_free_tuning.py [PART ...]
 On seeds 100 and 101, which the study does not use, by the accuracy over all classes at the end. For networks from
-scratch and pre-trained ones: fine-tuning's loss and rate; each regulariser's strength, then its rate; PredKD as it is
+scratch and pre-trained ones: fine-tuning's loss and rate; each regulariser's strength at that rate, then, pre-trained, its rate (which no climb changed, so from scratch it stays); PredKD as it is
 alone, with the strength of a second. Then the transformer. Goes to the best neighbour until none is better, prints what was tried, says
 where the best lies on an edge, and puts the winners into the table that the study reads.
 """
@@ -18,7 +18,7 @@ from latebloom.core.climbing import climb
 from latebloom.studies.forgetting import rehearsal_free as study
 
 SEEDS = (100, 101)
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 DECADES = tuple(10.0**k for k in range(-3, 7))
 STARTS = {"predkd": 10.0, "featkd": 1.0, "weighted": 0.1, "l2": 1.0, "ewc": 100.0}
 
@@ -67,7 +67,9 @@ def convolutional(regime: str, names: list[str]) -> None:
             of = replace(plain, method=name, loss=loss, rate=guess)
             held = tune(f"{regime} {name} {loss}", of, one=(DECADES, STARTS[name]))
             of = replace(of, one=held["one"])
-            options[loss] = held | tune(f"{regime} {name} {loss}", of, rate=(RATES, guess))
+            options[loss] = held | {"rate": guess}
+            if plain.pretrained:
+                options[loss] |= tune(f"{regime} {name} {loss}", of, rate=(RATES, guess))
         best = max(options, key=lambda loss: options[loss]["score"])
         save(f"{regime}/{name}", options[best] | {"loss": best})
     for name in ("featkd", "l2", "ewc"):

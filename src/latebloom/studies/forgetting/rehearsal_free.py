@@ -425,7 +425,7 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, ("scratch/base/ce", "scratch/predkd+ewc", "pretrained/l2", "pretrained/featkd", "ncm", "fixed", "vit/l2", "vit/dual"), SMOKE),
+        "smoke": Budget(2, ("scratch/base/ce", "pretrained/predkd+l2", "pretrained/featkd", "vit/dual"), SMOKE),
         "quick": Budget(5, also=("scratch/joint", "pretrained/joint")),
         "thorough": Budget(5),
         "full": Budget(5, settings=FULL, arm_settings={a: {"data": "fashion-mnist", "tasks": 5} for a in ARMS if a.startswith("mnist/")}),
