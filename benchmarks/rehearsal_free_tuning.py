@@ -19,8 +19,8 @@ from latebloom.studies.forgetting import rehearsal_free as study
 
 SEEDS = (100, 101)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-DECADES = tuple(10.0**k for k in range(-3, 7))
-STARTS = {"predkd": 10.0, "featkd": 1.0, "weighted": 0.1, "l2": 1.0, "ewc": 100.0}
+DECADES = tuple(10.0**k for k in range(-6, 7))
+STARTS = {"predkd": 10.0, "featkd": 1e-3, "weighted": 0.1, "l2": 1.0, "ewc": 100.0}
 
 
 def final(config: study.Config) -> float:
@@ -97,6 +97,9 @@ def transformer(names: list[str]) -> None:
         held = tune(f"vit {name}", of, **grids) if grids else {}
         of = replace(of, one=held.get("one", one))
         found = {"one": of.one} | tune(f"vit {name}", of, rate=(RATES, guess))
+        if grids:  # once more, as the rate has moved
+            of = replace(of, rate=found["rate"])
+            found |= tune(f"vit {name}", of, one=(DECADES, found["one"]))
         save(f"vit/{name}", found | {"loss": "local_ce", "learns": part, "method": method})
 
 
