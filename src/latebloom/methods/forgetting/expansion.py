@@ -115,8 +115,8 @@ def add_classes(
             "moved": _moved(start, network),
         })  # fmt: skip
     table = pd.DataFrame(rows)
-    mean = (table["new"] + table["old"]) / 2
-    best = None if old_examples is None else float(table["strength"][mean.idxmax()])
+    mean = np.array([row["new"] + row["old"] for row in rows])
+    best = None if old_examples is None else float(strengths[int(mean.argmax())])
     return Expanded(models, tuple(classes.tolist()), table, best)
 
 

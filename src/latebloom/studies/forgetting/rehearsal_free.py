@@ -380,7 +380,7 @@ def _forgotten(names: dict[str, str], where: str) -> dict[str, dict[str, Effect]
 
 @derived("accuracy over the tasks so far in %")
 def so_far(trace: xr.Dataset) -> xr.DataArray:
-    return 100 * trace.accuracy.mean("task")
+    return 100 * trace.accuracy.where(trace.task <= trace.learning).mean("task")
 
 
 @pictures.by_hand(2, height=3.9, legend=True, sharex=True, sharey=True)
@@ -437,7 +437,7 @@ study = Study(
                pictures.dots({f"{WHERE[r].lower()}: {PERCENT}": _of(NAMES, r, accuracy) for r in REGIMES}), ("pretrained/l2",)),
         Figure("course", "Accuracy over the classes of all tasks so far, at the end of each: mean and range of seeds.",
                pictures.curves(so_far, *((WHERE[r].lower(), {f"{r}/{name}": text for name, text in LINES.items()}) for r in REGIMES),
-                               as_drawn=_as_tasks, markers=True, xlabel="tasks so far"), ("pretrained/l2",)),
+                               as_drawn=_as_tasks, markers=True, xlabel="tasks so far", ylabel="accuracy over their classes in %"), ("pretrained/l2",)),
         Figure("forgetting", "What is lost of a task by the end: where all classes seen compete, and where only its own do. The difference is "
                "confusion between tasks.",
                pictures.dots({f"{WHERE[r].lower()}: forgetting in points": _forgotten(NAMES, r) for r in REGIMES}, levels={"": 0.0}), ("pretrained/l2",)),
