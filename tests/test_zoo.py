@@ -19,13 +19,14 @@ from latebloom.methods.compression.tickets import find_ticket
 from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.forgetting.continual import Continual, Replay
-from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.distillation import FeatureDistillation, LwF
 from latebloom.methods.forgetting.episodes import Episode
 from latebloom.methods.forgetting.few_shot import Learner, Tuning, answers, tuned
 from latebloom.methods.forgetting.few_shot import Replay as Shown
+from latebloom.methods.forgetting.head_losses import HeadLoss, Together
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.online_learner import OnlineLearner, _stepped
-from latebloom.methods.forgetting.penalties import EWC
+from latebloom.methods.forgetting.penalties import EWC, L2
 from latebloom.methods.forgetting.projections import GEM
 from latebloom.methods.forgetting.prototypes import OnPro
 from latebloom.methods.forgetting.replay import ER
@@ -299,6 +300,7 @@ def two_tasks(key):
 
 FORGETTING = {
     "fine-tuning": Method(), "er": ER(), "ewc": EWC(1.0, batches=2), "gem": GEM(2, 6, 0.1), "lwf": LwF(),
+    "together": HeadLoss(Together((LwF(1.0, 1.0, "each"), L2(0.1), EWC(1.0, batches=2))), "bce"),
 }  # fmt: skip
 
 
@@ -351,6 +353,26 @@ def test_few_shot_tuning(name):
 @pytest.mark.parametrize(("name", "method"), TRACED)
 def test_continual_keeps_precisions(name, method):
     traced(name, method)
+
+
+def head_of(model):
+    return model.readout if hasattr(model, "readout") else model.layers[-1]
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name != "bound function"])
+def test_features_and_a_free_head(name):
+    """Steps and turns keep precisions."""
+    weighted = bool(list(ZOO).index(name) % 2)
+    held = L2(0.1, head=head_of), EWC(1.0, batches=2, head=head_of)
+    method = Together((FeatureDistillation(0.1, head=head_of, weighted=weighted), *held))
+    process = Continual(
+        model=ZOO[name].build, data=dataset(name), stream=two_tasks, method=HeadLoss(method),
+        optimiser=adam, hyper={"rate": 0.03}, head="seen",
+    )  # fmt: skip
+    program = Program(process)
+    before = map(str, dtypes(process.model(jax.random.key(0))))
+    state = zip(program.paths, program.state, strict=True)
+    assert sorted(str(x.dtype) for path, x in state if path.startswith(".model")) == sorted(before)
 
 
 @every

@@ -74,6 +74,21 @@ def masked_cross_entropy(
     return _nll(jnp.where(allowed | here, logits, -jnp.inf), labels)
 
 
+def masked_binary_cross_entropy(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    allowed: Bool[Array, "#batch classes"],
+) -> Float[Array, " batch"]:
+    """Sum over the allowed classes of the sigmoid cross-entropy in nats: each class is a question of its own.
+
+    The logits of the others take no part and get no gradient. A label that is not allowed is taken
+    for allowed.
+    """
+    here = jnp.arange(logits.shape[-1]) == labels[:, None]
+    apart = jax.nn.softplus(jnp.where(here, -logits, logits))
+    return jnp.where(allowed | here, apart, 0).sum(axis=-1)
+
+
 def _need_x64(precision: str) -> None:
     if precision == "float64" and not getattr(jax.config, "jax_enable_x64"):
         raise ValueError(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from latebloom import nn
 
@@ -31,3 +32,18 @@ def test_a_small_image_by_hand():
         readout = model.readout
         wanted.append(image.mean((0, 1)) @ np.asarray(readout.weight) + np.asarray(readout.bias))
     np.testing.assert_allclose(model(jnp.asarray(x)), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_it_normalises_before_each_activation():
+    model = nn.ConvNet(4, 5, key=jax.random.key(0), norm="batch")
+    x = jax.random.normal(jax.random.key(1), (3, 6, 8, 1))
+    h = x
+    for layer, norm in zip(model.layers, model.norms, strict=True):
+        h = layer(h)
+        h = (h - h.mean((0, 1, 2))) / np.sqrt(h.var((0, 1, 2)) + norm.eps)
+        h = jax.nn.leaky_relu(h)
+    np.testing.assert_allclose(
+        model(x, train=True), model.readout(h.mean((1, 2))), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="norm must be None or 'batch', not 'layer'"):
+        nn.ConvNet(4, 5, key=jax.random.key(0), norm="layer")

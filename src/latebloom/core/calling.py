@@ -47,6 +47,16 @@ def call(model: Any, x: Shaped[Array, "batch ..."], key: Any = None, train: bool
     return how_to_call(model, x)(model, x, key, train)
 
 
+def as_examined(
+    model: Any, x: Shaped[Array, "batch ..."], key: Any = None, train: bool = False
+) -> Array:
+    """Calls any network as outside of training, always: running statistics stay what they are, dropout is off.
+
+    For a pre-trained network whose normalisations are not to drift.
+    """
+    return call(model, x)
+
+
 def how_to_call(model: Any, x: Any) -> Apply:
     """The one of `batch_first`, `whole_batch` and `per_example` that suits a network and its inputs.
 

@@ -7,6 +7,7 @@ from latebloom.nn.lenet import LeNet
 from latebloom.nn.mlp import MLP, Linear, OneHotLinear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.projected import Projected
+from latebloom.nn.prompts import DualPrompt, PromptPool
 from latebloom.nn.resnet import ResNet
 from latebloom.nn.smallcnn import SmallCNN
 from latebloom.nn.stagenet import StageNet
@@ -20,12 +21,14 @@ __all__ = [
     "Conv",
     "ConvFeatures",
     "ConvNet",
+    "DualPrompt",
     "Hypernetwork",
     "LayerNorm",
     "LeNet",
     "Linear",
     "OneHotLinear",
     "Projected",
+    "PromptPool",
     "ResNet",
     "SmallCNN",
     "StageNet",

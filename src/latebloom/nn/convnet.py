@@ -17,12 +17,18 @@ class ConvNet(eqx.Module):
     """Three convolutions, the mean over the image, an affine map: [b, h, w, 1] -> [b, classes].
 
     Channels are half of `width`, `width`, and twice that; the second and third halve the image.
+    `norm="batch"` normalises before each activation.
+
+    Raises `ValueError` for another norm.
     """
 
     layers: tuple[Conv, ...]
     readout: Linear
+    norms: tuple[BatchNorm, ...]
 
-    def __init__(self, width: int, classes: int, *, key: PRNGKeyArray):
+    def __init__(self, width: int, classes: int, *, key: PRNGKeyArray, norm: str | None = None):
+        if norm not in (None, "batch"):
+            raise ValueError(f"norm must be None or 'batch', not {norm!r}")
         keys = jax.random.split(key, 4)
         channels = (1, width // 2, width, 2 * width)
         self.layers = tuple(
@@ -30,10 +36,16 @@ class ConvNet(eqx.Module):
             for i in range(3)
         )
         self.readout = Linear(2 * width, classes, key=keys[3])
+        self.norms = tuple(BatchNorm(n) for n in channels[1:]) if norm else ()
 
-    def __call__(self, x: Float[Array, "b h w 1"]) -> Float[Array, "b classes"]:
-        for layer in self.layers:
-            x = jax.nn.leaky_relu(layer(x))
+    def __call__(
+        self, x: Float[Array, "b h w 1"], *, key: PRNGKeyArray | None = None, train: bool = False
+    ) -> Float[Array, "b classes"]:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.norms:
+                x = self.norms[i](x, train=train)
+            x = jax.nn.leaky_relu(x)
         return self.readout(x.mean((1, 2)))
 
 

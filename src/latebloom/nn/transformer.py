@@ -26,6 +26,9 @@ class LayerNorm(eqx.Module):
         return centred * jax.lax.rsqrt(variance + 1e-5) * self.scale + self.shift
 
 
+Prefix = tuple[Float[Array, "batch length size"], Float[Array, "batch length size"]]
+
+
 def _dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     if rate == 0 or key is None:
         return x
@@ -60,10 +63,19 @@ class Block(eqx.Module):
         self.norms = (LayerNorm(size), LayerNorm(size))
         self.heads, self.dropout, self.pre_norm = heads, dropout, pre_norm
 
-    def attend(self, x: Float[Array, "batch n size"]) -> Float[Array, "batch n size"]:
+    def attend(
+        self, x: Float[Array, "batch n size"], prefix: Prefix | None = None
+    ) -> Float[Array, "batch n size"]:
+        """`prefix`: keys and values [batch, length, size] that stand before those of the tokens."""
         batch, n, size = x.shape
         qkv = self.query_key_value(x).reshape(batch, n, 3, self.heads, size // self.heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        if prefix is not None:
+            more = (p.reshape(batch, -1, self.heads, size // self.heads) for p in prefix)
+            key, value = (
+                jnp.concatenate(pair, axis=1) for pair in zip(more, (key, value), strict=True)
+            )
+        mixed = jax.nn.dot_product_attention(query, key, value)
         return self.out(mixed.reshape(batch, n, size))
 
     def __call__(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from latebloom.nn.mlp import Linear
-from latebloom.nn.transformer import Block, LayerNorm
+from latebloom.nn.transformer import Block, LayerNorm, Prefix
 
 
 class ViT(eqx.Module):
@@ -49,6 +51,12 @@ class ViT(eqx.Module):
         self, x: Float[Array, "batch height width channels"], *,
         key: PRNGKeyArray | None = None, train: bool = False,
     ) -> Float[Array, "batch out"]:  # fmt: skip
+        return self.readout(self.pooled(self.encoded(self.embedded(x))))
+
+    def embedded(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch squares size"]:
+        """The squares of images, with their positions."""
         b, height, width, channels = x.shape
         p = self.patch
         if height % p or width % p:
@@ -56,12 +64,21 @@ class ViT(eqx.Module):
         rows, columns = height // p, width // p
         squares = x.reshape(b, rows, p, columns, p, channels).transpose(0, 1, 3, 2, 4, 5)
         h = self.embedding(squares.reshape(b, rows * columns, -1))
-        h = h + positions(rows, columns, h.shape[-1])
-        for block in self.blocks:
+        return h + positions(rows, columns, h.shape[-1])
+
+    def encoded(
+        self, h: Float[Array, "batch tokens size"], prefixes: Mapping[int, Prefix] | None = None
+    ) -> Float[Array, "batch tokens size"]:
+        """Tokens through all blocks; `prefixes`: keys and values that the block of a number attends to, too."""
+        for i, block in enumerate(self.blocks):
             first, second = block.norms
-            h = h + block.attend(first(h))
+            h = h + block.attend(first(h), None if prefixes is None else prefixes.get(i))
             h = h + block.down(jax.nn.gelu(block.up(second(h)), approximate=False))
-        return self.readout(self.norm(h).mean(1))
+        return h
+
+    def pooled(self, h: Float[Array, "batch tokens size"]) -> Float[Array, "batch size"]:
+        """What the head reads: the mean over normalised tokens."""
+        return self.norm(h).mean(1)
 
 
 def positions(rows: int, columns: int, size: int) -> Float[Array, "squares size"]:

@@ -2,6 +2,7 @@
 
 from latebloom.optim.descent import sgd
 from latebloom.optim.either import Either
+from latebloom.optim.parts import trained
 from latebloom.optim.perp_grad import perp_grad
 from latebloom.optim.schedules import schedule_values, tabulated
 from latebloom.optim.tail_weights import last_iterate, tail_fractions
@@ -14,4 +15,5 @@ __all__ = [
     "sgd",
     "tabulated",
     "tail_fractions",
+    "trained",
 ]

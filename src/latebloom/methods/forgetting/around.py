@@ -92,7 +92,7 @@ class Around(Method):
         first = jax.tree.map(lambda x: x[: self.host.looks_back], lesson.new)
         return own._replace(host=self.host.turn(model, own.host, lesson._replace(new=first)))
 
-    def scores(self, model: Any, own: Kept, x: Array, memory: Batch) -> Array | None:
+    def scores(self, model: Any, own: Kept, x: Array, memory: Batch | None) -> Array | None:
         return self.host.scores(model, own.host, x, memory)
 
 

@@ -346,8 +346,10 @@ class Continual(Process):
         return {"accuracy": found, "learning": learning}
 
     def _scores(self, state: ContinualState) -> Callable[[Array], Array]:
-        if not self.method.does("scores") or state.memory is None:
+        if not self.method.does("scores"):
             return lambda x: self.apply(state.model, x, None, False)
+        if state.memory is None:
+            return lambda x: self.method.scores(state.model, state.own, x, None)  # pyright: ignore
         batch_of = self._batch_of(state.stream, state.stream.seen[-1])
         memory = batch_of(state.memory.items, state.memory.filled)
         return lambda x: self.method.scores(state.model, state.own, x, memory)  # pyright: ignore

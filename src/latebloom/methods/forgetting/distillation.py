@@ -1,7 +1,8 @@
-"""Learning without forgetting: the network before this task says what the old classes should be."""
+"""Distillation: the network before this task says what the old classes, or the features, should be."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from latebloom.core.calling import call
+from latebloom.core.statistics import RunningStatistics
 from latebloom.core.stream import Stream
 from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
 
@@ -17,21 +20,23 @@ class LwF(Method):
     """loss(new) + strength KL(teacher || network) on the new inputs, both at a temperature.
 
     The teacher is the network after the last task. Probabilities are over all outputs, their divergence
-    over the classes that the teacher has seen; with `over="seen"` both are over these. At the first step
-    of a task both are the same network.
+    over the classes that the teacher has seen; with `over="seen"` both are over these, and with `over="each"`
+    each of these is a question of its own (sigmoids, summed). At the first step of a task both are the same
+    network.
 
     Source: Li & Hoiem 2016 (arXiv 1606.09282), Eq. 2; restricted to seen classes as in De Lange et al.
-    2023 (arXiv 2205.13452); there is no old head of its own for each task.
+    2023 (arXiv 2205.13452); there is no old head of its own for each task. Smith et al. 2023 (arXiv 2203.17269)
+    distil `over="seen"` beside softmax losses, and `over="each"` at temperature 1 beside sigmoid losses (LwF.MC).
     """
 
     strength: Float[Array, ""] | float = 1.0
     temperature: Float[Array, ""] | float = 2.0
-    over: Literal["all", "seen"] = eqx.field(static=True, default="all")
+    over: Literal["all", "seen", "each"] = eqx.field(static=True, default="all")
 
     def __check_init__(self) -> None:
         check(self, "strength")
         check(self, "temperature", above=True)
-        one_of(self, "over", ("all", "seen"))
+        one_of(self, "over", ("all", "seen", "each"))
 
     def init(self, model: Any, stream: Stream) -> tuple[Any, Bool[Array, " classes"]]:
         return eqx.filter(model, eqx.is_array), jnp.zeros(stream.classes.shape[1], bool)
@@ -45,6 +50,8 @@ class LwF(Method):
         before, now = before / self.temperature, logits / self.temperature
         if self.over == "seen":
             apart = proper_divergence(before, now, known)
+        elif self.over == "each":
+            apart = binary_divergence(before, now, known)
         else:
             apart = divergence(before, now, known)
         old = self.strength * jnp.where(lesson.first, 0.0, apart.mean())
@@ -71,3 +78,97 @@ def proper_divergence(
     some = among | ~among.any()
     teacher, student = (jnp.where(some, z, -jnp.inf) for z in (teacher, student))
     return divergence(teacher, student, among)
+
+
+def binary_divergence(
+    teacher: Float[Array, "batch classes"], student: Float[Array, "batch classes"],
+    among: Bool[Array, " classes"],
+) -> Float[Array, " batch"]:  # fmt: skip
+    """sum over some classes of KL(sigmoid(teacher) || sigmoid(student)), in nats."""
+    log = jax.nn.log_sigmoid
+    yes = jax.nn.sigmoid(teacher) * (log(teacher) - log(student))
+    no = jax.nn.sigmoid(-teacher) * (log(-teacher) - log(-student))
+    return jnp.where(among, yes + no, 0).sum(axis=-1)
+
+
+class FeatureDistillation(Method):
+    """loss(new) + strength |f - f*|^2, f and f* the features of this network and of that after the last task.
+
+    - `head(model)`: the part that makes logits of features, as for `equinox.tree_at`: what goes into it are
+      the features, [batch, width].
+    - `weighted`: both go through the teacher's head first; its outputs of classes that it has seen are
+      compared, and their squares averaged.
+
+    Means over the batch. The features are those of one pass with the logits. There is no term in the first task.
+
+    Raises `ValueError` for a head that is none.
+
+    Source: Smith et al. 2023 (arXiv 2203.17269); weighted: Smith et al. 2021 (arXiv 2106.09701).
+    """
+
+    strength: Float[Array, ""] | float = 1.0
+    head: Callable[[Any], Any] = eqx.field(static=True, kw_only=True)
+    weighted: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check(self, "strength")
+
+    def init(self, model: Any, stream: Stream) -> tuple[Any, Bool[Array, " classes"]]:
+        with_features(model, self.head)
+        return eqx.filter(model, eqx.is_array), jnp.zeros(stream.classes.shape[1], bool)
+
+    def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
+        arrays, known = own
+        teacher, x = eqx.combine(arrays, model), lesson.new.x
+        classes = lesson.new.allowed.shape[-1]
+        known = jnp.pad(known, (0, classes - len(known)))
+        now, logits = parted(lesson.logits(with_features(model, self.head), x), classes)
+        before, _ = parted(lesson.exam(with_features(teacher, self.head), x), classes)
+        before = jax.lax.stop_gradient(before)
+        if self.weighted:
+            old = jax.lax.stop_gradient(self.head(teacher))
+            apart = call(old, now) - call(old, before)
+            squares = jnp.where(known, jnp.square(_wide(apart)), 0) / jnp.maximum(known.sum(), 1)
+        else:
+            squares = jnp.square(_wide(now) - _wide(before))
+        old_loss = jnp.where(known.any(), squares.sum(axis=-1).mean(), 0.0)
+        return Losses(lesson.loss(logits, lesson.new), self.strength * old_loss)
+
+    def turn(self, model: Any, own: Any, lesson: Lesson) -> tuple[Any, Bool[Array, " classes"]]:
+        return eqx.filter(model, eqx.is_array), lesson.seen
+
+
+class _Tap(eqx.Module):
+    """What goes into a head, beside what comes out."""
+
+    head: Any
+
+    def __call__(self, x: Array, *more: Any, **named: Any) -> Array:
+        return jnp.concatenate([x, self.head(x, *more, **named)], axis=-1)
+
+
+def with_features(model: Any, head: Callable[[Any], Any]) -> Any:
+    """The network with outputs [batch, width + classes]: the features that go into its head, then its logits.
+
+    What it multiplies its logits by, it multiplies the features by, too. Raises `ValueError` where `head(model)`
+    is no part that can be called.
+    """
+    part = head(model)
+    if not (isinstance(part, eqx.Module) and callable(part)):
+        raise ValueError(
+            f"head(model) must be the module that makes logits of features, as in lambda m: m.readout, not a {type(part).__name__}"
+        )
+    # Normalisations stay the same objects: by that their statistics are told apart.
+    stop = lambda node: node is part or isinstance(node, RunningStatistics)  # noqa: E731
+    return jax.tree.map(lambda node: _Tap(node) if node is part else node, model, is_leaf=stop)
+
+
+def parted(
+    outputs: Float[Array, "batch outputs"], classes: int
+) -> tuple[Float[Array, "batch width"], Float[Array, "batch classes"]]:
+    """Features and logits of `with_features`."""
+    return outputs[:, :-classes], outputs[:, -classes:]
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

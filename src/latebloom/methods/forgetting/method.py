@@ -44,6 +44,8 @@ class Lesson(NamedTuple):
     - `task`: the task of the step; `first`: whether the step is its first; `seen`: classes up to it.
     - `batch_of(items, there)`: examples of the memory as a batch.
     - `key()`: the step's key for what a method draws itself; None where a task is over.
+    - `criterion(logits, labels, allowed)` [batch]: the loss of each example; a method around another may
+      replace it (`head_losses`).
     """
 
     logits: Callable[[Any, Array], Float[Array, "batch classes"]]
@@ -57,10 +59,11 @@ class Lesson(NamedTuple):
     memory: Memory | None
     batch_of: Callable[[Items, Array], Batch]
     key: Callable[[], PRNGKeyArray] | None = None
+    criterion: Callable[[Array, Array, Array], Float[Array, " batch"]] = masked_cross_entropy
 
     def loss(self, logits: Array, batch: Batch) -> Float[Array, ""]:
-        """Mean cross-entropy of the examples that there are; 0 without any."""
-        return mean_of(masked_cross_entropy(logits, batch.y, batch.allowed), batch.there)
+        """Mean loss of the examples that there are; 0 without any."""
+        return mean_of(self.criterion(logits, batch.y, batch.allowed), batch.there)
 
 
 class Losses(NamedTuple):
@@ -142,10 +145,10 @@ class Method(eqx.Module):
         """What is kept after a task."""
         return own
 
-    def scores(self, model: Any, own: Any, x: Array, memory: Batch) -> Array | None:
+    def scores(self, model: Any, own: Any, x: Array, memory: Batch | None) -> Array | None:
         """How classes are told in exams, [batch, classes], where it is not by the network's outputs.
 
-        `memory`: all that is remembered, as a batch.
+        `memory`: all that is remembered, as a batch, where there is a memory.
         """
         return None
 

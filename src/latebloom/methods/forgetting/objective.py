@@ -333,9 +333,13 @@ def as_objective(method: Method) -> Objective:
     if isinstance(method, LwF) and method.over == "seen":
         soft = Output(method.strength, "entropy", "teacher", "new", temperature=method.temperature)
         return Objective((soft,))
-    if isinstance(method, L2):
+    if isinstance(method, L2) and method.head is None:
         return Objective((), (Weight(method.strength, "euclidean"),))
-    if isinstance(method, EWC) and method.combine == "online" and method.fisher == "example":
+    if isinstance(method, EWC) and (method.combine, method.fisher, method.head) == (
+        "online",
+        "example",
+        None,
+    ):
         fisher = Weight(2 * method.strength, "fisher", decay=method.decay, batches=method.batches)
         return Objective((), (fisher,))
     if isinstance(method, SI):

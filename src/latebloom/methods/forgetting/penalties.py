@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -11,7 +12,6 @@ from jaxtyping import Array, Float
 
 from latebloom.core.stream import Stream
 from latebloom.core.training import trainable
-from latebloom.losses import masked_cross_entropy
 from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
 from latebloom.probes.fisher import fisher_diagonal
 
@@ -47,13 +47,47 @@ def apart(p: Array, a: Array, dtype: Any) -> Array:
     return p.astype(dtype) - a.astype(dtype)
 
 
+Rows = Literal["free", "old"]
+
+
+def _but_the_head(
+    importance: Any, head: Callable[[Any], Any] | None, rows: Rows, lesson: Lesson
+) -> Any:
+    """The importance without the head's, but for the rows of classes seen so far if these are held."""
+    if head is None:
+        return importance
+    classes = lesson.new.allowed.shape[-1]
+    seen = jnp.pad(lesson.seen, (0, classes - len(lesson.seen)))
+
+    def held(weights: Array) -> Array:
+        if rows == "free":
+            return jnp.zeros_like(weights)
+        axes = [axis for axis, size in enumerate(weights.shape) if size == classes]
+        if len(axes) != 1:
+            raise ValueError(
+                f"rows='old' needs a head with one axis of {classes} classes, not {list(weights.shape)}"
+            )
+        return weights * jnp.expand_dims(seen, [i for i in range(weights.ndim) if i != axes[0]])
+
+    return eqx.tree_at(head, importance, replace_fn=lambda part: jax.tree.map(held, part))
+
+
 class L2(Method):
-    """strength |theta - theta*|^2 / 2, theta* being the parameters after the last task."""
+    """strength |theta - theta*|^2 / 2, theta* being the parameters after the last task.
+
+    - `head(model)`: the part that makes logits of features, as for `equinox.tree_at`; its `rows` are "free",
+      or those of classes seen so far are held ("old"). Left out, all parameters are held.
+
+    Source: with the head free, Smith et al. 2023 (arXiv 2203.17269), whose strength is half of this one.
+    """
 
     strength: Float[Array, ""] | float = 1.0
+    head: Callable[[Any], Any] | None = eqx.field(static=True, default=None)
+    rows: Rows = eqx.field(static=True, default="free")
 
     def __check_init__(self) -> None:
         check(self, "strength")
+        one_of(self, "rows", ("free", "old"))
 
     def init(self, model: Any, stream: Stream) -> Anchored:
         return _at_start(model)
@@ -64,7 +98,9 @@ class L2(Method):
 
     def turn(self, model: Any, own: Anchored, lesson: Lesson) -> Anchored:
         params = trainable(model)
-        return Anchored(params, jax.tree.map(jnp.ones_like, own.importance), own.tasks + 1)
+        ones = jax.tree.map(jnp.ones_like, own.importance)
+        ones = _but_the_head(ones, self.head, self.rows, lesson)
+        return Anchored(params, ones, own.tasks + 1)
 
 
 class EWC(Method):
@@ -74,6 +110,9 @@ class EWC(Method):
       `batches` of a task, with true labels.
     - `combine`: Fisher matrices of tasks are averaged, or summed with the older ones times `decay`
       (online EWC; 1 for their plain sum). There is one anchor, after the last task.
+    - `head`, `rows`: as in `L2`.
+
+    The Fisher matrix is that of the loss that is learned by (`Lesson.criterion`).
 
     Source: Kirkpatrick et al. 2017 (arXiv 1612.00796), Eq. 3, without its 1/2; online: Schwarz et al.
     2018 (arXiv 1805.06370); averaged over tasks: De Lange et al. 2023 (arXiv 2205.13452).
@@ -84,6 +123,8 @@ class EWC(Method):
     batches: int = eqx.field(static=True, default=10)
     fisher: Literal["example", "batch"] = eqx.field(static=True, default="example")
     combine: Literal["average", "online"] = eqx.field(static=True, default="online")
+    head: Callable[[Any], Any] | None = eqx.field(static=True, default=None)
+    rows: Rows = eqx.field(static=True, default="free")
 
     def __check_init__(self) -> None:
         check(self, "strength")
@@ -91,6 +132,7 @@ class EWC(Method):
         check(self, "batches", 1)
         one_of(self, "fisher", ("example", "batch"))
         one_of(self, "combine", ("average", "online"))
+        one_of(self, "rows", ("free", "old"))
 
     @property
     def looks_back(self) -> int:
@@ -106,9 +148,10 @@ class EWC(Method):
     def turn(self, model: Any, own: Anchored, lesson: Lesson) -> Anchored:
         def losses(model: Any, batch: Any) -> Array:
             logits = lesson.exam(model, batch.x)
-            return masked_cross_entropy(logits, batch.y, batch.allowed)
+            return lesson.criterion(logits, batch.y, batch.allowed)
 
         found = fisher_diagonal(losses, model, lesson.new, self.fisher)
+        found = _but_the_head(found, self.head, self.rows, lesson)
         if self.combine == "average":
             n = own.tasks
             total = jax.tree.map(lambda a, b: (n * a + b) / (n + 1), own.importance, found)

@@ -134,8 +134,9 @@ class SCR(Method):
         )
 
     def scores(
-        self, model: Any, own: Any, x: Array, memory: Batch
+        self, model: Any, own: Any, x: Array, memory: Batch | None
     ) -> Float[Array, "batch classes"]:
+        assert memory is not None
         known, seen = unit(self.encode(model, memory.x)), unit(self.encode(model, x))
         belongs = (memory.y[:, None] == jnp.arange(memory.allowed.shape[1])) & memory.there[:, None]
         count = belongs.sum(axis=0)
