@@ -66,6 +66,36 @@ def test_perturbations_and_flatness_are_read_after_the_first_update():
     assert module.curved(perturbed) == pytest.approx([1, np.log(1e-6) / 2])
 
 
+def test_the_least_gain_is_chosen_on_the_other_seeds():
+    """Equal settings have equal means: the lowest of a seed's own would be low by chance."""
+    tens = {0: [[0.8, 0.8], [0.8, 0.8]], 1: [[0.9, 0.9], [0.7, 0.7]], 2: [[0.7, 0.7], [0.9, 0.9]]}
+    traces = {"der/off": trace([0.8] * 2, tens[0])}
+    for place, (j, g) in enumerate((j, g) for j in module.CLIMBS for g in module.GAMMAS[:3]):
+        traces[f"climb-{j}/{g:g}"] = trace([0.8] * 2, tens[place % 3])
+    assert BY_ID["C5.range"].effect(traces) == pytest.approx([10, 10])
+
+
+def test_the_regime_is_passes_over_a_task_and_something_to_forget():
+    few, remembers = BY_ID["C2.all.paper"].needs
+    traces = {}
+    for host in NAMES:
+        config = json.dumps(vars(ARMS[f"{host}/off"]))
+        traces[f"{host}/off"] = trace([0.9, 0.8], [[0.5, 0.9], [0.5, 0.7]]).assign_attrs(
+            config=config
+        )
+    # 150 updates of 16 of the 800 examples of two classes; of 32 of all 4,000.
+    assert module.passes(traces["er/off"]) == pytest.approx([3, 3])
+    assert few.effect(traces) == pytest.approx([1.2, 1.2])
+    assert remembers.effect(traces) == pytest.approx([-40, -30])
+    long = trace([0.9] * 2, [[0.5, 0.9]] * 2).assign_attrs(
+        config=json.dumps(vars(ARMS["long/off"]))
+    )
+    assert module.passes(long) == pytest.approx([10, 10])
+    regimes = {c.id for c in CLAIMS if any(n.reason == module.FEW for n in c.needs)}
+    papers = {c.id for c in CLAIMS if c.id[:2] in ("C2", "C3") and ".best." not in c.id}
+    assert regimes == papers
+
+
 def test_the_boundary_is_the_least_gamma_that_fails():
     level = {f"climb-1/{g:g}": [[0.8, 0.8]] * 2 for g in module.GAMMAS}
     level["climb-1/0.1"] = [[0.8, 0.8], [0.7, 0.7]]

@@ -180,6 +180,14 @@ def test_names_of_equal_terms_differ_and_tables_are_whole():
     assert twice.replays and not Objective((), (Weight(1.0, "euclidean"),)).replays
 
 
+class Doubled(ER):
+    """A method of one's own, made of one that is an instance."""
+
+    def losses(self, model, own, lesson):
+        found = super().losses(model, own, lesson)
+        return found._replace(stability=2 * found.stability)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -199,6 +207,8 @@ def test_names_of_equal_terms_differ_and_tables_are_whole():
         (lambda: Objective(learn=-1.0), "learn"),
         (lambda: as_objective(ERACE()), "no instance"),
         (lambda: as_objective(LwF()), "no instance"),
+        (lambda: as_objective(Doubled()), "Doubled.* is no instance"),
+        (lambda: as_objective(CPR(Doubled())), "Doubled.* is no instance"),
         (lambda: Objective.from_json("[]"), "first row"),
         (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "weight"}]'), "row 1"),
         (lambda: Objective.from_json('[{"batch": "new", "target": "label", "weight": 1}, {"space": "output", "colour": 1}]'), "colour"),

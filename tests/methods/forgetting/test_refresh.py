@@ -110,6 +110,25 @@ def test_two_steps_up_and_the_loss_rises(gamma):
     assert rise > 0
 
 
+@pytest.mark.parametrize(("objective", "shares"), [("all", (0.3, 0.7)), ("new", (1.0, 0.0))])
+def test_it_goes_up_all_that_the_host_minimises_or_the_new_batch_alone(objective, shares):
+    new = lesson()
+    there = np.array([True, True, False, True, True])
+    old = np.arange(20, 25)
+    held = new.new._replace(x=DATA.x_train[old], y=DATA.y_train[old], there=jnp.asarray(there))
+    method = Refresh(ER(0.3), 0.2, objective=objective, fisher="none", every=1)
+    model = network(jax.random.key(3))
+    own = method.init(model, STREAM)
+    at = eqx.filter_jit(lambda m, k: method.displaced(m, own, new._replace(old=held), k).at)(
+        model, KEY
+    )
+    params = arrays(model)
+    expected = plus(
+        params, times(0.2 * shares[0], up(params)), times(0.2 * shares[1], up(params, old[there]))
+    )
+    np.testing.assert_allclose(flat(arrays(at)), flat(expected), atol=1e-6)
+
+
 def test_the_preconditioner_is_a_damped_inverse_of_the_fisher_matrix():
     method = Refresh(Method(), 0.2, temperature=0.0, damping=0.5, decay=0.3, every=1, batches=2)
     model = network(jax.random.key(3))
@@ -300,6 +319,30 @@ def test_half_precision_stays_and_a_tiny_push_is_told_to_be_none():
 def test_the_alert(values, said):
     found = perturbation_alert(xr.Dataset({"perturbation": (("seed", "step"), [values])}))
     assert found is None if said is None else said in found
+
+
+@pytest.mark.parametrize(
+    ("rise", "said"), [(2e-4, "nothing is unlearned"), (-2e-4, "nothing is"), (5e-3, None), (-0.1, None)]
+)  # fmt: skip
+def test_noise_that_leaves_the_loss_as_it_was_is_told(rise, said):
+    values = {"perturbation": 0.03, "unlearned": rise, "new_loss": 0.4, "old_loss": 0.1}
+    found = perturbation_alert(
+        xr.Dataset({k: (("seed", "step"), [[np.nan, v]]) for k, v in values.items()})
+    )
+    assert found is None if said is None else said in found
+
+
+@pytest.mark.filterwarnings("ignore:seed 0 diverged")
+def test_a_run_that_diverged_is_told_whatever_is_left_of_it():
+    for values in ([[np.nan, 0.03], [np.nan, np.nan]], [[np.nan] * 2] * 2):
+        trace = xr.Dataset(
+            {"perturbation": (("seed", "step"), values)}, {"diverged_at": ("seed", [-1, 30])}
+        )
+        assert "1 of 2 seeds diverged, the first after 30 updates" in perturbation_alert(trace)
+    for gamma, said in ((1e38, "1 of 1 seeds diverged"), (1e30, "reach inf% of the parameters")):
+        wild = Refresh(Method(), jnp.float32(gamma), fisher="none", temperature=1.0, every=1)
+        run = unfold(continual(wild, tell=True), seeds=1, steps=4, every=1, progress=False)
+        assert said in perturbation_alert(run)
 
 
 @pytest.mark.parametrize(

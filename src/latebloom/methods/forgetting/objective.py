@@ -316,8 +316,14 @@ def as_objective(method: Method) -> Objective:
     Weights change by the constants of the divergences: EWC's strength counts twice, as D_Psi halves, and so do
     SI's and DER's alpha. CPR's divergence is log(classes) less its entropy.
 
-    Raises `ValueError` for a method that is none.
+    Raises `ValueError` for a method that is none, such as one of a class of your own that is made of these.
     """
+    refused = ValueError(
+        f"{method!r} is no instance of the objective; those are ER, DER, LwF(over='seen'), L2, "
+        "EWC(combine='online', fisher='example'), SI, and CPR around them"
+    )
+    if type(method) not in (Method, ER, DER, LwF, L2, EWC, SI, CPR):
+        raise refused  # a class made of one of these may do something else
     if isinstance(method, CPR):
         inside = as_objective(method.host)
         unsure = Output(method.strength, "entropy", "uniform", "new", "output")
@@ -344,10 +350,7 @@ def as_objective(method: Method) -> Objective:
         return Objective((), (fisher,))
     if isinstance(method, SI):
         return Objective((), (Weight(2 * method.strength, "path", damping=method.damping),))
-    raise ValueError(
-        f"{method!r} is no instance of the objective; those are ER, DER, LwF(over='seen'), L2, "
-        "EWC(combine='online', fisher='example'), SI, and CPR around them"
-    )
+    raise refused
 
 
 class Compared(Around):

@@ -252,15 +252,18 @@ def as_long(x: Array, other: Array) -> Array:
     return wide(x) * (norm(other) / jnp.where(size > 0, size, 1))
 
 
-NONE, LARGE = 1e-4, 0.1
+NONE, LARGE, UNMOVED = 1e-4, 0.1, 1e-3
 
 
 def perturbation_alert(trace: xr.Dataset) -> str | None:
-    """What is wrong with the size of the perturbations of a run that tells them, in a sentence, or None.
+    """What is wrong with the perturbations of a run that tells them, in a sentence, or None.
 
+    - `trace.diverged_at` [seed]: a seed that diverged is named first.
     - `trace.perturbation` [seed, step]: length of a perturbation over that of the parameters. Below 0.0001
       throughout the updates are what they would be without; above 0.1 anywhere there is little left of what was
       learned before.
+    - `trace.unlearned`, `trace.new_loss`, `trace.old_loss`: where the loss rises by less than 0.001 of itself on
+      average, the parameters move, but nothing is unlearned: it is noise that moves them.
 
     Raises `ValueError` where the run does not tell it, or no update lies before its observations.
     """
@@ -269,7 +272,12 @@ def perturbation_alert(trace: xr.Dataset) -> str | None:
             "the trace has no 'perturbation': wrap the method in Refresh and run it with tell=True"
         )
     values = trace.perturbation.values
-    if not np.isfinite(values).any():
+    if "diverged_at" in trace and (lost := trace.diverged_at.values >= 0).any():
+        return (
+            f"{lost.sum()} of {lost.size} seeds diverged, the first after {trace.diverged_at.values[lost].min():.0f} "
+            "updates: where the host alone does not, lower gamma (or delta), the steps or the temperature"
+        )
+    if np.isnan(values).all():
         raise ValueError("no update was made before any observation of this trace")
     largest = float(np.nanmax(values))
     if largest < NONE:
@@ -282,4 +290,11 @@ def perturbation_alert(trace: xr.Dataset) -> str | None:
             f"perturbations reach {largest:.0%} of the parameters: what was learned before may not "
             "survive them; lower gamma, the steps or the temperature"
         )
+    if all(name in trace for name in ("unlearned", "new_loss", "old_loss")):
+        loss = abs(float((trace.new_loss + trace.old_loss).mean()))
+        if abs(float(trace.unlearned.mean())) < UNMOVED * loss:
+            return (
+                f"perturbations reach {largest:.1g} of the parameters and leave the loss as it was: nothing is "
+                "unlearned, it is noise that moves them; lower the temperature and raise gamma"
+            )
     return None
