@@ -155,7 +155,7 @@ def test_a_long_letter_is_understood():
 
 
 def test_scores_fall_and_say_what_is_built():
-    found = search("fleets of vehicles are dispatched while demand is uncertain")
+    found = search("a genetic algorithm is too slow to schedule vehicles online")
     assert len(found) > 1 and all(isinstance(f, Found) for f in found)
     scores = [f.score for f in found]
     assert scores == sorted(scores, reverse=True) and module.LEVEL <= scores[-1] <= scores[0] <= 1

@@ -86,11 +86,11 @@ def arrangement_of(found: Assessed) -> dict[str, Any] | None:
     """Where tuning with replay does best on corrupted targets: sets, and images of each."""
     if not len(found.arrangements):
         return None
-    own = found.arrangements
+    own: Any = found.arrangements
     own = own[
         own["method"] == (REPLAYED if REPLAYED in set(own["method"]) else own["method"].iloc[0])
     ]
-    top: Any = own.sort_values(by="corrupted", kind="stable").iloc[-1]
+    top = own.sort_values(by="corrupted", kind="stable").iloc[-1]
     return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
 
 
