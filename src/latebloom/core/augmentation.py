@@ -151,4 +151,7 @@ class Augmented(eqx.Module):
 
 def _check(x: Array) -> None:
     if x.ndim != 4:
-        raise ValueError(f"images must be [batch, height, width, channels], not {list(x.shape)}")
+        mend = ": grey ones are x[..., None]" if x.ndim == 3 else ""
+        raise ValueError(
+            f"images must be [batch, height, width, channels], not {list(x.shape)}{mend}"
+        )
