@@ -196,3 +196,11 @@ def test_exams_without_a_class_for_each_are_refused(learned):
         learned.confusion(X[:4], Y[:3])
     with pytest.raises(ValueError, match="not \\[4, 1\\]"):
         learned.accuracy(X[:4], Y[:4, None])
+
+
+def test_inputs_need_not_be_images():
+    flat = X.reshape(120, 16)
+    method = OnPro(lambda x, key: x + 0.1 * jax.random.normal(key, x.shape), copies=1)
+    one = OnlineLearner(lambda key: eqx.nn.MLP(16, 6, 8, 1, key=key), 5, memory=16, replay=8, batch_size=6, projected=4, method=method)  # fmt: skip
+    one.observe(flat[24:42], Y[24:42])
+    assert set(one.predict(flat)) <= {"cat", "dog"} and np.isfinite(one.scores(flat)).all()
