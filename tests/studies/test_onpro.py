@@ -1,9 +1,11 @@
 """What the arms are made of, and effects on traces worked by hand."""
 
 import json
+from dataclasses import replace
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -75,7 +77,25 @@ def test_arms_are_what_they_say():
     assert methods["ocm"].distilled and isinstance(sham, module.Sham) and sham.new == sham.seen == 1
     for part in ("ope", "apf", "no-new", "uniform", "sham"):
         assert ARMS[part].rate == ARMS["onpro"].rate and ARMS[part].scale == ARMS["onpro"].scale
+    same, slow = ARMS["ins-same"], ARMS["er-slow"]
+    assert (same.method, same.rate, same.scale) == ("ins", ARMS["onpro"].rate, ARMS["onpro"].scale)
+    assert replace(ARMS["cue/ins-same"], ground="plain") == same
+    assert slow.rate == ARMS["ins"].rate and replace(slow, rate=ARMS["er"].rate) == ARMS["er"]
     assert set(TUNED) == {*BASELINES, "onpro", "joint"}
+
+
+def test_gdumb_learns_from_a_balanced_memory_alone():
+    labels = jnp.asarray(np.repeat([0, 1, 2], [50, 30, 20]))
+    rows = module.remembered_alone(labels, 12, 9, 5, jax.random.key(0))
+    assert rows.shape == (9, 5)
+    kept = np.unique(rows)
+    assert len(kept) == 12 and np.bincount(np.asarray(labels)[kept]).tolist() == [4, 4, 4]
+    # Two batches an epoch, the incomplete rest is dropped: no example twice in one.
+    assert all(len(set(np.ravel(rows[i : i + 2]).tolist())) == 10 for i in range(0, 8, 2))
+    other = module.remembered_alone(labels, 12, 9, 5, jax.random.key(1))
+    assert set(np.unique(other)) != set(kept)
+    process = module.make_process(replace(ARMS["gdumb"], data="digits", side=8, exam=7))
+    assert process.replay is None and process.steps == 400
 
 
 def test_the_colour_tells_the_classes_of_a_task_and_is_broken_in_the_other_exam():

@@ -106,17 +106,19 @@ def turned_copies(
 ) -> Float[Array, "copies*batch h w c"]:
     """Copies of images by which a network is to tell how they were turned, copy after copy; the first is as it is.
 
-    - `copies`: 1; 4 for whole turns by 0, 180, 90 and 270 degrees, counter-clockwise; 16 for these of each of
+    - `copies`: 1, of inputs of any shape; 4 for whole turns by 0, 180, 90 and 270 degrees, counter-clockwise; 16 for these of each of
       four inner ones: as it is, the left half turned by 180 degrees, both halves, the right half.
 
     Source: code of OCM (Guo et al. 2022).
 
     Raises `ValueError` for another number, images that are not square, and of odd width for 16.
     """
-    _check(x)
     if copies not in (1, 4, 16):
         raise ValueError(f"copies must be 1, 4 or 16, not {copies}")
-    if copies > 1 and x.shape[1] != x.shape[2]:
+    if copies == 1:
+        return x
+    _check(x)
+    if x.shape[1] != x.shape[2]:
         raise ValueError(
             f"images must be square to be turned, not {x.shape[1]} x {x.shape[2]}: take copies=1"
         )
@@ -129,8 +131,7 @@ def turned_copies(
         other = [part[:, ::-1, ::-1] for part in (left, right)]
         halves = ((left, right), (other[0], right), (other[0], other[1]), (left, other[1]))
         x = jnp.concatenate([jnp.concatenate(pair, axis=2) for pair in halves])
-    turns = (0, 2, 1, 3) if copies > 1 else (0,)
-    return jnp.concatenate([jnp.rot90(x, turn, axes=(1, 2)) for turn in turns])
+    return jnp.concatenate([jnp.rot90(x, turn, axes=(1, 2)) for turn in (0, 2, 1, 3)])
 
 
 class Augmented(eqx.Module):
@@ -151,4 +152,7 @@ class Augmented(eqx.Module):
 
 def _check(x: Array) -> None:
     if x.ndim != 4:
-        raise ValueError(f"images must be [batch, height, width, channels], not {list(x.shape)}")
+        mend = ": grey ones are x[..., None]" if x.ndim == 3 else ""
+        raise ValueError(
+            f"images must be [batch, height, width, channels], not {list(x.shape)}{mend}"
+        )

@@ -1,5 +1,7 @@
 """A learner for streams of one's own: what it takes, what it says, and that it goes on to the bit."""
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -84,6 +86,8 @@ def test_a_saved_learner_goes_on_to_the_bit(tmp_path):
         learner(method=OnPro(Views(0, 0, (0.8, 1)), copies=4, chance=0.5)).load(tmp_path / "it")
     with pytest.raises(ValueError, match="other settings"):
         learner(method=OnPro(Views(0, 0, (0.7, 1)), copies=4)).load(tmp_path / "it")
+    with pytest.raises(ValueError, match="other settings"):
+        learner(rate=0.02).load(tmp_path / "it")
     (tmp_path / "it").write_bytes((tmp_path / "it").read_bytes()[:-3])
     with pytest.raises(DamagedFile, match="damaged"):
         learner().load(tmp_path / "it")
@@ -136,3 +140,67 @@ def test_divergence_is_told():
     one = learner(optimiser=optax.sgd(1e30), watch=1)
     with pytest.raises(ValueError, match="diverged"):
         one.observe(X[:12], Y[:12])
+
+
+def test_divergence_is_told_where_nobody_watches():
+    one = learner(optimiser=optax.sgd(1e30), watch=0)
+    one.observe(X[:12], Y[:12])
+    with pytest.raises(ValueError, match="diverged"):
+        one.predict(X)
+
+
+class Plain(eqx.Module):
+    """One example at a time, with dropout, a whole number, and an array of NumPy's."""
+
+    inner: eqx.nn.Linear
+    drop: eqx.nn.Dropout
+    count: jax.Array
+    shift: np.ndarray
+
+    def __init__(self, key):
+        self.inner, self.drop = eqx.nn.Linear(16, 6, key=key), eqx.nn.Dropout(0.3)
+        self.count, self.shift = jnp.arange(3), np.ones(6)
+
+    def __call__(self, x, *, key=None):
+        h = jax.nn.relu(self.inner(jnp.ravel(x)) + self.shift)
+        return self.drop(h, key=key)
+
+
+def test_a_plain_network_goes_on_to_the_bit_and_is_as_before_after_a_batch_refused(tmp_path):
+    made = [OnlineLearner(Plain, 5, memory=16, replay=8, batch_size=6, projected=4, method=METHOD) for _ in range(2)]  # fmt: skip
+    one, two = made
+    with pytest.raises(ValueError, match="grey ones are"):
+        one.observe(X[:6, ..., 0], Y[:6])
+    assert one.classes == [] and one.seen == 0
+    one.observe(X[:6], Y[:6])  # with an axis of channels
+    one.save(tmp_path / "it")
+    two.load(tmp_path / "it")
+    for each in (one, two):
+        each.observe(X[60:66], np.array([7, 7, 8, 8, 8, 7]))
+    np.testing.assert_array_equal(one.scores(X), two.scores(X))
+    # Names and numbers stay what they are.
+    assert {*one.predict(X), *one.memory()[1]} <= {"cat", 7, 8}
+    np.testing.assert_array_equal(one.scores(X.astype(np.float64)), one.scores(X))
+
+
+@pytest.mark.parametrize(("x", "message"), [
+    ((255 * X).astype(np.uint8), "pixels / 255"), (BAD, "not finite in row 3"), (X[0], "as before"), (X[:, :3], "as before"),
+])  # fmt: skip
+def test_what_it_cannot_tell_is_refused(learned, x, message):
+    with pytest.raises(ValueError, match=message):
+        learned.predict(x)
+
+
+def test_exams_without_a_class_for_each_are_refused(learned):
+    with pytest.raises(ValueError, match="each of the 4 examples"):
+        learned.confusion(X[:4], Y[:3])
+    with pytest.raises(ValueError, match="not \\[4, 1\\]"):
+        learned.accuracy(X[:4], Y[:4, None])
+
+
+def test_inputs_need_not_be_images():
+    flat = X.reshape(120, 16)
+    method = OnPro(lambda x, key: x + 0.1 * jax.random.normal(key, x.shape), copies=1)
+    one = OnlineLearner(lambda key: eqx.nn.MLP(16, 6, 8, 1, key=key), 5, memory=16, replay=8, batch_size=6, projected=4, method=method)  # fmt: skip
+    one.observe(flat[24:42], Y[24:42])
+    assert set(one.predict(flat)) <= {"cat", "dog"} and np.isfinite(one.scores(flat)).all()

@@ -27,6 +27,8 @@ from latebloom.methods.forgetting.mixing import class_pairs, pair_distances
 from latebloom.methods.forgetting.prototypes import Known, OnPro, as_matrix, begun
 from latebloom.nn.projected import Projected
 
+DIVERGED = "training has diverged, weights are not finite: take a lower rate"
+
 
 class Learning(NamedTuple):
     """All that the next batch depends on."""
@@ -50,7 +52,8 @@ class OnlineLearner:
       and cropped.
     - `optimiser`: left out, Adam at `rate` with momenta 0.9 and 0.99, and a weight decay of 0.0001.
     - `settled`: a batch with a class that was never seen begins a new task, once the last has had so many
-      batches. Until the first is over cross-entropy is on what comes, then on what is replayed. `observe(..., task=...)` says it instead.
+      batches. Until the first is over cross-entropy is on what comes, then on what is replayed. `observe(..., task=...)` says it instead:
+      needed where all classes are there from the start, or the first task would never be over.
     - `watch`: after every so many batches the distances of the prototypes are kept; 0 for never.
 
     Raises `ValueError` for sizes that do not fit each other.
@@ -81,6 +84,7 @@ class OnlineLearner:
         decayed = optax.add_decayed_weights(1e-4)
         adam = optax.chain(decayed, optax.adam(rate, b1=0.9, b2=0.99))
         self._rule = adam if optimiser is None else optimiser
+        self._rate = float(rate) if optimiser is None else None
         self._state: Learning | None = None
         self._form: tuple[tuple[int, ...], str] | None = None
         self._task, self._since = 0, 0
@@ -96,7 +100,9 @@ class OnlineLearner:
         Raises `ValueError` for arrays that do not fit each other or what came before, for more classes than were
         announced, and where training has diverged.
         """
-        x, y = self._checked(x, y)
+        x, y = self._checked(x), _names(y)
+        if not len(x) or len(x) != len(y):
+            raise ValueError(f"x must be [n, ...] and y its n classes, not {list(x.shape)} and {len(y)} of them")  # fmt: skip
         known = set(self.classes)
         new = [c for c in dict.fromkeys(y) if c not in known]
         if len(known) + len(new) > self._outputs:
@@ -104,46 +110,43 @@ class OnlineLearner:
                 f"y has the new class {new[0]!r}, but {len(known)} of the {self._outputs} announced are known: "
                 "announce more classes"
             )
-        if self._state is None:
-            self._state = self._started(x.shape[1:], x.dtype)
         for start in range(0, len(x), self._batch):
             self._learn(
                 x[start : start + self._batch], y[start : start + self._batch], _plain(task)
             )
 
     def _learn(self, x: np.ndarray, y: list[Any], task: Any) -> None:
-        assert self._state is not None
-        new = [c for c in dict.fromkeys(y) if c not in self.classes]
-        first = self._state.step == 0
+        state = self._started(x.shape[1:], x.dtype) if self._state is None else self._state
+        classes = list(dict.fromkeys([*self.classes, *y]))
+        running, tasks, number = int(state.step) > 0, self._tasks, self._task
+        first = not running
         if task is not None:
-            first = task not in self._tasks
-            self._task += bool(first and self._state.step > 0)
-            self._tasks += [task] if first else []
-        elif new and self._since >= self._settled and self._state.step > 0:
-            self._task, first = self._task + 1, True
-        self._since = 0 if first else self._since + 1
-        self.classes += new
-        place = {name: i for i, name in enumerate(self.classes)}
+            first = task not in tasks
+            tasks = [*tasks, task] if first else tasks
+        elif len(classes) > len(self.classes) and self._since >= self._settled:
+            first = True
+        number += first and running
+        place = {name: i for i, name in enumerate(classes)}
         n, room = len(y), self._batch
         rows = np.arange(room) % n
         labels = np.array([place[name] for name in y], np.int32)[rows]
         state = _stepped(
-            self.method, self._rule, self._replay, self._state, jnp.asarray(x[rows]), jnp.asarray(labels),
-            jnp.arange(room) < n, jnp.int32(self._task), jnp.asarray(first), jnp.arange(self._outputs) < len(self.classes),
+            self.method, self._rule, self._replay, state, jnp.asarray(x[rows]), jnp.asarray(labels),
+            jnp.arange(room) < n, jnp.int32(number), jnp.asarray(first), jnp.arange(self._outputs) < len(classes),
         )  # fmt: skip
-        self._state = state
+        # All at once: after a batch that cannot be learned from everything is as before.
+        self._state, self.classes, self._tasks, self._task = state, classes, tasks, number
+        self._since = 0 if first else self._since + 1
+        self._form = x.shape[1:], str(x.dtype)
         if self._watch and int(state.step) % self._watch == 0:
             if not _finite(state.model):
-                raise ValueError("training has diverged, weights are not finite: take a lower rate")
+                raise ValueError(DIVERGED)
             self._looks.append((int(state.step), self.distances().to_numpy()))
 
-    def _checked(self, x: Any, y: Any) -> tuple[np.ndarray, list[Any]]:
+    def _checked(self, x: Any) -> np.ndarray:
         x = np.asarray(x)
-        labels = np.asarray(y)
-        if labels.ndim != 1 or x.ndim < 2 or len(x) != len(labels) or not len(x):
-            raise ValueError(
-                f"x must be [n, ...] and y its n classes, not {list(x.shape)} and {list(labels.shape)}"
-            )
+        if x.ndim < 2:
+            raise ValueError(f"x must be examples [n, ...], not {list(x.shape)}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"x must be floating-point numbers, such as pixels / 255, not {x.dtype}")  # fmt: skip
         wide = x.astype(np.float32)
@@ -156,7 +159,7 @@ class OnlineLearner:
                 f"x must be {self._form[1]} [n, {', '.join(map(str, self._form[0]))}] as before, "
                 f"not {x.dtype} {list(x.shape)}"
             )
-        return x, _names(y)
+        return x
 
     def _started(self, shape: tuple[int, ...], dtype: Any) -> Learning:
         one, other, key = jax.random.split(jax.random.key(self._seed), 3)
@@ -167,7 +170,8 @@ class OnlineLearner:
         features = eqx.filter_eval_shape(call, model.encoder, example).shape[1]
         if self._projected > features:
             raise ValueError(f"projected must be at most the {features} features, not {self._projected}")  # fmt: skip
-        self._form = (tuple(shape), str(np.dtype(dtype)))
+        # As they are after a step, so that a saved learner fits a new one.
+        model = jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, np.ndarray) else v, model)
         memory = memories.empty(self._size, jax.ShapeDtypeStruct(shape, dtype))
         return Learning(
             model, self._rule.init(trainable(model)), begun(self._outputs), memory, key, jnp.int32(0)
@@ -189,16 +193,27 @@ class OnlineLearner:
         return self._state
 
     def scores(self, x: Shaped[Any, "n ..."]) -> Float[np.ndarray, "n classes"]:
-        """Logits of the classes seen so far, in the order of `classes`."""
-        outputs = _called(self.model, jnp.asarray(np.asarray(x)))
-        return np.asarray(outputs, np.float32)[:, : len(self.classes)]
+        """Logits of the classes seen so far, in the order of `classes`.
+
+        Raises `ValueError` for examples unlike those that were observed, and where training has diverged.
+        """
+        model = self.model
+        x = np.asarray(x)
+        if self._form is not None and jnp.issubdtype(x.dtype, jnp.floating):
+            x = x.astype(jnp.dtype(self._form[1]))
+        outputs = np.asarray(_called(model, jnp.asarray(self._checked(x))), np.float32)
+        if not np.isfinite(outputs).all():
+            raise ValueError(DIVERGED)
+        return outputs[:, : len(self.classes)]
 
     def predict(self, x: Shaped[Any, "n ..."]) -> np.ndarray:
         """The class of each example, [n], among those seen so far."""
-        return np.array(self.classes)[self.scores(x).argmax(axis=1)]
+        return _as_array(self.classes)[self.scores(x).argmax(axis=1)]
 
     def confusion(self, x: Shaped[Any, "n ..."], y: ArrayLike) -> pd.DataFrame:
         """How many examples of each class [rows] are told as which [columns]."""
+        if len(np.asarray(x)) != len(_names(y)):
+            raise ValueError(f"y must be a class for each of the {len(np.asarray(x))} examples, not {len(_names(y))}")  # fmt: skip
         names = list(dict.fromkeys([*self.classes, *_names(y)]))
         told, place = self.scores(x).argmax(axis=1), {name: i for i, name in enumerate(names)}
         counts = np.zeros((len(names), len(self.classes)), int)
@@ -219,7 +234,7 @@ class OnlineLearner:
         memory = self._known().memory
         there = np.asarray(memory.filled)
         labels = np.asarray(memory.items.labels)[there]
-        return np.asarray(memory.items.extra)[there], np.array(self.classes)[labels]
+        return np.asarray(memory.items.extra)[there], _as_array(self.classes)[labels]
 
     @property
     def memory_bytes(self) -> int:
@@ -283,13 +298,14 @@ class OnlineLearner:
         if [(a.shape, a.dtype) for a in old] != [(a.shape, a.dtype) for a in new]:
             raise ValueError(f"{path} was saved of another encoder or optimiser")
         self._state = eqx.combine(jax.tree.unflatten(tree, new), rest)
+        self._form = shape, str(dtype)
         self.classes, self._tasks = list(note["classes"]), list(note["tasks"])
         self._task, self._since = note["task"], note["since"]
         self._looks = [(step, arrays[f"look{i}"]) for i, step in enumerate(note["looks"])]
         return self
 
     def _settings(self) -> str:
-        own = (self._outputs, self._size, self._replay, self._batch, self._projected, self._settled, self._watch)  # fmt: skip
+        own = (self._outputs, self._size, self._replay, self._batch, self._projected, self._settled, self._watch, self._rate)  # fmt: skip
         # Arrays by their values; functions by their names, since their addresses change.
         leaves = [np.asarray(v).tolist() if eqx.is_array_like(v) else getattr(v, "__name__", type(v).__name__)
                   for v in jax.tree.leaves(self.method)]  # fmt: skip
@@ -306,7 +322,16 @@ def _plain(value: Any) -> Any:
 
 
 def _names(y: Any) -> list[Any]:
-    return [_plain(label) for label in np.asarray(y).tolist()]
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must be a class for each example, [n], not {list(labels.shape)}")
+    return [_plain(label) for label in labels.tolist()]
+
+
+def _as_array(classes: list[Any]) -> np.ndarray:
+    """As NumPy has them; numbers and names together as objects, since NumPy would make all of them names."""
+    mixed = len({isinstance(name, str) for name in classes}) > 1
+    return np.array(classes, object if mixed else None)
 
 
 def _finite(model: Any) -> bool:

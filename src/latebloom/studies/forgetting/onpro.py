@@ -19,14 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
+from latebloom.core import memory as memories
 from latebloom.core.augmentation import Augmented, Views
 from latebloom.core.calling import call
 from latebloom.core.dataset import Dataset
+from latebloom.core.memory import Items
 from latebloom.core.stream import Stream, class_incremental
+from latebloom.core.training import batch_rows
 from latebloom.data import coloured, load, load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures
 from latebloom.measures import Effect, Measure, Traces, best_on_others, combined
@@ -38,15 +41,16 @@ from latebloom.methods.forgetting.replay import DER, ER, ERACE, SCR
 from latebloom.methods.forgetting.separation import Separation
 from latebloom.nn import MLP, Projected, ResNet
 
-Name = Literal["er", "erace", "der", "scr", "ins", "ocm", "onpro", "sham"]
+Name = Literal["er", "erace", "der", "scr", "gdumb", "ins", "ocm", "onpro", "sham"]
 Ground = Literal["plain", "cue", "any"]
+SEE = ("er", "erace", "der", "gdumb")  # who may do without random views
 
 
 @dataclass(frozen=True)
 class Config:
     """A method on a stream of two new classes a task, seen once.
 
-    - `method`: the baselines; "ins", ER with OCM's instance contrast; "ocm", with its distillation; "onpro";
+    - `method`: the baselines; "gdumb", a network trained from scratch on a memory shared evenly by the classes; "ins", ER with OCM's instance contrast; "ocm", with its distillation; "onpro";
       "sham", OnPro whose prototypes are of shuffled labels.
     - `rate` of Adam; `one`: ER's weight of the new, DER++'s alpha, SCR's temperature; `two`: DER++'s beta.
     - `views`: the baselines see random views in training (the others always do).
@@ -114,7 +118,7 @@ def method_of(config: Config) -> Method:
     bare = {"base": nothing + 1, "chance": nothing, "sharpness": nothing}
     kinds: dict[str, Callable[[], Method]] = {
         "er": lambda: ER(one), "erace": ERACE, "der": lambda: DER(one, two),
-        "scr": lambda: TwoViews(SCR(_projections, one), view),
+        "gdumb": Method, "scr": lambda: TwoViews(SCR(_projections, one), view),
         "ins": lambda: OnPro(view, nothing, nothing, **bare, **contrast), "ocm": lambda: ocm(view, **contrast),
         "onpro": lambda: OnPro(view, new, seen, **mixed, **contrast), "sham": lambda: Sham(view, new, seen, **bare, **contrast),
     }  # fmt: skip
@@ -127,10 +131,11 @@ def views_of(config: Config) -> Views:
 
 def make_process(config: Config) -> Separation:
     data, shifted = images_of(config)
-    seen = config.views and config.method in ("er", "erace", "der")
+    seen = config.views and config.method in SEE
+    replay = None if config.method == "gdumb" else Replay(config.memory, config.replay)
     return Separation(
         model=partial(_network, config, data.x_train.shape[1:]), data=data, stream=partial(_stream, config, data),
-        method=method_of(config), replay=Replay(config.memory, config.replay), optimiser=_adam,
+        method=method_of(config), replay=replay, optimiser=_adam,
         hyper={"rate": config.rate}, apply=Augmented(views_of(config)) if seen else call,
         encode=_features, shifted=shifted, seeds_by="vmap" if config.net == "mlp" else "map",
     )  # fmt: skip
@@ -167,13 +172,34 @@ def _adam(rate: Array) -> optax.GradientTransformation:
 
 def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
     sizes: dict[str, Any] = {"batch_size": config.batch}
-    if config.joint:
+    if config.joint or config.method == "gdumb":
         sizes |= {"tasks": 1, "steps": config.tasks * config.steps, "exam_size": config.tasks * config.exam}  # fmt: skip
     else:
         sizes |= {"tasks": config.tasks, "steps": config.steps, "exam_size": config.exam}
     # The colour of a class is that of its place in its task.
     order = None if config.ground == "plain" else range(10)
-    return class_incremental(data.y_train, data.y_test, key=key, order=order, **sizes)
+    stream = class_incremental(data.y_train, data.y_test, key=key, order=order, **sizes)
+    if config.method != "gdumb":
+        return stream
+    rows = remembered_alone(
+        jnp.asarray(data.y_train), config.memory, stream.steps, config.batch, key
+    )
+    return eqx.tree_at(lambda s: s.rows, stream, rows)
+
+
+def remembered_alone(
+    labels: Int[Array, " n"], size: int, steps: int, batch: int, key: PRNGKeyArray
+) -> Int[Array, "steps batch"]:  # fmt: skip
+    """Batches of what a memory shared evenly by the classes holds in the end, epoch after epoch: GDumb's.
+
+    Source: Prabhu et al. 2020 (ECCV, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning").
+    """
+    one, other = jax.random.split(jax.random.fold_in(key, 2))
+    n = len(labels)
+    items = Items(jnp.arange(n), labels, jnp.zeros(n, jnp.int32))
+    kept = memories.add(memories.empty(size), memories.CLASS_BALANCED, items, one).items.rows
+    size_of = min(batch, size)
+    return jax.vmap(lambda step: kept[batch_rows(other, step, size, size_of)])(jnp.arange(steps))
 
 
 def images_of(config: Config) -> tuple[Dataset, Array | None]:
@@ -202,13 +228,13 @@ def on_ground(name: str, side: int, ground: Ground) -> tuple[Dataset, Array]:
 
 # What won on seeds 100 and 101 (benchmarks/onpro_tuning.py).
 TUNED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
-BASELINES: dict[str, str] = {"er": "ER", "erace": "ER-ACE", "der": "DER++", "scr": "SCR", "ins": "ER + instance contrast", "ocm": "OCM"}  # fmt: skip
+BASELINES: dict[str, str] = {"er": "ER", "erace": "ER-ACE", "der": "DER++", "scr": "SCR", "gdumb": "GDumb", "ins": "ER + instance contrast", "ocm": "OCM"}  # fmt: skip
 
 
 def tuned(method: Name, **more: Any) -> Config:
     """A method with what tuning found; parts of OnPro and its sham with OnPro's."""
     cell = "onpro" if method == "sham" else "joint" if more.get("joint") else method
-    found = {k: v for k, v in TUNED.get(cell, {}).items() if k != "views" or method in ("er", "erace", "der")}  # fmt: skip
+    found = {k: v for k, v in TUNED.get(cell, {}).items() if k != "views" or method in SEE}  # fmt: skip
     return replace(Config(method), **found | more)
 
 
@@ -222,6 +248,9 @@ ARMS: dict[str, Config] = {
     "joint": tuned("er", joint=True), "untrained": tuned("er", rate=0.0),
     **{f"cue/{name}": tuned(name, ground="cue") for name in ("er", "ins", "ocm", "onpro")},  # pyright: ignore
     "any/er": tuned("er", ground="any"),
+    # What is owed to the settings: the floor at OnPro's, ER at the rate of ER-ACE, DER++ and the floor.
+    "ins-same": replace(tuned("onpro"), method="ins"), "cue/ins-same": replace(tuned("onpro", ground="cue"), method="ins"),
+    "er-slow": tuned("er", rate=TUNED["ins"]["rate"]),
 }  # fmt: skip
 
 
@@ -308,7 +337,7 @@ def over(arm: str, other: str, of: Measure = accuracy) -> Effect:
 
 
 over_best = accuracy["onpro"] - combined(
-    "best baseline", _best, *(accuracy[b] for b in BASELINES if b != "ocm")
+    "best baseline", _best, *(accuracy[b] for b in ("er", "erace", "der", "scr", "ins"))
 )
 POINTS = "percentage points"
 SUPERIOR = "the superior performance of OnPro over the state-of-the-art baseline methods"
@@ -325,6 +354,7 @@ LEARNS = Need(
 )
 SHORTCUT = Need(dropped["cue/er"], "> 5", "ER does not lean on the cue, so there is no shortcut to be kept from")  # fmt: skip
 thorough = partial(Claim, budget="thorough")
+later = partial(Claim, added="after results")
 CLAIMS = (
     Claim("C1.er", "OnPro is more than 3 points above tuned ER, memory of 50", SUPERIOR, over("onpro", "er"), "> 3", POINTS,
           null=over("ins", "er"), needs=(LEARNS,)),
@@ -370,12 +400,39 @@ CLAIMS = (
     thorough("K.unseen-floor", "One of its features does better than one of the instance contrast's", GENERALISE, over("onpro", "ins", unseen), "> 0", POINTS,
              null=over("sham", "ins", unseen)),
     thorough("K.distilled", "Distillation adds less where there is a shortcut", TEACHES, over("ocm", "ins") - over("cue/ocm", "cue/ins", broken), "> 0", POINTS,
-             needs=(SHORTCUT,)),
+             null=over("ins-same", "ins") - over("cue/ins-same", "cue/ins", broken), needs=(SHORTCUT,)),
     thorough("U.joint", "Training on all classes from the start, in as many updates, is above OnPro", "(upper bound)", over("joint", "onpro"), "> 0", POINTS),
+    later("C1.same", "OnPro is above the instance contrast at OnPro's own rate and scale", SUPERIOR, over("onpro", "ins-same"), "> 0", POINTS,
+          null=over("sham", "ins-same"), needs=(LEARNS,)),
+    later("C1.scr", "And above SCR", SUPERIOR, over("onpro", "scr"), "> 0", POINTS, null=over("ins", "scr"), needs=(LEARNS,)),
+    later("C1.gdumb", "And above GDumb, which is trained on a balanced memory alone", SUPERIOR, over("onpro", "gdumb"), "> 0", POINTS,
+          null=over("ins", "gdumb"), needs=(LEARNS,)),
+    later("F.floor", "ER with the instance contrast, on which OnPro stands, is above tuned ER, as OCM is in the paper", "(OCM above ER)",
+          over("ins", "er"), "> 0", POINTS),
+    later("C3.ope-same", "Prototype equilibrium alone adds accuracy to the instance contrast at the same rate and scale", REPRESENTATIVE,
+          over("ope", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same")),
+    later("S.separated-same", "And sets the mean features of classes further apart, at the same rate and scale", SEPARATES,
+          over("ope", "ins-same", separated), "> 0", "distance", null=over("sham", "ins-same", separated)),
+    later("K.floor-same", "OnPro loses less without the cue than the instance contrast at the same rate and scale", REPRESENTATIVE,
+          over("cue/onpro", "cue/ins-same", dropped), "< 0", POINTS, needs=(SHORTCUT,)),
+    later("K.broken-same", "Without the cue it is above the instance contrast at the same rate and scale", REPRESENTATIVE,
+          over("cue/onpro", "cue/ins-same", broken), "> 0", POINTS, needs=(SHORTCUT,)),
+    later("K.biased-slow", "A probe of ER's features, than one of an untrained network's, does worse at a tenth of ER's rate, too", GENERALISE,
+          over("er-slow", "untrained", unseen), "< 0", POINTS),
+    later("K.unseen-slow", "One of OnPro's tells classes not seen so far better than one of that ER's", GENERALISE, over("onpro", "er-slow", unseen),
+          "> 0", POINTS, null=over("ins", "er-slow", unseen)),
+    later("C4.same", "OnPro forgets less than the instance contrast at the same rate and scale", "(lower forgetting)",
+          over("onpro", "ins-same", forgotten), "< 0", POINTS, null=over("sham", "ins-same", forgotten), budget="thorough"),
 )  # fmt: skip
 
-NAMES = {**BASELINES, "onpro": "OnPro"}
-PARTS = {"ins": "instance contrast", "sham": "+ prototypes, labels shuffled", "ope": "+ prototypes", "apf": "+ feedback",
+NAMES = {**BASELINES, "onpro": "OnPro", "joint": "all classes at once"}
+PROBED = {
+    "untrained": "untrained",
+    "er": "ER",
+    "er-slow": "ER at a lower rate",
+    **{a: NAMES[a] for a in ("ins", "ocm", "onpro")},
+}
+PARTS = {"ins": "instance contrast, its own settings", "ins-same": "instance contrast, OnPro's settings", "sham": "+ prototypes, labels shuffled", "ope": "+ prototypes", "apf": "+ feedback",
          "no-new": "both, replayed prototypes", "no-seen": "both, new prototypes", "uniform": "both, pairs alike", "onpro": "both: OnPro"}  # fmt: skip
 
 
@@ -410,7 +467,7 @@ def draw_over_time(traces: Traces, *axes: Axes) -> None:
         np.fill_diagonal(table, np.nan)
         image = ax.imshow(table, cmap="cividis_r", vmin=0, vmax=0.8)
         ax.set(xticks=range(len(order)), yticks=range(len(order)), xticklabels=order, yticklabels=order,
-               title=f"after {step} tasks", xlabel="digit, in order of arrival")  # fmt: skip
+               title=f"after {step} tasks", xlabel="digit, in order of arrival", ylabel="digit" if ax is axes[0] else "")  # fmt: skip
     axes[-1].figure.colorbar(image, ax=list(axes), shrink=0.8, label="distance")
 
 
@@ -442,18 +499,19 @@ study = Study(
     },
     claims=CLAIMS,
     figures=(
-        Figure("methods", "One pass over five tasks of two digits: dots are seeds, bars means. The dotted line is training on all "
-               "classes from the start.",
+        Figure("methods", "One pass over five tasks of two digits: dots are seeds, bars means. \"All classes at once\" has them "
+               "from the start, and nothing to forget.",
                pictures.dots({LEVEL: {name: accuracy[arm] for arm, name in NAMES.items()},
-                              "forgetting in points": {name: forgotten[arm] for arm, name in NAMES.items()}}), ("onpro",)),
-        Figure("parts", "What each part of OnPro adds to ER with the instance contrast, memory of 50.",
+                              "forgetting in points": {name: forgotten[arm] for arm, name in NAMES.items() if arm not in ("joint", "gdumb")}}), ("onpro",)),
+        Figure("parts", "What each part of OnPro adds to ER with the instance contrast, memory of 50; all but the first have OnPro's rate and scale.",
                pictures.dots({LEVEL: {name: accuracy[arm] for arm, name in PARTS.items()},
                               "mean distance of classes": {name: separated[arm] for arm, name in PARTS.items()}}), ("ope",)),
         Figure("cue", "Digits on a ground whose colour tells the two classes of a task: exams on such grounds, and on grounds of any "
-               "colour. Right: a linear probe on the classes that have not come yet (plain digits).",
+               "colour. Right: a linear probe on the classes that have not come yet (plain digits); "
+               "the lower rate of ER is that of the instance contrast.",
                pictures.dots({"cue intact: accuracy in %": {NAMES[a]: accuracy[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
                               "cue broken: accuracy in %": {NAMES[a]: broken[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
-                              "unseen classes: probe in %": {NAMES[a]: unseen[a] for a in ("er", "ins", "ocm", "onpro")}}), ("cue/er",)),
+                              "unseen classes: probe in %": {PROBED[a]: unseen[a] for a in PROBED}}), ("cue/er",)),
         Figure("confusable", "OnPro, one seed, after the last task: distances of the mean features of classes (yellow is close), and what they are told as.",
                draw_confusable, ("onpro",)),
         Figure("over-time", "The distances of the classes known so far, as tasks come: yellow is close.", draw_over_time, ("onpro",)),
