@@ -60,6 +60,41 @@ def test_new_classes_are_learned_and_old_ones_kept(build):
         np.testing.assert_array_equal(network.norms[0].mean, model.norms[0].mean)
 
 
+@pytest.mark.parametrize("build", [
+    lambda width: eqx.nn.MLP(8, 3, width, 1, key=jax.random.key(1)), lambda width: MLP(8, (width,), 3, key=jax.random.key(1)),
+], ids=["equinox", "latebloom"])  # fmt: skip
+@pytest.mark.parametrize("width", [3, 5], ids=["as many as old", "as many as all"])
+def test_as_many_features_as_outputs(build, width):
+    """Which axis of a square head is the classes' is known of affine maps: old rows are held, new ones are not."""
+    model = build(width)
+    more = grown(model, last, 3, 2, key=jax.random.key(0))
+    np.testing.assert_array_equal(call(more, jnp.asarray(X))[:, :3], call(model, jnp.asarray(X)))
+    found = add_classes(
+        model, last, X[NEW], NAMES[NEW], strengths=(1e4,), steps=30, rate=0.01, seed=0
+    )
+    weights = [np.asarray(last(m).weight) for m in (more, found.models[1e4])]
+    axis = 0 if isinstance(last(model), eqx.nn.Linear) else 1
+    moved = np.abs(weights[0] - weights[1]).max(axis=1 - axis)
+    assert moved[:3].max() < 0.02 < 0.1 < moved[3:].min()
+
+
+def test_one_new_class_is_learned():
+    """Its own softmax alone would be 1 from the start."""
+    model, one = taught(lambda key: eqx.nn.MLP(8, 3, 16, 1, key=key)), Y == 3
+    found = add_classes(
+        model,
+        last,
+        X[one],
+        Y[one],
+        strengths=(0.1, 10.0),
+        old_examples=(X[OLD], Y[OLD]),
+        steps=60,
+        rate=0.003,
+    )
+    row = found.table[found.table.strength == found.best].iloc[0]
+    assert row.new > 0.8 and row.old > 0.7
+
+
 def test_a_grown_head_says_the_old_as_before():
     model = eqx.nn.MLP(8, 3, 16, 1, key=jax.random.key(1))
     more = grown(model, last, 3, 2, key=jax.random.key(2))
@@ -82,8 +117,12 @@ SMALL = eqx.nn.MLP(8, 3, 16, 1, key=jax.random.key(1))
     ({"steps": 0}, "at least 1"),
     ({"held_back": 1.0}, "held_back between 0 and 1"),
     ({"old_examples": (X[OLD], Y[OLD] + 1)}, "from 0 to 2"),
-    ({"head": lambda m: m.layers[0]}, "one axis of 3 outputs to grow, not .16, 8."),
-    ({"model": eqx.nn.MLP(8, 3, 3, 1, key=jax.random.key(1))}, "one axis of 3 outputs to grow, not .3, 3."),
+    ({"head": lambda m: m.layers[0]}, "one axis of 3 classes, not .16, 8."),
+    ({"y": np.where(NAMES[NEW] == "ape", None, "hare").astype(object)}, "labels that are missing"),
+    ({"model": eqx.nn.MLP(8, "scalar", 16, 1, key=jax.random.key(1))}, "make logits .batch, classes., not .1. of"),
+    ({"old_examples": (X[:3], Y[:2])}, "old_examples must be as many x as y"),
+    ({"old_examples": (X[:0], Y[:0])}, "old_examples must be as many x as y"),
+    ({"old_examples": (np.full((2, 8), np.nan, np.float32), np.zeros(2, int))}, "old_examples has values that are not finite"),
 ])  # fmt: skip
 def test_bad_input_is_told(more, said):
     given = {"model": SMALL, "head": last, "x": X[NEW], "y": NAMES[NEW]} | more

@@ -20,7 +20,7 @@ from latebloom.core.stream import Exams, Stream
 from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.distillation import LwF
 from latebloom.methods.forgetting.head_losses import HeadLoss, Together
-from latebloom.methods.forgetting.penalties import L2
+from latebloom.methods.forgetting.penalties import L2, axis_of_classes
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
@@ -47,16 +47,16 @@ def add_classes(
     distil: float = 1.0, old_examples: tuple[Any, Any] | None = None, steps: int = 300, batch_size: int = 32,
     rate: float = 1e-3, held_back: float = 0.2, seed: int = 0,
 ) -> Expanded:  # fmt: skip
-    """Learns new classes next to the old ones by Adam: softmax over the new classes alone, PredKD with weight
-    `distil` on the old outputs, L2 to the given weights (old rows of the head included) at each of `strengths`.
+    """Learns new classes next to the old ones by Adam: softmax over the new classes alone (one new class alone would have
+    no gradient: over all), PredKD with weight `distil` on the old outputs, L2 to the given weights (old rows of the head included) at each of `strengths`.
 
     - `model`: any network that makes logits; `head(model)`: the affine part that makes them, as `lambda m: m.readout`.
       Batch normalisation keeps its statistics, dropout is off.
     - `x` [n, ...], `y` [n]: examples of new classes, with any labels; a share of `held_back` of each is for validation.
     - `old_examples`: (x, y) of old classes, y their outputs' indices, to measure by; nothing is learned from them.
 
-    Raises `ValueError` for a head that cannot grow, too few examples of a class, labels of old examples that are no
-    outputs, and settings out of range.
+    Raises `ValueError` for a head that cannot grow, too few examples of a class, missing labels, values that are not finite,
+    labels of old examples that are no outputs, and settings out of range.
 
     Source: Smith et al. 2023 (arXiv 2203.17269).
     """
@@ -69,22 +69,33 @@ def add_classes(
         raise ValueError(f"strengths must be numbers from 0, at least one, not {strengths!r}")
     if min(steps, batch_size) < 1 or not 0 < held_back < 1 or not 0 < rate < np.inf:
         raise ValueError("steps and batch_size must be at least 1, held_back between 0 and 1, and rate above 0")  # fmt: skip
+    if pd.isna(y).any():
+        raise ValueError("y has labels that are missing: drop these examples first")
     classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
     if counts.min() < 2:
         raise ValueError(f"class {classes[counts.argmin()]} has {counts.min()} example: give at least 2")  # fmt: skip
-    outputs = eqx.filter_eval_shape(call, model, x[:1]).shape[1]
+    made = eqx.filter_eval_shape(call, model, x[:1]).shape
+    if len(made) != 2:
+        raise ValueError(f"the network must make logits [batch, classes], not {list(made)} of one example")  # fmt: skip
+    outputs = made[1]
     if old_examples is not None:
-        known = np.asarray(old_examples[1])
+        seen, known = np.asarray(old_examples[0]), np.asarray(old_examples[1])
+        if known.ndim != 1 or not len(seen) == len(known) > 0:
+            raise ValueError(f"old_examples must be as many x as y, at least one, not {len(seen)} and {np.shape(known)}")  # fmt: skip
+        if seen.dtype.kind == "f" and not np.isfinite(seen).all():
+            raise ValueError("x of old_examples has values that are not finite: fill or drop these rows first")  # fmt: skip
         if known.dtype.kind not in "iu" or not ((known >= 0) & (known < outputs)).all():
             raise ValueError(f"labels of old examples must be outputs, from 0 to {outputs - 1}")
     key = jax.random.key(seed)
     start = grown(model, head, outputs, len(classes), key=key)
     data, stream = _plan(x, labels + outputs, outputs, steps, batch_size, held_back, seed)
 
+    loss = "local_ce" if len(classes) > 1 else "ce"
+
     def process(strength: Any) -> Continual:
         host = Together((LwF(distil, over="seen"), L2(strength, head=head, rows="old")))
         return Continual(
-            model=Given(start), data=data, stream=lambda key: stream, method=HeadLoss(host, "local_ce"),
+            model=Given(start), data=data, stream=lambda key: stream, method=HeadLoss(host, loss),
             optimiser=optax.adam, hyper={"learning_rate": rate}, apply=as_examined, head="seen",
         )  # fmt: skip
 
@@ -126,7 +137,8 @@ def grown(
     """The network with `more` outputs after its `outputs`: new rows of the head's weights are uniform in +-1 / sqrt(features),
     its new biases the mean of the old.
 
-    Raises `ValueError` where no one axis of each of the head's arrays has as many entries as there are outputs.
+    Raises `ValueError` where no one axis of each of the head's arrays has as many entries as there are outputs (of a square
+    affine map it is known).
     """
     found = jax.tree.leaves(eqx.filter(head(model), eqx.is_inexact_array))
     if not found:
@@ -135,19 +147,15 @@ def grown(
     def grow(array: Any) -> Any:
         if not eqx.is_inexact_array(array):
             return array
-        axes = [axis for axis, size in enumerate(array.shape) if size == outputs]
-        if len(axes) != 1:
-            raise ValueError(
-                f"the head must have one axis of {outputs} outputs to grow, not {list(array.shape)}"
-            )
+        axis = axis_of_classes(head(model), array, outputs)
         shape = list(array.shape)
-        shape[axes[0]] = more
+        shape[axis] = more
         if array.ndim == 1:
             new = jnp.full(shape, array.mean())
         else:
             bound = (outputs / array.size) ** 0.5
             new = jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        return jnp.concatenate([array, new.astype(array.dtype)], axis=axes[0])
+        return jnp.concatenate([array, new.astype(array.dtype)], axis=axis)
 
     return eqx.tree_at(head, model, replace_fn=lambda part: jax.tree.map(grow, part))
 

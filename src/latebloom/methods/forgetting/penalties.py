@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from latebloom.core.stream import Stream
 from latebloom.core.training import trainable
 from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
+from latebloom.nn.mlp import Linear
 from latebloom.probes.fisher import fisher_diagonal
 
 
@@ -50,6 +51,21 @@ def apart(p: Array, a: Array, dtype: Any) -> Array:
 Rows = Literal["free", "old"]
 
 
+def axis_of_classes(head: Any, weights: Array, classes: int) -> int:
+    """Along which axis of an array of the head its outputs lie: where as many features go in, an affine map's own.
+
+    Raises `ValueError` where no one axis has as many entries as there are classes.
+    """
+    axes = [axis for axis, size in enumerate(weights.shape) if size == classes]
+    if len(axes) == 2 and isinstance(head, eqx.nn.Linear | Linear):
+        return 0 if isinstance(head, eqx.nn.Linear) else 1
+    if len(axes) != 1:
+        raise ValueError(
+            f"the head must have one axis of {classes} classes, not {list(weights.shape)}: let it be an affine map alone"
+        )
+    return axes[0]
+
+
 def _but_the_head(
     importance: Any, head: Callable[[Any], Any] | None, rows: Rows, lesson: Lesson
 ) -> Any:
@@ -62,12 +78,8 @@ def _but_the_head(
     def held(weights: Array) -> Array:
         if rows == "free":
             return jnp.zeros_like(weights)
-        axes = [axis for axis, size in enumerate(weights.shape) if size == classes]
-        if len(axes) != 1:
-            raise ValueError(
-                f"rows='old' needs a head with one axis of {classes} classes, not {list(weights.shape)}"
-            )
-        return weights * jnp.expand_dims(seen, [i for i in range(weights.ndim) if i != axes[0]])
+        axis = axis_of_classes(head(importance), weights, classes)
+        return weights * jnp.expand_dims(seen, [i for i in range(weights.ndim) if i != axis])
 
     return eqx.tree_at(head, importance, replace_fn=lambda part: jax.tree.map(held, part))
 
