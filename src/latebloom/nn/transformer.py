@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,14 +28,14 @@ class LayerNorm(eqx.Module):
         return centred * jax.lax.rsqrt(variance + 1e-5) * self.scale + self.shift
 
 
-def _dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
+def dropped(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     if rate == 0 or key is None:
         return x
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 class Block(eqx.Module):
-    """Self-attention and a two-layer ReLU network, each with a residual connection."""
+    """Self-attention and a two-layer network, each with a residual connection."""
 
     query_key_value: Linear
     out: Linear
@@ -43,10 +45,12 @@ class Block(eqx.Module):
     heads: int = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
     pre_norm: bool = eqx.field(static=True)
+    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
-        self, size: int, heads: int, hidden: int, dropout: float, pre_norm: bool, key: PRNGKeyArray
-    ):
+        self, size: int, heads: int, hidden: int, dropout: float, pre_norm: bool, key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+    ):  # fmt: skip
         keys = jax.random.split(key, 4)
         # Xavier-uniform for the joint projection (fan_in size, fan_out 3 size), zero biases for
         # attention: the initialisation of the standard encoder layer.
@@ -59,6 +63,7 @@ class Block(eqx.Module):
         self.down = Linear(hidden, size, key=keys[3])
         self.norms = (LayerNorm(size), LayerNorm(size))
         self.heads, self.dropout, self.pre_norm = heads, dropout, pre_norm
+        self.activation = activation
 
     def attend(self, x: Float[Array, "batch n size"]) -> Float[Array, "batch n size"]:
         batch, n, size = x.shape
@@ -72,14 +77,14 @@ class Block(eqx.Module):
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
 
         def feed(h: Array) -> Array:
-            return self.down(_dropout(jax.nn.relu(self.up(h)), self.dropout, keys[1]))
+            return self.down(dropped(self.activation(self.up(h)), self.dropout, keys[1]))
 
         first, second = self.norms
         if self.pre_norm:
-            x = x + _dropout(self.attend(first(x)), self.dropout, keys[0])
-            return x + _dropout(feed(second(x)), self.dropout, keys[2])
-        x = first(x + _dropout(self.attend(x), self.dropout, keys[0]))
-        return second(x + _dropout(feed(x), self.dropout, keys[2]))
+            x = x + dropped(self.attend(first(x)), self.dropout, keys[0])
+            return x + dropped(feed(second(x)), self.dropout, keys[2])
+        x = first(x + dropped(self.attend(x), self.dropout, keys[0]))
+        return second(x + dropped(feed(x), self.dropout, keys[2]))
 
 
 class Transformer(eqx.Module):
