@@ -82,6 +82,7 @@ def gelu(x: Array) -> Array:
 
 def _normal(spread: float, module: Block | Linear, key: PRNGKeyArray) -> Block | Linear:
     """The module with the weights of its affine maps drawn anew, and their biases 0."""
+
     def linear(node: object) -> bool:
         return isinstance(node, Linear)
 

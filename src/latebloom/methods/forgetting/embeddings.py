@@ -178,7 +178,9 @@ def noised(
     return eqx.tree_at(where, model, new)
 
 
-def chance_of_occurring(tokens: Int[Array, "*n"], vocabulary: int, chance: Float[Array, ""] | float) -> Float[Array, " vocabulary"]:
+def chance_of_occurring(
+    tokens: Int[Array, "*n"], vocabulary: int, chance: Float[Array, ""] | float
+) -> Float[Array, " vocabulary"]:
     """With which probability a token is noise, if each of its occurrences makes it so with `chance`.
 
     That is how the authors' code draws: common words are noise more often.

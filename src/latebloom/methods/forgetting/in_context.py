@@ -45,9 +45,7 @@ class Judged(NamedTuple):
     chosen: Float[Array, ""]
 
 
-def judged(
-    logits: Float[Array, "n k vocabulary"], of: Sequences
-) -> Judged:
+def judged(logits: Float[Array, "n k vocabulary"], of: Sequences) -> Judged:
     """How the answers to sequences are to be taken: all tokens of one have to be right."""
     told = logits.argmax(axis=-1)
     two = jnp.stack([of.in_context[:, 0], _other(of)], axis=1)
@@ -126,6 +124,10 @@ class RoleLearner(Process):
             raise ValueError(f'embeddings must be "learned" or "frozen", not {embeddings!r}')
         if noise is not None and not 0 <= noise <= 1:
             raise ValueError(f"noise must be a probability, not {noise}")
+        if not isinstance(decay, jax.core.Tracer) and not decay >= 0:
+            raise ValueError(f"decay must be a number from 0 on, not {decay}")
+        if noise_until is not None and noise is None:
+            raise ValueError("noise_until is of noise: give noise, its probability, too")
         if forgetting is not None:
             forgetting.check()
         self.network, self.roles, self.optimiser = network, roles, optimiser
@@ -206,54 +208,49 @@ class RoleLearner(Process):
             return chance
         return jnp.where(state.step < self.noise_until, chance, 0.0)
 
-    def novel_models(self, state: State) -> dict[str, MaskedLM]:
-        """The network with the embeddings and biases of novel words as each exam on them has them."""
-        model, words = state.model, state.roles.words
-        size = state.novel.shape
-        keys = jax.random.split(jax.random.fold_in(state.key, 0xE0), 4)
-        trained = model.embedding[:words]
-        length = jnp.sqrt(jnp.square(trained).sum(axis=1)).mean()
-        scaled = state.novel * length / jnp.sqrt(jnp.square(state.novel).sum(axis=1, keepdims=True))
-        mean = model.bias[:words].mean()
-
-        def given(novel: Array, bias: Array | None = None) -> MaskedLM:
-            new = eqx.tree_at(_embedding, model, model.embedding.at[words + 2 :].set(novel))
-            if bias is None:
-                return new
-            return eqx.tree_at(lambda m: m.bias, new, new.bias.at[words + 2 :].set(bias))
-
-        normal = jax.random.normal(keys[0], size)
-        return {
-            "novel": given(state.novel), "novel/small": given(0.02 * normal), "novel/unit": given(normal),
-            "novel/bias": given(state.novel, mean), "novel/scaled": given(scaled),
-            "novel/mended": given(scaled, mean), "novel/uniform": given(jax.random.uniform(keys[1], size)),
-            "novel/large": given(5 + 5 * jax.random.normal(keys[2], size)),
+    def on_novel(self, state: State) -> Judged:
+        """How sequences of novel words are taken, with their embeddings and biases as each exam has them: [8]."""
+        model, words, of = state.model, state.roles.words, state.exams["novel"]
+        one, two, three = jax.random.split(jax.random.fold_in(state.key, 0xE0), 3)
+        size, own = state.novel.shape, model.bias[words + 2 :]
+        scaled = state.novel * _lengths(model.embedding[:words]).mean() / _lengths(state.novel)
+        normal, mean = jax.random.normal(one, size), jnp.full_like(own, model.bias[:words].mean())
+        given = {
+            "novel": (state.novel, own), "novel/small": (0.02 * normal, own), "novel/unit": (normal, own),
+            "novel/bias": (state.novel, mean), "novel/scaled": (scaled, own), "novel/mended": (scaled, mean),
+            "novel/uniform": (jax.random.uniform(two, size), own),
+            "novel/large": (5 + 5 * jax.random.normal(three, size), own),
         }  # fmt: skip
 
+        def exam(embedding: Array, bias: Array) -> Judged:
+            at = (
+                model.embedding.at[words + 2 :].set(embedding),
+                model.bias.at[words + 2 :].set(bias),
+            )
+            new = eqx.tree_at(lambda m: (m.embedding, m.bias), model, at)
+            return judged(new(of.tokens, at=ANSWERED), of)
+
+        return jax.vmap(exam)(*map(jnp.stack, zip(*(given[name] for name in NOVEL), strict=True)))
+
     def observe(self, state: State) -> dict[str, Array]:
-        found: dict[str, Judged] = {}
-        for name, model in self.novel_models(state).items():
-            found[name] = judged(model(state.exams["novel"].tokens, at=ANSWERED), state.exams["novel"])
-        rest = {name: of for name, of in state.exams.items() if name != "novel"}
-        together = jnp.concatenate([of.tokens for of in rest.values()])
-        logits = state.model(together, at=ANSWERED)
-        for i, (name, of) in enumerate(rest.items()):
-            found[name] = judged(logits[i * self.exam : (i + 1) * self.exam], of)
-        seen = rest["seen"]
-        place = list(rest).index("seen") * self.exam
-        loss = optax.softmax_cross_entropy_with_integer_labels(
-            logits[place : place + self.exam], seen.in_context
-        ).mean()
+        rest = [state.exams[name] for name in self.names()[len(NOVEL) :]]
+        together = Sequences(*map(jnp.concatenate, zip(*rest, strict=True)))
+        logits = state.model(together.tokens, at=ANSWERED)
+        parts = jax.tree.map(lambda x: x.reshape(len(rest), self.exam, *x.shape[1:]), (logits, together))  # fmt: skip
+        found = jax.tree.map(
+            lambda *x: jnp.concatenate(x), self.on_novel(state), jax.vmap(judged)(*parts)
+        )
         words, embedding, bias = state.roles.words, state.model.embedding, state.model.bias
-        half = words // 2
-        mean = jnp.stack([embedding[:half].mean(axis=0), embedding[half:words].mean(axis=0)])
-        within = jnp.sqrt(jnp.square(embedding[:half] - mean[0]).mean() + jnp.square(embedding[half:words] - mean[1]).mean())  # fmt: skip
-        gathered = Judged(*(jnp.stack(x) for x in zip(*(found[name] for name in self.names()), strict=True)))
+        kinds = embedding[:words].reshape(2, words // 2, -1)
+        means = kinds.mean(axis=1)
+        within = jnp.sqrt(jnp.square(kinds - means[:, None]).mean())
+        # The first is "seen".
+        loss = optax.softmax_cross_entropy_with_integer_labels(parts[0][0], rest[0].in_context)
         return {
-            **gathered._asdict(),
-            "loss": loss,
-            "length": jnp.sqrt(jnp.square(embedding[:words]).sum(axis=1)).mean(),
-            "apart": jnp.sqrt(jnp.square(mean[0] - mean[1]).mean()) / within,
+            **found._asdict(),
+            "loss": loss.mean(),
+            "length": _lengths(embedding[:words]).mean(),
+            "apart": jnp.sqrt(jnp.square(means[0] - means[1]).mean()) / within,
             "bias": bias[:words].mean() - bias[words + 2 :].mean(),
         }
 
@@ -274,6 +271,10 @@ class RoleLearner(Process):
             "apart": Quantity(about="distance of the kinds' mean embeddings / deviation within"),
             "bias": Quantity("nats", about="mean output bias of trained words less that of novel ones"),
         }  # fmt: skip
+
+
+def _lengths(rows: Float[Array, "n size"]) -> Float[Array, "n 1"]:
+    return jnp.sqrt(jnp.square(rows).sum(axis=1, keepdims=True))
 
 
 def _embedding(model: Any) -> Any:
