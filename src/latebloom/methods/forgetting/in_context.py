@@ -29,7 +29,7 @@ from latebloom.methods.forgetting.embeddings import (
 from latebloom.nn.masked_lm import MaskedLM
 
 ANSWERED = slice(LENGTH - ANSWER, LENGTH)
-NOVEL = ("novel", "novel/small", "novel/unit", "novel/bias", "novel/scaled", "novel/mended", "novel/uniform", "novel/large")  # fmt: skip
+NOVEL = ("novel", "novel/small", "novel/unit", "novel/bias", "novel/scaled", "novel/mended", "novel/uniform", "novel/large", "novel/left")  # fmt: skip
 BANDS = 5
 
 
@@ -89,8 +89,9 @@ class RoleLearner(Process):
 
     Exams, with embeddings of novel words as they were at first ("novel"): drawn with a deviation of 0.02
     ("small") or 1 ("unit"); with the mean bias of trained words ("bias"), with their mean length ("scaled"), with both
-    ("mended"); with uniform ones from 0 to 1, and normal ones around 5 with a deviation of 5 ("large"). Where
-    embeddings are forgotten, those of novel words are at first as a reset draws them.
+    ("mended"); with uniform ones from 0 to 1, and normal ones around 5 with a deviation of 5 ("large"); and as
+    training left them, which never saw them but as wrong answers ("left": so are they in the authors' code, where what
+    should put them back does not). Where embeddings are forgotten, those of novel words are at first as a reset draws them.
     """
 
     network: Callable[[int, PRNGKeyArray], MaskedLM]
@@ -209,7 +210,7 @@ class RoleLearner(Process):
         return jnp.where(state.step < self.noise_until, chance, 0.0)
 
     def on_novel(self, state: State) -> Judged:
-        """How sequences of novel words are taken, with their embeddings and biases as each exam has them: [8]."""
+        """How sequences of novel words are taken, with their embeddings and biases as each exam has them."""
         model, words, of = state.model, state.roles.words, state.exams["novel"]
         one, two, three = jax.random.split(jax.random.fold_in(state.key, 0xE0), 3)
         size, own = state.novel.shape, model.bias[words + 2 :]
@@ -220,6 +221,7 @@ class RoleLearner(Process):
             "novel/bias": (state.novel, mean), "novel/scaled": (scaled, own), "novel/mended": (scaled, mean),
             "novel/uniform": (jax.random.uniform(two, size), own),
             "novel/large": (5 + 5 * jax.random.normal(three, size), own),
+            "novel/left": (model.embedding[words + 2 :], own),
         }  # fmt: skip
 
         def exam(embedding: Array, bias: Array) -> Judged:
