@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,17 +29,19 @@ class LayerNorm(eqx.Module):
         return centred * jax.lax.rsqrt(variance + 1e-5) * self.scale + self.shift
 
 
+# GELU by the error function, as BERT has it.
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": partial(jax.nn.gelu, approximate=False)}
 Prefix = tuple[Float[Array, "batch length size"], Float[Array, "batch length size"]]
 
 
-def _dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
+def dropped(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     if rate == 0 or key is None:
         return x
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 class Block(eqx.Module):
-    """Self-attention and a two-layer ReLU network, each with a residual connection."""
+    """Self-attention and a two-layer network, each with a residual connection."""
 
     query_key_value: Linear
     out: Linear
@@ -46,10 +51,12 @@ class Block(eqx.Module):
     heads: int = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
     pre_norm: bool = eqx.field(static=True)
+    activation: Literal["relu", "gelu"] = eqx.field(static=True)
 
     def __init__(
-        self, size: int, heads: int, hidden: int, dropout: float, pre_norm: bool, key: PRNGKeyArray
-    ):
+        self, size: int, heads: int, hidden: int, dropout: float, pre_norm: bool, key: PRNGKeyArray,
+        activation: Literal["relu", "gelu"] = "relu",
+    ):  # fmt: skip
         keys = jax.random.split(key, 4)
         # Xavier-uniform for the joint projection (fan_in size, fan_out 3 size), zero biases for
         # attention: the initialisation of the standard encoder layer.
@@ -62,6 +69,7 @@ class Block(eqx.Module):
         self.down = Linear(hidden, size, key=keys[3])
         self.norms = (LayerNorm(size), LayerNorm(size))
         self.heads, self.dropout, self.pre_norm = heads, dropout, pre_norm
+        self.activation = activation
 
     def attend(
         self, x: Float[Array, "batch n size"], prefix: Prefix | None = None
@@ -84,14 +92,15 @@ class Block(eqx.Module):
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
 
         def feed(h: Array) -> Array:
-            return self.down(_dropout(jax.nn.relu(self.up(h)), self.dropout, keys[1]))
+            h = ACTIVATIONS[self.activation](self.up(h))
+            return self.down(dropped(h, self.dropout, keys[1]))
 
         first, second = self.norms
         if self.pre_norm:
-            x = x + _dropout(self.attend(first(x)), self.dropout, keys[0])
-            return x + _dropout(feed(second(x)), self.dropout, keys[2])
-        x = first(x + _dropout(self.attend(x), self.dropout, keys[0]))
-        return second(x + _dropout(feed(x), self.dropout, keys[2]))
+            x = x + dropped(self.attend(first(x)), self.dropout, keys[0])
+            return x + dropped(feed(second(x)), self.dropout, keys[2])
+        x = first(x + dropped(self.attend(x), self.dropout, keys[0]))
+        return second(x + dropped(feed(x), self.dropout, keys[2]))
 
 
 class Transformer(eqx.Module):

@@ -1,0 +1,190 @@
+"""Forgetting embeddings, so that a network learns what to do with a word it does not know.
+
+- Active forgetting (Chen et al., NeurIPS 2023, arXiv 2307.01163): embeddings are drawn anew every so many updates,
+  for ever; the rest of the network keeps learning.
+- Temporary forgetting (Anand, Lepori, Merullo and Pavlick, ICLR 2025, arXiv 2406.00053): the same up to an update
+  after which embeddings may learn.
+- Probabilistic forgetting (the same, third version): for one update some embeddings are noise.
+
+`forgetting` is the first two for any loop on Optax; `forgotten` is one such moment, and `noised` the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+Where = Callable[[Any], Any]
+
+
+class Forgetting(NamedTuple):
+    """When and how embeddings are forgotten: after updates `every`, 2 `every`, ... before `until` (None: for ever).
+
+    They are drawn from a normal distribution of deviation `spread` around 0: 1 is `torch.nn.Embedding`'s, which the
+    authors' resets have, although BERT starts from 0.02. With `moments` the optimiser's memory of them starts anew too,
+    its count of updates included (Chen et al.).
+    """
+
+    every: int
+    until: int | None = None
+    spread: float = 1.0
+    moments: bool = True
+
+    def updates(self, last: int) -> range:
+        """The updates, up to `last`, after which they are forgotten."""
+        end = last + 1 if self.until is None else min(last + 1, self.until)
+        return range(self.every, end, self.every)
+
+    def check(self) -> None:
+        """Raises `ValueError` for settings that say nothing."""
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1 update, not {self.every}")
+        if self.until is not None and self.until < 1:
+            raise ValueError(f"until must be an update from 1 on, or None, not {self.until}")
+        if not 0 <= self.spread < float("inf"):
+            raise ValueError(f"spread must be a number from 0 on, not {self.spread}")
+
+
+class Apart(NamedTuple):
+    """Moments of the embeddings, and those of all other parameters."""
+
+    forgotten: optax.OptState
+    kept: optax.OptState
+
+
+class ForgettingState(NamedTuple):
+    moments: Any  # `Apart`
+    key: PRNGKeyArray
+    update: Int[Array, ""]
+
+
+def drawn(key: PRNGKeyArray, like: Any, spread: float) -> Any:
+    """A tree like this one, of normal numbers of this deviation, in its precision."""
+    leaves, tree = jax.tree.flatten(like)
+    keys = jax.random.split(key, max(len(leaves), 1))
+    new = [
+        (spread * jax.random.normal(k, x.shape, jnp.float32)).astype(x.dtype)
+        for k, x in zip(keys, leaves, strict=False)
+    ]
+    return jax.tree.unflatten(tree, new)
+
+
+def marked(where: Where, params: Any) -> Any:
+    """A tree like the parameters, True at `where`.
+
+    Raises `ValueError` where `where` names no parameter.
+    """
+    none = jax.tree.map(lambda _: False, params)
+    marks = eqx.tree_at(where, none, replace_fn=lambda node: jax.tree.map(lambda _: True, node))
+    if not any(jax.tree.leaves(marks)):
+        raise ValueError(
+            "where names no parameter of the model: it must return its embeddings, as lambda m: m.embedding does"
+        )
+    return marks
+
+
+def apart(
+    rule: optax.GradientTransformation, where: Where, embeddings: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:  # fmt: skip
+    """A rule that keeps moments, counts included, of the parameters at `where` and of the others apart.
+
+    `embeddings` is the rule of the former where it is another one. Rules that look at all parameters at once, as
+    clipping by the global norm does, belong before it in a chain.
+    """
+    own = rule if embeddings is None else embeddings
+
+    def init(params: Any) -> Apart:
+        ours, others = eqx.partition(params, marked(where, params))
+        return Apart(own.init(ours), rule.init(others))
+
+    def update(grads: Any, state: Apart, params: Any = None) -> tuple[Any, Apart]:
+        if params is None:
+            raise ValueError("the parameters are wanted too: update(grads, state, params)")
+        marks = marked(where, params)
+        (ours, others), (up, rest) = (eqx.partition(tree, marks) for tree in (params, grads))
+        moved, forgotten = own.update(up, state.forgotten, ours)
+        more, kept = rule.update(rest, state.kept, others)
+        return eqx.combine(moved, more), Apart(forgotten, kept)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore
+
+
+def forgetting(
+    rule: optax.GradientTransformation, where: Where, how: Forgetting, *, key: PRNGKeyArray
+) -> optax.GradientTransformation:
+    """An Optax rule in place of `rule`, after whose updates the parameters at `where` are forgotten now and then.
+
+    - `where(params)` returns the embeddings, a leaf or a tree of leaves: `lambda m: m.embedding`. A tied output is
+      the same leaf, and forgets with them.
+    - `key` fixes what is drawn.
+
+    Where embeddings are drawn anew, the update is the difference to their new values. See `apart`.
+
+    Raises `ValueError` for settings that say nothing, no parameter at `where`, and `update` without parameters.
+    """
+    how.check()
+    split = apart(rule, where)
+
+    def init(params: Any) -> ForgettingState:
+        return ForgettingState(split.init(params), key, jnp.int32(0))
+
+    def update(
+        grads: Any, state: ForgettingState, params: Any = None
+    ) -> tuple[Any, ForgettingState]:
+        updates, found = split.update(grads, state.moments, params)
+        moments: Any = found
+        step = state.update + 1
+        now = step % how.every == 0
+        if how.until is not None:
+            now &= step < how.until
+        ours, others = eqx.partition(updates, marked(where, updates))
+        old = eqx.filter(params, marked(where, params))
+
+        def forget(_: None) -> tuple[Any, optax.OptState]:
+            new = drawn(jax.random.fold_in(state.key, step), old, how.spread)
+            changes = jax.tree.map(lambda a, b, u: (a - b).astype(u.dtype), new, old, ours)
+            return changes, rule.init(old) if how.moments else moments.forgotten
+
+        ours, own = jax.lax.cond(now, forget, lambda _: (ours, moments.forgotten), None)
+        after = ForgettingState(Apart(own, moments.kept), state.key, step)
+        return eqx.combine(ours, others), after
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore
+
+
+def noised(
+    key: PRNGKeyArray,
+    model: Any,
+    where: Where,
+    chance: Float[Array, " rows"] | float,
+    spread: float = 1.0,
+) -> Any:
+    """The model with some rows of the matrix at `where` replaced by noise: for one forward and backward pass.
+
+    Each row is with probability `chance`. The loss has no gradient in a row that is noise; the
+    others learn. `where(model)` is one matrix [rows, size]; a row is a token.
+    """
+    matrix = where(model)
+    if getattr(matrix, "ndim", 0) != 2:
+        raise ValueError("where must return one matrix of embeddings, [tokens, size]")
+    which, noise = jax.random.split(key)
+    hidden = jax.random.bernoulli(which, chance, (len(matrix),))
+    new = jnp.where(hidden[:, None], drawn(noise, matrix, spread), matrix)
+    return eqx.tree_at(where, model, new)
+
+
+def chance_of_occurring(
+    tokens: Int[Array, "*n"], vocabulary: int, chance: Float[Array, ""] | float
+) -> Float[Array, " vocabulary"]:
+    """With which probability a token is noise, if each of its occurrences makes it so with `chance`.
+
+    That is how the authors' code draws: common words are noise more often.
+    """
+    counts = jnp.zeros(vocabulary, jnp.int32).at[tokens.reshape(-1)].add(1)
+    return 1 - (1 - jnp.asarray(chance, jnp.float32)) ** counts

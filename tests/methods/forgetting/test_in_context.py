@@ -1,0 +1,156 @@
+"""A learner of roles: how answers are judged, and what its exams, resets and noise do."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from latebloom.data.roles import Roles
+from latebloom.methods.forgetting.embeddings import Forgetting
+from latebloom.methods.forgetting.in_context import NOVEL, RoleLearner, judged
+from latebloom.nn.masked_lm import MaskedLM
+
+WORDS = 20
+
+
+def network(vocabulary, key, **more):
+    return MaskedLM(vocabulary, 7, key=key, **{"size": 8, "hidden": 8, "layers": 1} | more)
+
+
+def learner(**more) -> RoleLearner:
+    settings = {
+        "network": network, "roles": lambda key: Roles(WORDS, key=key),
+        "optimiser": lambda rate: optax.adamw(rate, weight_decay=0.01), "hyper": {"rate": 0.01},
+        "steps": 8, "batch": 8, "exam": 30, "head": 3, "tail": 2,
+    }  # fmt: skip
+    return RoleLearner(**settings | more)
+
+
+def test_answers_are_taken_as_they_are():
+    roles = Roles(WORDS, key=jax.random.key(0), share=0.0)
+    of = roles.ranked(jax.random.key(1), 40, 0, 10, switched=True)
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 40)  # 0: in context, 1: in weights, 2: a word of neither
+    logits = rng.normal(size=(40, 3, roles.vocabulary)).astype(np.float32)
+    for i in range(40):
+        told = {0: of.in_context[i], 1: of.in_weights[i], 2: jnp.full(3, roles.vocabulary - 1)}[
+            kind[i]
+        ]
+        logits[i, np.arange(3), np.asarray(told)] += 20
+    found = judged(jnp.asarray(logits), of)
+    assert float(found.in_context) == pytest.approx(np.mean(kind == 0), abs=1e-6)
+    assert float(found.in_weights) == pytest.approx(np.mean(kind == 1), abs=1e-6)
+    right = []
+    for i in range(40):  # of the two words of the context alone
+        two = sorted({int(t) for t in np.asarray(of.tokens[i, :3])} - {WORDS})
+        best = [two[int(np.argmax(logits[i, k, two]))] for k in range(3)]
+        right.append(best == list(np.asarray(of.in_context[i])))
+    assert float(found.chosen) == pytest.approx(np.mean(right), abs=1e-6)
+    assert 0 < np.mean(right) < 1
+
+
+def test_exams_are_in_the_order_of_their_names():
+    """A network that answers everything in weights is caught at the exams of switched words alone."""
+    process = learner(roles=lambda key: Roles(WORDS, key=key, share=0.0))
+    state = process.init(jax.random.key(2))
+    names = process.names()
+    assert names[: len(NOVEL)] == NOVEL and set(state.exams) == {"novel", *names[len(NOVEL) :]}
+
+    class ByIdentity(MaskedLM):
+        def __call__(self, x, *, key=None, train=False, at=slice(None)):
+            kind = x[:, :3] // (WORDS // 2)  # 0 a noun, 1 an adjective, 2 and more another token
+            adjective = jnp.where(kind == 1, x[:, :3], 0).sum(axis=1)
+            told = jnp.stack([adjective, x[:, 3], x[:, 3]], axis=1)
+            return jax.nn.one_hot(told, len(self.embedding))
+
+    model = ByIdentity(WORDS + 4, 7, key=jax.random.key(0), size=8, hidden=8, layers=1)
+    found = process.observe(state._replace(model=model))
+    for i, name in enumerate(names):
+        if name in NOVEL:
+            continue
+        switched = name.endswith("/switched")
+        assert float(found["in_context"][i]) == (0.0 if switched else 1.0), name
+        assert float(found["in_weights"][i]) == 1.0, name
+
+
+def test_exams_on_novel_words_leave_the_network_as_it_is():
+    process = learner()
+    state = process.init(jax.random.key(3))
+    told = process.on_novel(state)
+    assert told.chosen.shape == (len(NOVEL),)
+    # What training did to the embeddings of novel words is no matter.
+    pushed = state.model.embedding.at[WORDS + 2 :].add(100.0)
+    same = process.on_novel(
+        state._replace(model=eqx.tree_at(lambda m: m.embedding, state.model, pushed))
+    )
+    first = [a[:-1] for a in told]  # but for the exam of them as they are
+    assert NOVEL[-1] == "novel/left"
+    assert all(np.array_equal(a, b[:-1]) for a, b in zip(first, same, strict=True))
+
+
+@pytest.mark.parametrize("moments", [True, False])
+def test_a_turn_forgets_embeddings_and_nothing_else(moments):
+    process = learner(forgetting=Forgetting(2, 7, 1.0, moments))
+    assert list(process.turns()) == [2, 4, 6]
+    state = process.step(process.init(jax.random.key(4)))
+    after = process.turn(state)
+    assert np.std(after.model.embedding) == pytest.approx(1.0, rel=0.15)
+    assert np.array_equal(after.model.blocks[0].up.weight, state.model.blocks[0].up.weight)
+    kept = (jax.tree.leaves(t.moments.kept) for t in (state, after))
+    assert all(np.array_equal(a, b) for a, b in zip(*kept, strict=True))
+    counts = [x for x in jax.tree.leaves(after.moments.forgotten) if x.dtype == jnp.int32]
+    assert all(int(c) == (0 if moments else 1) for c in counts) and counts
+    assert np.std(state.novel) == pytest.approx(1.0, rel=0.3)  # drawn as a reset draws
+
+
+def test_frozen_embeddings_stay_and_decay_shrinks_them():
+    frozen = learner(embeddings="frozen")
+    state = frozen.init(jax.random.key(5))
+    after = frozen.step(state)
+    assert np.array_equal(after.model.embedding, state.model.embedding)
+    assert not np.array_equal(after.model.dense.weight, state.model.dense.weight)
+    state = learner().init(jax.random.key(5))
+    plain, shrunk = (learner(decay=d).step(state) for d in (0.0, 5.0))
+    change = shrunk.model.embedding - plain.model.embedding
+    assert np.allclose(change, -0.01 * 5.0 * state.model.embedding, atol=1e-7)
+
+
+def test_words_of_noise_learn_nothing_but_by_weight_decay():
+    process = learner(noise=1.0, noise_until=1, optimiser=lambda rate: optax.sgd(rate))
+    state = process.init(jax.random.key(6))
+    batch = state.roles.training(jax.random.key(7), 8)
+    chance = np.asarray(process._chances(state, batch))
+    words = np.unique(np.asarray(batch.tokens))
+    assert (chance[words[words < WORDS]] == 1).all() and chance.sum() == (words < WORDS).sum()
+    assert not np.asarray(process._chances(state._replace(step=jnp.int32(1)), batch)).any()
+    after = process.step(state)
+    still = (np.asarray(after.model.embedding) == np.asarray(state.model.embedding)).all(axis=1)
+    assert 1 <= still[:WORDS].sum() < WORDS  # those of the batch
+    assert not still[WORDS:].any()  # copula and mask are never noise
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"exam": 0}, "exam"),
+        ({"embeddings": "fixed"}, "embeddings"),
+        ({"noise": 1.5}, "noise"),
+        ({"noise": float("nan")}, "noise"),
+        ({"decay": -1.0}, "decay"),
+        ({"decay": float("nan")}, "decay"),
+        ({"noise_until": 3}, "noise_until"),
+        ({"forgetting": Forgetting(0)}, "every"),
+    ],
+)
+def test_bad_settings_are_named(bad, said):
+    with pytest.raises(ValueError, match=said):
+        learner(**bad)
+
+
+def test_more_head_than_words_is_told():
+    with pytest.raises(ValueError, match="at most 10"):
+        learner(head=11).init(jax.random.key(0))
