@@ -60,7 +60,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(found.arrangements):
         figures["arrangements"] = draw_arrangements(found)
     summary = {
-        "images": len(data.y), "classes": len(np.unique(data.y)), "instances": found.instances, "separate_photos": found.separate,
+        "images": len(data.y), "classes": len(np.unique(data.y)), "instances": found.instances, "separate_photos": found.separate, "left_out": found.left_out,
         "best": found.best, "alike": found.alike, "arrangement": arrangement_of(found), "memory": memory_of(found),
     }  # fmt: skip
     tables = {"methods": found.methods, "robustness": found.robust, "confusion": found.confusion, "arrangements": found.arrangements, "memory": found.memory}  # fmt: skip
@@ -113,6 +113,10 @@ def sentences(found: Assessed) -> tuple[str, ...]:
         f"Whole: {', '.join(f'{m} {percent(v)}' for m, v in table['clean'].items())}; a guess is right on {percent(1 / found.instances)}. "
         f"Asked for were {asked}" + ("." if found.separate else ": a mere memory of pixels is always right there, so go by what is lost."),
     ]  # fmt: skip
+    if found.left_out and found.separate:
+        said.append(f"Left out are instances with one photo: {found.left_out}.")
+    elif found.left_out:
+        said.append(f"Left out are classes with fewer than {found.instances} images: {found.left_out}. Ask for fewer instances to draw from more.")  # fmt: skip
     if (place := arrangement_of(found)) is not None:
         said.append(f"Tuning takes {place['sets']} sets of {place['images']} images best ({place['method']}).")  # fmt: skip
     if (kept := memory_of(found)) is not None:
