@@ -86,11 +86,10 @@ def arrangement_of(found: Assessed) -> dict[str, Any] | None:
     """Where tuning with replay does best on corrupted targets: sets, and images of each."""
     if not len(found.arrangements):
         return None
-    own = found.arrangements
-    own = own[
-        own["method"] == (REPLAYED if REPLAYED in set(own["method"]) else own["method"].iloc[0])
-    ]
-    top = own.sort_values("corrupted", kind="stable").iloc[-1]
+    rows = found.arrangements.to_dict("records")
+    method = REPLAYED if any(row["method"] == REPLAYED for row in rows) else rows[0]["method"]
+    own = [row for row in reversed(rows) if row["method"] == method]
+    top = max(own, key=lambda row: row["corrupted"])
     return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
 
 
@@ -99,7 +98,7 @@ def memory_of(found: Assessed) -> int | None:
     if not len(found.memory):
         return None
     enough = found.memory[found.memory["corrupted_high"] >= found.memory["corrupted"].max()]
-    return int(enough["sets_kept"].min())
+    return min(int(kept) for kept in enough["sets_kept"].tolist())
 
 
 def sentences(found: Assessed) -> tuple[str, ...]:
