@@ -11,7 +11,7 @@ import xarray as xr
 from latebloom.methods.forgetting.corrupted import KINDS, NOISES, OCCLUSIONS
 from latebloom.methods.forgetting.episodes import by_class
 from latebloom.methods.forgetting.examined import drop, lost_share
-from latebloom.methods.forgetting.exams import FRACTIONS
+from latebloom.methods.forgetting.exams import FRACTIONS, Plan
 from latebloom.studies.forgetting import continual_few_shot_instances as module
 from latebloom.studies.forgetting.continual_few_shot_instances import (
     ARMS,
@@ -112,6 +112,7 @@ def test_cells_are_what_they_say(arm):
         ):
             assert cell.design.sets * cell.steps == config.total, name  # as many steps in all
         assert cell.design.sets == int(label.split("x")[0])
+        assert cell.statistics == ("batch" if cell.rate in TUNED and cell.how in ("tune", "replay", "own") else "running")  # fmt: skip
     replay, own = (cells.get(f"class/4x5/{how}") for how in ("replay", "own"))
     if replay is not None:
         assert replace(own, how="replay", rate=replay.rate) == replay
@@ -120,6 +121,21 @@ def test_cells_are_what_they_say(arm):
     if arm == "sweeps":
         assert cells["class/10x2/many"].steps == 120 and cells["class/10x2/five"].steps == 5
         assert cells["class/4x5/overwrite"].design.outputs == 5
+
+
+def test_prototypes_do_not_know_how_their_images_were_arranged():
+    """Nothing is tuned, and no statistics of a set are used: two images at a time or one, the answers are the same."""
+    config = study.configs("smoke")["dot"]
+    process = module.make_process(config)
+    cells = tuple((n, c) for n, c in cells_of(config).items() if n.startswith("class/"))
+    process = replace(process, plan=Plan(cells, 6, robust=(cells[0][0],)))
+    assert [c.design.sets for _, c in cells] == [2, 4]
+    state = eqx.filter_jit(process.init)(jax.random.key(0))
+    found = eqx.filter_jit(lambda p, s: p.observe(s))(process, state)
+    assert 0 < found["accuracy"][0] < 1 and found["accuracy"][0] == found["accuracy"][1]
+    np.testing.assert_allclose(
+        found["robust"][0, :, 0], found["accuracy"][0]
+    )  # nothing is lost yet
 
 
 @pytest.mark.parametrize("budget", ["quick", "thorough", "full"])
