@@ -75,6 +75,31 @@ def test_other_photos_of_the_same_objects(photos):
         assert (found.confusion["instance"] != found.confusion["taken_for"]).all()
 
 
+def test_objects_numbered_anew_in_each_class_are_not_taken_for_one_another(photos):
+    """Number 0 of the bolts and number 0 of the nuts are two, and a confusion of them is one."""
+    x = np.repeat(RNG.integers(0, 255, (1, 8, 8)), 8, axis=0).astype(
+        np.uint8
+    )  # nothing can be told apart
+    x[::2, 0, 0] += 1
+    label, number = np.repeat(["bolt", "nut"], 4), np.tile([0, 0, 1, 1], 2)
+    found = assess(x, label, number, methods=("nearest pixels",), instances=4, episodes=4, known=12, steps=1)  # fmt: skip
+    names = set(found.confusion["instance"]) | set(found.confusion["taken_for"])
+    assert names == {"bolt/0", "bolt/1", "nut/0", "nut/1"}
+    pairs = found.confusion.apply(tuple, axis=1).str[:2].tolist()
+    assert any(a.endswith(b[-1]) for a, b in pairs) and all(a != b for a, b in pairs)
+
+
+def test_classes_that_are_too_small_are_told():
+    x = RNG.integers(0, 255, (13, 8, 8)).astype(np.uint8)
+    given = {"methods": ("nearest pixels",), "episodes": 2, "known": 12, "steps": 1}
+    found = assess(x, np.repeat(["a", "b", "c"], [6, 5, 2]), **given)
+    assert (found.instances, found.left_out) == (6, 2)
+    assert "Left out are classes with fewer than 6 images: 2" in " ".join(sentences(found))
+    found = assess(x, np.zeros(13), np.repeat(range(7), [2, 2, 2, 2, 2, 2, 1]), **given)
+    assert (found.instances, found.left_out) == (6, 1)
+    assert "Left out are instances with one photo: 1." in " ".join(sentences(found))
+
+
 def told(**more):
     methods = pd.DataFrame({"method": ["tuned", "nearest pixels"], "clean": [0.8, 1], "corrupted": [0.3, 0.6],
                             "corrupted_low": [0.2, 0.5], "corrupted_high": [0.4, 0.7]})  # fmt: skip
@@ -126,6 +151,28 @@ def test_files_that_cannot_be_used_are_told(photos, tmp_path):
     ):
         with pytest.raises(FileError, match=words):
             read_photos(paths, Options())
+    odd = tmp_path / "odd"
+    for place in ("a", "b", ".thumbnails", "__MACOSX"):
+        (odd / place).mkdir(parents=True)
+    picture = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12))
+    turned = picture.getexif()
+    turned[0x0112] = 6  # taken with the phone upright
+    picture.save(odd / "a" / "1.PNG")
+    picture.save(odd / "b" / "1.png", exif=turned)
+    (odd / "a" / "._1.png").write_bytes(b"a resource fork")
+    (odd / "a" / "notes.txt").write_text("no image")
+    picture.save(odd / ".thumbnails" / "1.png")
+    picture.save(odd / "__MACOSX" / "1.png")
+    found = read_photos([odd], Options(size=8))
+    assert found.ids.tolist() == ["a/1.PNG", "b/1.png"]
+    assert found.x[0, 0, 0] < found.x[0, 0, -1] and found.x[1, 0, 0] > found.x[1, 0, -1]
+    picture.save(odd / "loose.png")
+    with pytest.raises(FileError, match="loose.png lies in no folder of a class"):
+        read_photos([odd], Options())
+    (odd / "loose.png").unlink()
+    (odd / "b" / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(FileError, match="IMG_1.HEIC cannot be read: save it as .jpg"):
+        read_photos([odd], Options())
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "x.png").write_bytes(b"no image")
     with pytest.raises(FileError, match="not an image"):

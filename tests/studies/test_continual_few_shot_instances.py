@@ -10,7 +10,8 @@ import xarray as xr
 
 from latebloom.methods.forgetting.corrupted import KINDS, NOISES, OCCLUSIONS
 from latebloom.methods.forgetting.episodes import by_class
-from latebloom.methods.forgetting.exams import FRACTIONS
+from latebloom.methods.forgetting.examined import drop, lost_share
+from latebloom.methods.forgetting.exams import FRACTIONS, Plan
 from latebloom.studies.forgetting import continual_few_shot_instances as module
 from latebloom.studies.forgetting.continual_few_shot_instances import (
     ARMS,
@@ -20,11 +21,11 @@ from latebloom.studies.forgetting.continual_few_shot_instances import (
     TUNED,
     Config,
     along,
+    arranged,
+    asked,
     cells_of,
-    drop,
     gain,
     plan_of,
-    spread,
     study,
 )
 
@@ -51,15 +52,22 @@ def test_gains_are_means_over_arrangements():
     np.testing.assert_allclose(BY_ID["C3.comparable"].effect(traces), 10)
 
 
+def test_knowing_the_last_set_alone_is_a_null_of_what_is_comparable():
+    cells = [c for name, c in cells_of(Config()).items() if name.split("/")[2] == "tune" and name.split("/")[1] in SEVERAL]  # fmt: skip
+    assert np.mean([100 / c.design.sets for c in cells]) == module.LAST
+    told = {"C3.occlusion", "C3.noise", "C3.occlusion-pixels", "C3.comparable-once"}
+    assert all(BY_ID[name].added == "after results" for name in told)
+
+
 def test_the_spread_of_arrangements_is_told_by_other_seeds():
     cells = {f"class/{a}/tune": 10.0 * i for i, a in enumerate(LABELS)}
-    np.testing.assert_allclose(spread("class")({"pretrained": traced(**cells)}), 40)
+    np.testing.assert_allclose(arranged("class")({"pretrained": traced(**cells)}), 40)
     rng = np.random.default_rng(0)
     found = []
     for _ in range(200):  # no difference but noise: none on average
         trace = traced(5, **cells)
         trace["accuracy"][:] = rng.normal(size=trace["accuracy"].shape) / 100
-        found.append(spread("class")({"pretrained": trace}).mean())
+        found.append(arranged("class")({"pretrained": trace}).mean())
     assert abs(np.mean(found)) < 0.15
 
 
@@ -79,8 +87,12 @@ def test_drops_are_over_kinds():
     trace = xr.Dataset({"robust": (("seed", "step", "asked", "kind", "fraction"), values)},
                        {"asked": ["instance/10x2/tune"], "kind": list(KINDS), "fraction": list(FRACTIONS),
                         "seed": [0, 1], "step": [1]})  # fmt: skip
-    np.testing.assert_allclose(drop("tune", OCCLUSIONS)({"pretrained": trace}), 60)
-    np.testing.assert_allclose(drop("tune", NOISES)({"pretrained": trace}), 40)
+    np.testing.assert_allclose(drop(*asked("tune"), OCCLUSIONS)({"pretrained": trace}), 60)
+    np.testing.assert_allclose(drop(*asked("tune"), NOISES)({"pretrained": trace}), 40)
+    shares = [lost_share(*asked("tune"), kinds, 5.0)({"pretrained": trace}) for kinds in (OCCLUSIONS, NOISES)]  # fmt: skip
+    np.testing.assert_allclose(shares, [[60 / 85] * 2, [40 / 85] * 2])
+    values[..., 0], values[..., 5] = 0.4, 0.05  # down to a guess: all of it
+    np.testing.assert_allclose(lost_share(*asked("tune"), KINDS, 5.0)({"pretrained": trace}), 1)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -100,6 +112,7 @@ def test_cells_are_what_they_say(arm):
         ):
             assert cell.design.sets * cell.steps == config.total, name  # as many steps in all
         assert cell.design.sets == int(label.split("x")[0])
+        assert cell.statistics == ("batch" if cell.rate in TUNED and cell.how in ("tune", "replay", "own") else "running")  # fmt: skip
     replay, own = (cells.get(f"class/4x5/{how}") for how in ("replay", "own"))
     if replay is not None:
         assert replace(own, how="replay", rate=replay.rate) == replay
@@ -108,6 +121,21 @@ def test_cells_are_what_they_say(arm):
     if arm == "sweeps":
         assert cells["class/10x2/many"].steps == 120 and cells["class/10x2/five"].steps == 5
         assert cells["class/4x5/overwrite"].design.outputs == 5
+
+
+def test_prototypes_do_not_know_how_their_images_were_arranged():
+    """Nothing is tuned, and no statistics of a set are used: two images at a time or one, the answers are the same."""
+    config = study.configs("smoke")["dot"]
+    process = module.make_process(config)
+    cells = tuple((n, c) for n, c in cells_of(config).items() if n.startswith("class/"))
+    process = replace(process, plan=Plan(cells, 6, robust=(cells[0][0],)))
+    assert [c.design.sets for _, c in cells] == [2, 4]
+    state = eqx.filter_jit(process.init)(jax.random.key(0))
+    found = eqx.filter_jit(lambda p, s: p.observe(s))(process, state)
+    assert 0 < found["accuracy"][0] < 1 and found["accuracy"][0] == found["accuracy"][1]
+    np.testing.assert_allclose(
+        found["robust"][0, :, 0], found["accuracy"][0]
+    )  # nothing is lost yet
 
 
 @pytest.mark.parametrize("budget", ["quick", "thorough", "full"])

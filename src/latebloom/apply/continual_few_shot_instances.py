@@ -60,7 +60,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(found.arrangements):
         figures["arrangements"] = draw_arrangements(found)
     summary = {
-        "images": len(data.y), "classes": len(np.unique(data.y)), "instances": found.instances, "separate_photos": found.separate,
+        "images": len(data.y), "classes": len(np.unique(data.y)), "instances": found.instances, "separate_photos": found.separate, "left_out": found.left_out,
         "best": found.best, "alike": found.alike, "arrangement": arrangement_of(found), "memory": memory_of(found),
     }  # fmt: skip
     tables = {"methods": found.methods, "robustness": found.robust, "confusion": found.confusion, "arrangements": found.arrangements, "memory": found.memory}  # fmt: skip
@@ -86,11 +86,10 @@ def arrangement_of(found: Assessed) -> dict[str, Any] | None:
     """Where tuning with replay does best on corrupted targets: sets, and images of each."""
     if not len(found.arrangements):
         return None
-    own: Any = found.arrangements
-    own = own[
-        own["method"] == (REPLAYED if REPLAYED in set(own["method"]) else own["method"].iloc[0])
-    ]
-    top = own.sort_values(by="corrupted", kind="stable").iloc[-1]
+    rows = found.arrangements.to_dict("records")
+    method = REPLAYED if any(row["method"] == REPLAYED for row in rows) else rows[0]["method"]
+    own = [row for row in reversed(rows) if row["method"] == method]
+    top = max(own, key=lambda row: row["corrupted"])
     return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
 
 
@@ -99,7 +98,7 @@ def memory_of(found: Assessed) -> int | None:
     if not len(found.memory):
         return None
     enough = found.memory[found.memory["corrupted_high"] >= found.memory["corrupted"].max()]
-    return int(np.min(np.asarray(enough["sets_kept"])))
+    return min(int(kept) for kept in enough["sets_kept"].tolist())
 
 
 def sentences(found: Assessed) -> tuple[str, ...]:
@@ -113,6 +112,10 @@ def sentences(found: Assessed) -> tuple[str, ...]:
         f"Whole: {', '.join(f'{m} {percent(v)}' for m, v in table['clean'].items())}; a guess is right on {percent(1 / found.instances)}. "
         f"Asked for were {asked}" + ("." if found.separate else ": a mere memory of pixels is always right there, so go by what is lost."),
     ]  # fmt: skip
+    if found.left_out and found.separate:
+        said.append(f"Left out are instances with one photo: {found.left_out}.")
+    elif found.left_out:
+        said.append(f"Left out are classes with fewer than {found.instances} images: {found.left_out}. Ask for fewer instances to draw from more.")  # fmt: skip
     if (place := arrangement_of(found)) is not None:
         said.append(f"Tuning takes {place['sets']} sets of {place['images']} images best ({place['method']}).")  # fmt: skip
     if (kept := memory_of(found)) is not None:

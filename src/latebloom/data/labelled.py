@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from latebloom.data.columns import Column, FileError, shown
 from latebloom.data.files import read_table, row_number
@@ -167,22 +167,35 @@ def read_images(
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+UNREAD = (".heic", ".heif")
 
 
 def read_folders(folder: Path, size: int) -> Labelled:
     """Images as `read_images` gives them, in a folder for each class, at any depth: a class is called by
-    the path from `folder` to it. Raises `FileError` where there are none, or one is no image."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix.lower() in PICTURES)
-    inside = [f for f in files if f.parent != folder]
+    the path from `folder` to it. What is hidden (a name that begins with a dot), and files that are no images, do
+    not count. Raises `FileError` where there are none, one lies outside of a class, or one is no image."""
+    files = sorted(
+        f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder))
+    )
+    images = [f for f in files if f.suffix.lower() in PICTURES]
+    inside = [f for f in images if f.parent != folder]
     if not inside:
         raise FileError(
             f"{folder} has no folders of images ({', '.join(PICTURES)}): make one for each class, or give a "
             "table too"
         )
+    if loose := [f for f in images if f.parent == folder]:
+        raise FileError(f"{loose[0]} lies in no folder of a class: move it into one, or away")
+    if unread := [f for f in files if f.suffix.lower() in UNREAD]:
+        raise FileError(f"{unread[0]} cannot be read: save it as .jpg")
     pictures = [_picture(f, size, str(f)) for f in inside]
     labels = np.array([f.parent.relative_to(folder).as_posix() for f in inside])
     ids = np.array([f.relative_to(folder).as_posix() for f in inside])
     return Labelled(_stacked(pictures), labels, ids)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
@@ -221,6 +234,7 @@ def _picture(path: Path, size: int, where: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
+            image = ImageOps.exif_transpose(image)  # as a phone was held
     except (*DAMAGE, Image.DecompressionBombError):
         raise FileError(f"{where}: {shown(path.name)} is not an image that can be read") from None
     if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255

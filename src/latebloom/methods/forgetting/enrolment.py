@@ -41,6 +41,7 @@ class Assessed:
       a time, tuned ways alone. `memory`: replay by sets in memory.
     - `confusion`: how often an instance was taken for another, by the best way under corruption.
     - `instances` of an episode; `separate`: whether targets are other photos than those enrolled.
+    - `left_out`: classes that have fewer images than an episode draws, or, if `separate`, instances of one photo.
     """
 
     methods: pd.DataFrame
@@ -51,6 +52,7 @@ class Assessed:
     instances: int
     episodes: int
     separate: bool
+    left_out: int = 0
 
     @property
     def best(self) -> str:
@@ -75,7 +77,7 @@ def assess(
     - `label` [n]: an episode draws `instances` images of one class (as many as the largest class has, if fewer),
       and asks for the same ones.
     - `instance` [n], where there are several photos of an object: an episode draws objects of any class,
-      enrols one photo of each and asks for another.
+      enrols one photo of each and asks for another. The same name under two labels is two objects.
     - `names` [n]: what images are called in `confusion`, where no instance is given; else their numbers.
     - `total` steps of SGD at `rate` in all, in sets of equal size; `replayed` images a step.
     - `known`: made-up characters that the network is pretrained on, for `steps` batches: no image of the user's is
@@ -98,7 +100,7 @@ def assess(
     if label.shape != (len(images),):
         raise ValueError(f"there must be a label for each of the {len(images)} images, not {list(label.shape)}")  # fmt: skip
     separate = instance is not None
-    shelf, count = _shelf(label, instance, instances)
+    shelf, count, left_out = _shelf(label, instance, instances)
     say("pretraining on made-up characters", 0.05)
     process, state = _body(images, known, steps, seed)
     ways = [a for a in arrangements(count) if a[0] > 1] or [(1, count)]
@@ -127,13 +129,21 @@ def assess(
             say("memory", 0.92)
             right, _ = ask(shelf, count, sets, REPLAYED, fractions, kept, **every)()
             memory.append({"sets_kept": kept, **_two(right, half)})
-    found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate)  # fmt: skip
+    found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate, left_out)  # fmt: skip
     asked, said = told[found.best]
     if instance is not None:
-        names = np.asarray(instance)
+        names = _called(label, np.asarray(instance))
     elif names is None:
         names = np.arange(len(images))
     return replace(found, confusion=_confused(asked, said, np.asarray(names)))
+
+
+def _called(label: np.ndarray, instance: np.ndarray) -> np.ndarray:
+    """Names of instances, with the label before them where one name stands under two labels."""
+    pairs = pd.DataFrame({"label": label.astype(str), "instance": instance.astype(str)})
+    if pairs.drop_duplicates()["instance"].is_unique:
+        return instance
+    return (pairs["label"] + "/" + pairs["instance"]).to_numpy(str)
 
 
 def _confused(asked: np.ndarray, said: np.ndarray, names: np.ndarray) -> pd.DataFrame:
@@ -240,15 +250,16 @@ def _scaled(x: np.ndarray) -> Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def _shelf(label: np.ndarray, instance: Any, instances: int) -> tuple[Any, int]:
-    """What is drawn from, and how many instances an episode has."""
+def _shelf(label: np.ndarray, instance: Any, instances: int) -> tuple[Any, int, int]:
+    """What is drawn from, how many instances an episode has, and how many classes or instances are left out."""
     if instance is None:
         shelf = by_class(label)
         most = shelf.rows.shape[1]
         count = min(instances, most)
         if count < 2:
             raise ValueError("every class has one image: an instance test needs a class with two or more")  # fmt: skip
-        return shelf.fits(Design.instances(1, count)), count
+        fit = shelf.fits(Design.instances(1, count))
+        return fit, count, len(shelf.rows) - len(fit.rows)
     instance = np.asarray(instance)
     if instance.shape != label.shape:
         raise ValueError(f"there must be an instance for each of the {len(label)} images, not {list(instance.shape)}")  # fmt: skip
@@ -258,7 +269,7 @@ def _shelf(label: np.ndarray, instance: Any, instances: int) -> tuple[Any, int]:
     if several.sum() < 2:
         raise ValueError("fewer than two instances have a second photo to be recognised by: leave the column instance out, and the photos that were enrolled are asked for")  # fmt: skip
     count = min(instances, int(several.sum()))
-    return shelf.of(np.flatnonzero(several)), count  # pyright: ignore
+    return shelf.of(np.flatnonzero(several)), count, int((~several).sum())  # pyright: ignore
 
 
 def _body(images: Array, known: int, steps: int, seed: int) -> tuple[Pretraining, Any]:

@@ -21,16 +21,28 @@ from latebloom.core.process import Quantity
 from latebloom.methods.forgetting import few_shot
 from latebloom.methods.forgetting.corrupted import KINDS, corrupted
 from latebloom.methods.forgetting.episodes import Design, Episode, Shelf, draw, reordered
-from latebloom.methods.forgetting.few_shot import Learner, Replay, Tuning, answers, correct
+from latebloom.methods.forgetting.few_shot import (
+    Learner,
+    Replay,
+    Statistics,
+    Tuning,
+    answers,
+    correct,
+)
 from latebloom.methods.forgetting.pretraining import Pretrained, Pretraining
 
 SIMPLE = ("dot", "euclidean", "nearest", "logistic", "pixels")
+STATISTICS = ("batch", "running", "alone")
 FRACTIONS = tuple(round(0.1 * i, 1) for i in range(10))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A design, learned in one way; `rate` names an entry of the tuned rates."""
+    """A design, learned in one way; `rate` names an entry of the tuned rates.
+
+    Batch normalisation goes by the images of a batch in what tunes, by running statistics in what compares features
+    of a network that stays as it is, both as in the released code.
+    """
 
     design: Design
     how: str
@@ -41,6 +53,10 @@ class Cell:
     images: str = "glyphs"
     backwards: bool = False
     episodes: int = 1  # of a third, where 3
+
+    @property
+    def statistics(self) -> Statistics:
+        return "running" if self.how in SIMPLE else "batch"
 
 
 @dataclass(frozen=True)
@@ -96,7 +112,7 @@ class Exams(Pretraining):
                 if name in self.plan.robust:
                     robust[name] = self.robust(state, c, episodes, learner)
                 if name in self.plan.leaking:
-                    leak[name] = jnp.stack([found[name], *(self.right(state, c, episodes, learner, s).mean() for s in ("running", "alone"))])  # fmt: skip
+                    leak[name] = jnp.stack([self.right(state, c, episodes, learner, s).mean() for s in STATISTICS])  # fmt: skip
         out = {"accuracy": jnp.stack([found[name] for name in cells])}
         if robust:
             out["robust"] = jnp.stack([robust[name] for name in self.plan.robust])
@@ -201,8 +217,10 @@ class Exams(Pretraining):
         metric: Any = c.how
         return few_shot.compared(asked, few_shot.prototypes(known, labels, c.design.outputs), metric)  # fmt: skip
 
-    def right(self, state: Pretrained, c: Cell, episodes: Episode, learners: Any, statistics: str = "batch") -> Array:  # fmt: skip
-        """1 or 0 [episode, target]; "alone": targets of each label by themselves, as a batch."""
+    def right(self, state: Pretrained, c: Cell, episodes: Episode, learners: Any, statistics: str | None = None) -> Array:  # fmt: skip
+        """1 or 0 [episode, target], by the cell's own statistics or others; "alone": targets of each label by
+        themselves, as a batch."""
+        statistics = c.statistics if statistics is None else statistics
         arrays, static = eqx.partition(learners, eqx.is_array)
 
         def one(given: tuple[Episode, Any]) -> Array:
@@ -228,7 +246,7 @@ class Exams(Pretraining):
 
             def at(pair: Array) -> Array:
                 spoilt = jax.lax.switch(pair[0].astype(int), ways, x, pair[1])
-                logits = self.answer(state, c, episode, learner, spoilt, "batch")
+                logits = self.answer(state, c, episode, learner, spoilt, c.statistics)
                 return correct(logits, episode.target_labels).mean()
 
             return jax.lax.map(at, pairs)
@@ -245,7 +263,7 @@ class Exams(Pretraining):
         return {
             "accuracy": Quantity(dims=("cell",), coords={"cell": names}),
             "robust": Quantity(dims=("asked", "kind", "fraction"), coords={"asked": plan.robust, "kind": KINDS, "fraction": FRACTIONS}),
-            "leak": Quantity(dims=("leaking", "statistics"), coords={"leaking": plan.leaking, "statistics": ("batch", "running", "alone")}),
+            "leak": Quantity(dims=("leaking", "statistics"), coords={"leaking": plan.leaking, "statistics": STATISTICS}),
             "by_set": Quantity(dims=("ordered", "set"), coords={"ordered": plan.ordered, "set": range(sets)}),
             "course": Quantity(dims=("how", "check"), coords={"how": [name for name, _ in plan.course], "check": range(len(plan.checks))}),
         }  # fmt: skip

@@ -208,7 +208,7 @@ BOTH = {f"predkd+{name}": f"PredKD + {ALONE[name]}" for name in ("featkd", "l2",
 SAID = {"ce": "softmax", "bce": "sigmoids", "local_ce": "the task's own softmax"}
 
 
-def tuned(regime: Regime, name: str, **more: Any) -> Config:
+def tuned(regime: str, name: str, **more: Any) -> Config:
     """A method with what tuning found for it in its regime."""
     found = {"method": name.split("/")[0], **TUNED.get(f"{regime}/{name}", {})}
     return Config(pretrained=regime == "pretrained", **found | more)
