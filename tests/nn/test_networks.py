@@ -104,9 +104,9 @@ def test_dropout_only_in_training_and_keeps_the_mean():
     x = jnp.array([[0, 1]])
     np.testing.assert_array_equal(model(x, key=KEY), model(x))
     assert not np.allclose(model(x, key=KEY, train=True), model(x))
-    from latebloom.nn.transformer import _dropout
+    from latebloom.nn.transformer import dropped
 
-    kept = _dropout(jnp.ones(200_000), 0.3, KEY)
+    kept = dropped(jnp.ones(200_000), 0.3, KEY)
     np.testing.assert_allclose(kept.mean(), 1, atol=0.01)
 
 

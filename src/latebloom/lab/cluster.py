@@ -87,11 +87,20 @@ def compute_on_cluster(
                     raise
                 yield unit, kept
     finally:
-        for task in waiting:
-            with contextlib.suppress(Exception):
-                ray.cancel(task, force=True)
+        _stop(ray, list(waiting))
         if ours:
             ray.shutdown()
+
+
+def _stop(ray: Any, tasks: list[Any]) -> None:
+    """Ends what is under way. A task may only be about to begin when it is told, so all are told again."""
+    for _ in range(5):
+        if not tasks:
+            return
+        with contextlib.suppress(Exception):
+            for task in tasks:
+                ray.cancel(task, force=True)
+            _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=1)
 
 
 def _connected(cluster: str) -> tuple[Any, bool]:
