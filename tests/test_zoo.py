@@ -331,7 +331,9 @@ def test_continual(name):
     process = continual(name, LEARNED[name])
     trace = unfold(process, steps=40, every=20, progress=False)
     assert (trace.diverged_at == -1).all() and np.isfinite(trace.accuracy.values[:, -1]).all()
-    assert trace.new_loss[0, 1] < 1  # after the first task; log 3 at the start
+    # After the first task, against the loss of one that knows nothing: softmax, or three sigmoids summed.
+    ignorant = 3 * np.log(2) if LEARNED[name] == "together" else np.log(3)
+    assert trace.new_loss[0, 1] < 0.91 * ignorant
     traced(name, LEARNED[name])
 
 
@@ -390,7 +392,8 @@ def test_online_learner(name):
     asked = learner.method, learner._rule, 6, state, jnp.asarray(x[:5]), Y[:5], jnp.ones(5, bool)
     more = jnp.int32(1), jnp.array(False), jnp.ones(CLASSES, bool)
     after = eqx.filter_eval_shape(_stepped, *asked, *more)
-    assert dtypes(after.model) == dtypes(state.model)
+    told = [x.dtype for x in jax.tree.leaves(after.model) if isinstance(x, jax.ShapeDtypeStruct)]
+    assert told == dtypes(state.model)
     if name in ("batch norm", "bfloat16"):
         learner.observe(x, LABELS)
         assert not same(learner.model, state.model) and np.isfinite(learner.scores(x)).all()
