@@ -398,6 +398,20 @@ def test_the_best_setting_on_the_other_seeds():
     same(m.best_on_others(values[:1]), [0])
 
 
+def test_a_rival_is_chosen_on_the_other_seeds():
+    traces = {"a": trace(x=[[0] * 4, [5] * 4, [5] * 4]), "b": trace(x=[[9] * 4, [4] * 4, [4] * 4])}
+    rivals = [m.final("x")[arm] for arm in traces]
+    same(m.chosen(rivals)(traces), [0, 4, 4])  # seed 0 would have had b, by its own luck
+    same(m.chosen(rivals, lowest=True)(traces), [9, 5, 5])
+    assert (
+        m.chosen(rivals).arms == ("a", "b")
+        and "highest on the other seeds" in m.chosen(rivals).text
+    )
+    died = traces | {"b": trace(x=[[9] * 4, [NAN] * 4, [NAN] * 4])}
+    same(m.chosen(rivals)(died), [0, NAN, NAN])  # NaN counts as the 0 that is worst here
+    same(m.chosen(rivals)({arm: trace(x=[[NAN] * 4, [NAN] * 4]) for arm in traces}), [NAN, NAN])
+
+
 def test_the_steepest_rise_is_between_two_observations():
     late = trace(x=[[9, 0, 1, 2], [0, 0, 2, 3]], steps=(0, 1, 10, 1000))
     same(m.steepest_rise("x")(late), np.sqrt([10, 10]))  # what comes before step 1 does not count

@@ -474,6 +474,21 @@ def best(effects: Iterable[Effect], *, lowest: bool = False) -> Effect:
     return _joined(_listed(f"{word} on average", effects), of, effects)
 
 
+def chosen(effects: Iterable[Effect], *, lowest: bool = False) -> Effect:
+    """For each seed the one whose mean over the other seeds is highest (or lowest): a rival that no seed's
+    own luck chose. NaN, in choosing, is the worst number that there is."""
+    effects, word = list(effects), "lowest" if lowest else "highest"
+
+    def of(*values: np.ndarray) -> np.ndarray:
+        table = np.stack(values, axis=1)
+        known = table[np.isfinite(table)]
+        worst = 0.0 if not len(known) else known.max() if lowest else known.min()
+        places = best_on_others(np.where(np.isfinite(table), table, worst), lowest=lowest)
+        return table[np.arange(len(table)), places]
+
+    return _joined(_listed(f"{word} on the other seeds", effects), of, effects)
+
+
 def slope(levels: Sequence[float], effects: Sequence[Effect]) -> Effect:
     """The least-squares slope of the effects on the levels, for each seed; NaN where all levels are
     equal."""

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from latebloom.core.dataset import Dataset
+from latebloom.methods.forgetting import separated
 from latebloom.methods.forgetting.prototypes import OnPro
 from latebloom.studies.forgetting import onpro as module
 from latebloom.studies.forgetting.onpro import ARMS, BASELINES, CLAIMS, TUNED, study
@@ -50,9 +51,9 @@ def test_what_is_read_from_confusions_and_distances():
     told = np.full((2, 3, 3, 3), NAN)
     told[:, 2] = [[0.6, 0.4, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]]
     found = trace([1, 1], np.ones((2, 2)), apart=apart, confusion=told)
-    assert module.separated(found) == pytest.approx([2 / 3] * 2)
-    assert module.senses(found) == pytest.approx([1, 1])
-    assert module._confused(found)[0] == pytest.approx([30, 0, 10])
+    assert separated.distance(found) == pytest.approx([2 / 3] * 2)
+    assert separated.senses(found) == pytest.approx([1, 1])
+    assert separated._confused(found)[0] == pytest.approx([30, 0, 10])
 
 
 def test_probes_are_of_the_ends_of_tasks_and_drops_are_of_the_end():
@@ -62,7 +63,7 @@ def test_probes_are_of_the_ends_of_tasks_and_drops_are_of_the_end():
         unseen=[[0.1, 0.4, NAN], [0.1, 0.6, NAN]],
         shifted=[[NAN, 0.8, 0.5], [NAN, 0.8, 0.5]],
     )
-    assert module.unseen(found) == pytest.approx([40, 60])
+    assert separated.unseen(found) == pytest.approx([40, 60])
     assert module.dropped(found) == pytest.approx([20, 0])
 
 

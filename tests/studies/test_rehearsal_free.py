@@ -103,7 +103,11 @@ def test_arms_are_what_they_say():
         )
     assert all(ARMS[arm].fresh for arm in ARMS if arm != "carried")
     assert isinstance(methods["mismatched"], module.Mismatched)
-    assert methods["rows"].host.rows == "old" and ARMS["fixed"].statistics == "fixed"
+    assert (
+        methods["ce-rows"].host.rows == "old"
+        and methods["ce-free"].host.rows == "free"
+        and ARMS["fixed"].statistics == "fixed"
+    )
     assert isinstance(methods["vit/ncm"].host, NearestClassMean)
     assert {ARMS[f"vit/{n}"].learns for n in ("l2", "attention")} == {"attention"}
 

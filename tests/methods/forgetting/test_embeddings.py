@@ -9,7 +9,6 @@ import pytest
 
 from latebloom.methods.forgetting.embeddings import (
     Forgetting,
-    apart,
     chance_of_occurring,
     forgetting,
     noised,
@@ -105,16 +104,6 @@ def test_a_tied_output_forgets_with_its_embedding_and_precision_is_kept():
     one, two = moved.shared()
     assert one.weight.dtype == jnp.bfloat16 and (one.weight == two.weight).all()
     assert jnp.std(one.weight.astype(jnp.float32)) > 0.5
-
-
-def test_moments_apart_are_those_of_the_rule_itself():
-    path, _ = walk(apart(optax.adamw(RATE), lambda m: m.embedding), tiny(), 5)
-    other, _ = walk(optax.adamw(RATE), tiny(), 5)
-    for a, b in zip(jax.tree.leaves(path), jax.tree.leaves(other), strict=True):
-        assert np.array_equal(a, b)
-    frozen, _ = walk(apart(optax.adamw(RATE), lambda m: m.embedding, optax.set_to_zero()), tiny(), 5)  # fmt: skip
-    assert np.array_equal(frozen[-1].embedding, tiny().embedding)
-    assert np.array_equal(frozen[-1].body, other[-1].body)
 
 
 def test_rows_of_noise_have_no_gradient_and_the_others_do():

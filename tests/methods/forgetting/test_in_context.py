@@ -11,6 +11,7 @@ from latebloom.data.roles import Roles
 from latebloom.methods.forgetting.embeddings import Forgetting
 from latebloom.methods.forgetting.in_context import NOVEL, RoleLearner, judged
 from latebloom.nn.masked_lm import MaskedLM
+from latebloom.optim.parts import OTHERS, PART
 
 WORDS = 20
 
@@ -98,9 +99,10 @@ def test_a_turn_forgets_embeddings_and_nothing_else(moments):
     after = process.turn(state)
     assert np.std(after.model.embedding) == pytest.approx(1.0, rel=0.15)
     assert np.array_equal(after.model.blocks[0].up.weight, state.model.blocks[0].up.weight)
-    kept = (jax.tree.leaves(t.moments.kept) for t in (state, after))
+    kept = (jax.tree.leaves(t.moments.inner_states[OTHERS]) for t in (state, after))
     assert all(np.array_equal(a, b) for a, b in zip(*kept, strict=True))
-    counts = [x for x in jax.tree.leaves(after.moments.forgotten) if x.dtype == jnp.int32]
+    own = jax.tree.leaves(after.moments.inner_states[PART])
+    counts = [x for x in own if x.dtype == jnp.int32]
     assert all(int(c) == (0 if moments else 1) for c in counts) and counts
     assert np.std(state.novel) == pytest.approx(1.0, rel=0.3)  # drawn as a reset draws
 

@@ -24,6 +24,7 @@ from latebloom.methods.forgetting.method import (
     Method,
     check,
     norm,
+    wide,
 )
 
 
@@ -155,11 +156,6 @@ def whole_loss(host: Method, model: Any, own: Kept, lesson: Lesson) -> Float[Arr
 def slope(host: Method, model: Any, own: Kept, lesson: Lesson) -> Any:
     """The gradient of `whole_loss`, before the host directs it."""
     return gradients(lambda m: whole_loss(host, m, own, lesson), model)[0]
-
-
-def wide(x: Array) -> Array:
-    """At least in single precision."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def shifted(params: Any, by: Any) -> Any:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from latebloom.methods.forgetting.method import wide
 from latebloom.methods.forgetting.replay import unit
 
 EPS = 1e-8  # of the probabilities in `instance_contrast`
@@ -38,7 +39,7 @@ def prototypes(
     count = belongs.sum(axis=0)
     share = (belongs / jnp.maximum(count, 1)).T
     # What is not there may be anything: it must not get in by 0 * NaN.
-    one, two = (jnp.where(there[:, None], unit(_wide(v)), 0) for v in (z, other))
+    one, two = (jnp.where(there[:, None], unit(wide(v)), 0) for v in (z, other))
     return Prototypes(share @ one, share @ two, count > 0)
 
 
@@ -76,7 +77,7 @@ def similarity(
             f"the projection has {z.shape[1]} dimensions, but there are {features.shape[1]} features: "
             "a window of them must be as wide"
         )
-    z, features = unit(_wide(z)), unit(_wide(features))
+    z, features = unit(wide(z)), unit(wide(features))
     window = jax.lax.dynamic_slice_in_dim(features, start, z.shape[1], axis=1)
     return scale * (z @ window.T + z @ z.T)
 
@@ -122,14 +123,10 @@ def anchored_contrast(
 
     Source: the distillation of OCM's code.
     """
-    s = unit(_wide(z)) @ unit(_wide(anchors)).T
+    s = unit(wide(z)) @ unit(wide(anchors)).T
     s = s - jax.lax.stop_gradient(s.max(axis=1, keepdims=True))
     e = jnp.where(there[None], jnp.exp(s / temperature), 0)
     surprise = -jnp.log(e / (e.sum(axis=1, keepdims=True) + EPS) + EPS)
     same = (labels[:, None] == labels[None]) & there[None]
     of = jnp.where(same, surprise, 0).sum(axis=1) / jnp.maximum(same.sum(axis=1), 1)
     return jnp.where(there, of, 0).sum() / jnp.maximum(there.sum(), 1)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

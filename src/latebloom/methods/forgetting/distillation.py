@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from latebloom.core.calling import call
 from latebloom.core.statistics import RunningStatistics
 from latebloom.core.stream import Stream
-from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of
+from latebloom.methods.forgetting.method import Lesson, Losses, Method, check, one_of, wide
 
 
 class LwF(Method):
@@ -128,9 +128,9 @@ class FeatureDistillation(Method):
         if self.weighted:
             old = jax.lax.stop_gradient(self.head(teacher))
             apart = call(old, now) - call(old, before)
-            squares = jnp.where(known, jnp.square(_wide(apart)), 0) / jnp.maximum(known.sum(), 1)
+            squares = jnp.where(known, jnp.square(wide(apart)), 0) / jnp.maximum(known.sum(), 1)
         else:
-            squares = jnp.square(_wide(now) - _wide(before))
+            squares = jnp.square(wide(now) - wide(before))
         old_loss = jnp.where(known.any(), squares.sum(axis=-1).mean(), 0.0)
         return Losses(lesson.loss(logits, lesson.new), self.strength * old_loss)
 
@@ -168,7 +168,3 @@ def parted(
 ) -> tuple[Float[Array, "batch width"], Float[Array, "batch classes"]]:
     """Features and logits of `with_features`."""
     return outputs[:, :-classes], outputs[:, -classes:]
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

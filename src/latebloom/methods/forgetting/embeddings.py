@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.optim.parts import PART, trained
+
 Where = Callable[[Any], Any]
 
 
@@ -51,15 +53,8 @@ class Forgetting(NamedTuple):
             raise ValueError(f"spread must be a number from 0 on, not {self.spread}")
 
 
-class Apart(NamedTuple):
-    """Moments of the embeddings, and those of all other parameters."""
-
-    forgotten: optax.OptState
-    kept: optax.OptState
-
-
 class ForgettingState(NamedTuple):
-    moments: Any  # `Apart`
+    moments: optax.OptState
     key: PRNGKeyArray
     update: Int[Array, ""]
 
@@ -75,44 +70,13 @@ def drawn(key: PRNGKeyArray, like: Any, spread: float) -> Any:
     return jax.tree.unflatten(tree, new)
 
 
-def marked(where: Where, params: Any) -> Any:
-    """A tree like the parameters, True at `where`.
+def anew(rule: optax.GradientTransformation, moments: Any, params: Any) -> Any:
+    """The state of a rule of `optim.trained` with the moments of its part as they are at first.
 
-    Raises `ValueError` where `where` names no parameter.
+    `params`: all parameters, as `rule.init` takes them.
     """
-    none = jax.tree.map(lambda _: False, params)
-    marks = eqx.tree_at(where, none, replace_fn=lambda node: jax.tree.map(lambda _: True, node))
-    if not any(jax.tree.leaves(marks)):
-        raise ValueError(
-            "where names no parameter of the model: it must return its embeddings, as lambda m: m.embedding does"
-        )
-    return marks
-
-
-def apart(
-    rule: optax.GradientTransformation, where: Where, embeddings: optax.GradientTransformation | None = None
-) -> optax.GradientTransformation:  # fmt: skip
-    """A rule that keeps moments, counts included, of the parameters at `where` and of the others apart.
-
-    `embeddings` is the rule of the former where it is another one. Rules that look at all parameters at once, as
-    clipping by the global norm does, belong before it in a chain.
-    """
-    own = rule if embeddings is None else embeddings
-
-    def init(params: Any) -> Apart:
-        ours, others = eqx.partition(params, marked(where, params))
-        return Apart(own.init(ours), rule.init(others))
-
-    def update(grads: Any, state: Apart, params: Any = None) -> tuple[Any, Apart]:
-        if params is None:
-            raise ValueError("the parameters are wanted too: update(grads, state, params)")
-        marks = marked(where, params)
-        (ours, others), (up, rest) = (eqx.partition(tree, marks) for tree in (params, grads))
-        moved, forgotten = own.update(up, state.forgotten, ours)
-        more, kept = rule.update(rest, state.kept, others)
-        return eqx.combine(moved, more), Apart(forgotten, kept)
-
-    return optax.GradientTransformation(init, update)  # pyright: ignore
+    first: Any = rule.init(params)
+    return moments._replace(inner_states=moments.inner_states | {PART: first.inner_states[PART]})
 
 
 def forgetting(
@@ -124,12 +88,14 @@ def forgetting(
       the same leaf, and forgets with them.
     - `key` fixes what is drawn.
 
-    Where embeddings are drawn anew, the update is the difference to their new values. See `apart`.
+    Moments of the embeddings, their count included, are apart from those of all others. Where embeddings are drawn
+    anew, the update is the difference to their new values. Rules that look at
+    all parameters at once, as clipping by the global norm does, belong before it in a chain.
 
     Raises `ValueError` for settings that say nothing, no parameter at `where`, and `update` without parameters.
     """
     how.check()
-    split = apart(rule, where)
+    split = trained(rule, where, others=rule)
 
     def init(params: Any) -> ForgettingState:
         return ForgettingState(split.init(params), key, jnp.int32(0))
@@ -137,23 +103,25 @@ def forgetting(
     def update(
         grads: Any, state: ForgettingState, params: Any = None
     ) -> tuple[Any, ForgettingState]:
-        updates, found = split.update(grads, state.moments, params)
-        moments: Any = found
+        if params is None:
+            raise ValueError("the parameters are wanted too: update(grads, state, params)")
+        updates, moments = split.update(grads, state.moments, params)
         step = state.update + 1
         now = step % how.every == 0
         if how.until is not None:
             now &= step < how.until
-        ours, others = eqx.partition(updates, marked(where, updates))
-        old = eqx.filter(params, marked(where, params))
 
-        def forget(_: None) -> tuple[Any, optax.OptState]:
-            new = drawn(jax.random.fold_in(state.key, step), old, how.spread)
-            changes = jax.tree.map(lambda a, b, u: (a - b).astype(u.dtype), new, old, ours)
-            return changes, rule.init(old) if how.moments else moments.forgotten
+        def forget(found: tuple[Any, Any]) -> tuple[Any, Any]:
+            updates, moments = found
+            new = drawn(jax.random.fold_in(state.key, step), where(params), how.spread)
+            changes = jax.tree.map(
+                lambda a, b, u: (a - b).astype(u.dtype), new, where(params), where(updates)
+            )
+            after = anew(split, moments, params) if how.moments else moments
+            return eqx.tree_at(where, updates, changes), after
 
-        ours, own = jax.lax.cond(now, forget, lambda _: (ours, moments.forgotten), None)
-        after = ForgettingState(Apart(own, moments.kept), state.key, step)
-        return eqx.combine(ours, others), after
+        updates, moments = jax.lax.cond(now, forget, lambda found: found, (updates, moments))
+        return updates, ForgettingState(moments, state.key, step)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore
 

@@ -14,7 +14,7 @@ from latebloom.measures import (
     Effect,
     Measure,
     Traces,
-    best_on_others,
+    chosen,
     effect,
     final,
     mean,
@@ -86,14 +86,18 @@ def trend_by_lot(effects: Sequence[Effect], arm: str) -> Effect:
 def spread(names: Sequence[str], arm: str, *, by_lot: bool = False) -> Effect:
     """The best cell less the worst, both as chosen on the other seeds; `by_lot`: with cells in an order by lot in
     each seed, a null."""
-    text = f"the best of {', '.join(names)} less the worst, chosen on other seeds"
+    cells = [accuracy(name, arm) for name in names]
+    if by_lot:
+        cells = [_by_lot(cells, place, arm) for place in range(len(cells))]
+    return chosen(cells) - chosen(cells, lowest=True)
 
-    @effect(f"{text}, cells by lot" if by_lot else text, arm)
+
+def _by_lot(cells: Sequence[Effect], place: int, arm: str) -> Effect:
+    """In each seed any of the cells, and each of them in one place."""
+
+    @effect(f"cell {place} by lot", arm)
     def found(traces: Traces) -> np.ndarray:
-        values = np.stack([accuracy(name, arm)(traces) for name in names], axis=1)
-        if by_lot:
-            values = np.random.default_rng(0).permuted(values, axis=1)
-        seeds, low = np.arange(len(values)), best_on_others(values, lowest=True)
-        return values[seeds, best_on_others(values)] - values[seeds, low]
+        values = np.stack([cell(traces) for cell in cells], axis=1)
+        return np.random.default_rng(0).permuted(values, axis=1)[:, place]
 
     return found

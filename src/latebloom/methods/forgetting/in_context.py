@@ -20,14 +20,14 @@ from latebloom.core.process import Process, Quantity
 from latebloom.core.training import gradients, step_key, trainable, update
 from latebloom.data.roles import ANSWER, LENGTH, Roles, Sequences
 from latebloom.methods.forgetting.embeddings import (
-    Apart,
     Forgetting,
-    apart,
+    anew,
     chance_of_occurring,
     drawn,
     noised,
 )
 from latebloom.nn.masked_lm import MaskedLM
+from latebloom.optim.parts import trained
 
 ANSWERED = slice(LENGTH - ANSWER, LENGTH)
 NOVEL = ("novel", "novel/small", "novel/unit", "novel/bias", "novel/scaled", "novel/mended", "novel/uniform", "novel/large", "novel/left")  # fmt: skip
@@ -69,7 +69,7 @@ def _other(of: Sequences) -> Int[Array, " n"]:
 
 class State(NamedTuple):
     model: MaskedLM
-    moments: Any  # `Apart`
+    moments: Any
     roles: Roles
     exams: Mapping[str, Sequences]
     novel: Float[Array, "novel size"]  # the first embeddings of novel words
@@ -143,9 +143,9 @@ class RoleLearner(Process):
     def rule(self) -> optax.GradientTransformation:
         rule = self.optimiser(**self.hyper)
         if self.embeddings == "frozen":
-            return apart(rule, _embedding, optax.set_to_zero())
+            return trained(optax.set_to_zero(), _embedding, others=rule)
         shrinking = optax.chain(rule, optax.add_decayed_weights(-self.decay * self.hyper["rate"]))
-        return apart(rule, _embedding, shrinking)
+        return trained(shrinking, _embedding, others=rule)
 
     def init(self, key: PRNGKeyArray) -> State:
         model_key, roles_key, exam_key, novel_key, key = jax.random.split(key, 5)
@@ -184,8 +184,7 @@ class RoleLearner(Process):
         model = eqx.tree_at(_embedding, state.model, drawn(key, state.model.embedding, self.forgetting.spread))  # fmt: skip
         moments = state.moments
         if self.forgetting.moments:
-            fresh = self.rule().init(trainable(model))
-            moments = Apart(fresh.forgotten, moments.kept)  # pyright: ignore
+            moments = anew(self.rule(), moments, trainable(model))
         return state._replace(model=model, moments=moments)
 
     def step(self, state: State) -> State:

@@ -190,3 +190,8 @@ def one_of(of: Any, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(
             f"{name} of {type(of).__name__} must be one of {', '.join(known)}, not {value!r}"
         )
+
+
+def wide(x: Array) -> Array:
+    """At least in single precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

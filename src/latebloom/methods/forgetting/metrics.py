@@ -73,6 +73,12 @@ def accuracy_matrix(trace: xr.Dataset) -> xr.DataArray:
     )
 
 
+def accuracy_when_learned(trace: xr.Dataset) -> xr.DataArray:
+    """[seed, learned, task]: accuracy on each task when its stretch ends, NaN elsewhere."""
+    ends = accuracy_matrix(trace)
+    return ends.where(ends.after == ends.task)
+
+
 @of_the_living
 def average_accuracy(trace: xr.Dataset) -> xr.DataArray:
     """ACC [seed]: accuracy at the last observation, averaged over the tasks that were learned."""

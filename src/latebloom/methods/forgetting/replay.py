@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core import memory as memories
+from latebloom.core.memory import Items
+from latebloom.core.training import batch_rows
 from latebloom.methods.forgetting.method import (
     Batch,
     Lesson,
@@ -180,3 +183,18 @@ def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(axis=-1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def remembered_alone(
+    labels: Int[Array, " n"], size: int, steps: int, batch: int, key: PRNGKeyArray
+) -> Int[Array, "steps batch"]:  # fmt: skip
+    """Batches of what a memory shared evenly by the classes holds in the end, epoch after epoch: GDumb's.
+
+    Source: Prabhu et al. 2020 (ECCV, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning").
+    """
+    one, other = jax.random.split(jax.random.fold_in(key, 2))
+    n = len(labels)
+    items = Items(jnp.arange(n), labels, jnp.zeros(n, jnp.int32))
+    kept = memories.add(memories.empty(size), memories.CLASS_BALANCED, items, one).items.rows
+    size_of = min(batch, size)
+    return jax.vmap(lambda step: kept[batch_rows(other, step, size, size_of)])(jnp.arange(steps))

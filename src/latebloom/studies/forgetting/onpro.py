@@ -19,26 +19,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
-from scipy.stats import rankdata
 
-from latebloom.core import memory as memories
 from latebloom.core.augmentation import Augmented, Views
 from latebloom.core.calling import call
 from latebloom.core.dataset import Dataset
-from latebloom.core.memory import Items
 from latebloom.core.stream import Stream, class_incremental
-from latebloom.core.training import batch_rows
 from latebloom.data import coloured, load, load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures
-from latebloom.measures import Effect, Measure, Traces, best_on_others, combined
-from latebloom.methods.forgetting import metrics
+from latebloom.measures import Effect, Measure, Traces, chosen
+from latebloom.methods.forgetting import metrics, separated
 from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.method import Batch, Method
 from latebloom.methods.forgetting.prototypes import OnPro, TwoViews, ocm
-from latebloom.methods.forgetting.replay import DER, ER, ERACE, SCR
+from latebloom.methods.forgetting.replay import DER, ER, ERACE, SCR, remembered_alone
 from latebloom.methods.forgetting.separation import Separation
+from latebloom.methods.forgetting.terms import percent
 from latebloom.nn import MLP, Projected, ResNet
 
 Name = Literal["er", "erace", "der", "scr", "gdumb", "ins", "ocm", "onpro", "sham"]
@@ -187,21 +184,6 @@ def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
     return eqx.tree_at(lambda s: s.rows, stream, rows)
 
 
-def remembered_alone(
-    labels: Int[Array, " n"], size: int, steps: int, batch: int, key: PRNGKeyArray
-) -> Int[Array, "steps batch"]:  # fmt: skip
-    """Batches of what a memory shared evenly by the classes holds in the end, epoch after epoch: GDumb's.
-
-    Source: Prabhu et al. 2020 (ECCV, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning").
-    """
-    one, other = jax.random.split(jax.random.fold_in(key, 2))
-    n = len(labels)
-    items = Items(jnp.arange(n), labels, jnp.zeros(n, jnp.int32))
-    kept = memories.add(memories.empty(size), memories.CLASS_BALANCED, items, one).items.rows
-    size_of = min(batch, size)
-    return jax.vmap(lambda step: kept[batch_rows(other, step, size, size_of)])(jnp.arange(steps))
-
-
 def images_of(config: Config) -> tuple[Dataset, Array | None]:
     """The examples, and the test inputs with the cue broken."""
     if config.ground == "plain":
@@ -254,91 +236,21 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 
-def percent(text: str, metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
-    return Measure(text, lambda trace: 100 * metrics.per_seed(metric)(trace))
-
-
 def _since_best(trace: xr.Dataset) -> xr.DataArray:
     return metrics.forgetting(trace, since="best")
 
 
-def _when_learned(trace: xr.Dataset) -> xr.DataArray:
-    ends = metrics.accuracy_matrix(trace)
-    return ends.where(ends.after == ends.task)
-
-
-def _last(name: str, trace: xr.Dataset) -> np.ndarray:
-    """A quantity at the last observation, [seed, ...]."""
-    return trace[name].isel(step=-1).transpose("seed", ...).values.astype(float)
-
-
-def _between(trace: xr.Dataset) -> np.ndarray:
-    """Distances of the mean features of each pair of classes at the end, [seed, pair]."""
-    apart = _last("apart", trace)
-    return apart[:, *np.triu_indices(apart.shape[1], 1)]
-
-
-def _confused(trace: xr.Dataset) -> np.ndarray:
-    """Per cent of both classes of each pair told as the other one at the end, [seed, pair]."""
-    table = _last("confusion", trace)
-    a, b = np.triu_indices(table.shape[1], 1)
-    return 50 * (table[:, a, b] + table[:, b, a])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return rankdata(values, axis=1)
-
-
-def _senses(trace: xr.Dataset) -> np.ndarray:
-    near, confused = _ranks(-_between(trace)), _ranks(_confused(trace))
-    return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(near, confused, strict=True)])
-
-
-def _senses_shuffled(trace: xr.Dataset) -> np.ndarray:
-    """The same for the distances of other pairs."""
-    near, confused = _ranks(-_between(trace)), _ranks(_confused(trace))
-    order = np.random.default_rng(0).permutation(near.shape[1])
-    return np.array([np.corrcoef(a[order], b)[0, 1] for a, b in zip(near, confused, strict=True)])
-
-
-def _at_closest(trace: xr.Dataset) -> np.ndarray:
-    """Confusion between the quarter of the pairs that are closest."""
-    apart, confused = _between(trace), _confused(trace)
-    order = np.argsort(apart, axis=1)[:, : apart.shape[1] // 4]
-    return np.take_along_axis(confused, order, axis=1).mean(axis=1)
-
-
-def _unseen(trace: xr.Dataset) -> np.ndarray:
-    """Probe on classes not seen so far, mean over the ends of tasks that leave some."""
-    return 100 * np.nanmean(trace.unseen.transpose("seed", "step").values[:, 1:], axis=1)
-
-
 accuracy = percent("average accuracy", metrics.average_accuracy)
 forgotten = percent("forgetting", _since_best)
-when_learned = percent("accuracy on a task when it is over", _when_learned)
-separated = Measure("mean distance of classes", lambda t: _between(t).mean(axis=1))
-senses = Measure("Spearman of nearness and confusion", _senses)
-senses_null = Measure("the same of other pairs", _senses_shuffled)
-closest = Measure("confusion of the closest pairs", _at_closest)
-unseen = Measure("probe on classes not seen so far", _unseen)
-broken = Measure("accuracy, cue broken", lambda t: 100 * _last("shifted", t))
-dropped = accuracy - broken
-even = Measure("evenness of the pairs", lambda t: np.nanmean(t.balance.transpose("seed", "step").values[:, 2:], axis=1))  # fmt: skip
-
-
-def _best(*values: np.ndarray) -> np.ndarray:
-    """For each seed the baseline that is best on the other seeds."""
-    table = np.stack(values, axis=1)
-    return table[np.arange(len(table)), best_on_others(np.nan_to_num(table))]
+when_learned = percent("accuracy on a task when it is over", metrics.accuracy_when_learned)
+dropped = accuracy - separated.shifted
 
 
 def over(arm: str, other: str, of: Measure = accuracy) -> Effect:
     return of[arm] - of[other]
 
 
-over_best = accuracy["onpro"] - combined(
-    "best baseline", _best, *(accuracy[b] for b in ("er", "erace", "der", "scr", "ins"))
-)
+over_best = accuracy["onpro"] - chosen(accuracy[b] for b in ("er", "erace", "der", "scr", "ins"))
 POINTS = "percentage points"
 SUPERIOR = "the superior performance of OnPro over the state-of-the-art baseline methods"
 REPRESENTATIVE = "online prototype equilibrium to learn representative features against shortcut learning and discriminative features to avoid class confusion"  # fmt: skip
@@ -380,27 +292,27 @@ CLAIMS = (
     thorough("C4.er", "And less than ER", "(lower forgetting)", over("onpro", "er", forgotten), "< 0", POINTS, null=over("ins", "er", forgotten)),
     thorough("C4.new", "It knows tasks as well as ER when they are over", SEPARATES, over("onpro", "er", when_learned), "> -1", POINTS,
              null=over("ins", "er", when_learned)),
-    Claim("S.separated", "Prototype equilibrium sets the mean features of classes further apart", SEPARATES, over("ope", "ins", separated), "> 0",
-          "distance", null=over("sham", "ins", separated)),
-    Claim("M.senses", "Classes whose mean features are close are those that are confused", SENSES, senses["onpro"], "> 0.3", "Spearman",
-          null=senses_null["onpro"]),
-    Claim("M.even", "Chances of pairs are uneven: their entropy is below 95 % of the highest", SENSES, even["onpro"], "< 0.95", "share", null=1.0),
+    Claim("S.separated", "Prototype equilibrium sets the mean features of classes further apart", SEPARATES, over("ope", "ins", separated.distance), "> 0",
+          "distance", null=over("sham", "ins", separated.distance)),
+    Claim("M.senses", "Classes whose mean features are close are those that are confused", SENSES, separated.senses["onpro"], "> 0.3", "Spearman",
+          null=separated.senses_of_others["onpro"]),
+    Claim("M.even", "Chances of pairs are uneven: their entropy is below 95 % of the highest", SENSES, separated.evenness["onpro"], "< 0.95", "share", null=1.0),
     Claim("M.boundaries", "Feedback by distance leaves less confusion between the closest pairs than pairs drawn alike", SENSES,
-          over("onpro", "uniform", closest), "< 0", POINTS),
+          over("onpro", "uniform", separated.closest), "< 0", POINTS),
     Claim("K.drop", "Where colour tells the classes of a task, ER loses more than 5 points without it", LIMITING, dropped["cue/er"], "> 5", POINTS,
           null=dropped["any/er"]),
     Claim("K.less", "OnPro loses less than ER", REPRESENTATIVE, over("cue/onpro", "cue/er", dropped), "< 0", POINTS,
           null=over("cue/ins", "cue/er", dropped), needs=(SHORTCUT,)),
     Claim("K.floor", "And less than the instance contrast", REPRESENTATIVE, over("cue/onpro", "cue/ins", dropped), "< 0", POINTS, needs=(SHORTCUT,)),
-    Claim("K.broken", "Without the cue it is above the instance contrast", REPRESENTATIVE, over("cue/onpro", "cue/ins", broken), "> 0", POINTS,
+    Claim("K.broken", "Without the cue it is above the instance contrast", REPRESENTATIVE, over("cue/onpro", "cue/ins", separated.shifted), "> 0", POINTS,
           needs=(SHORTCUT,)),
-    Claim("K.unseen", "A linear probe of its features tells classes not seen so far better than one of ER's", GENERALISE, over("onpro", "er", unseen), "> 0", POINTS,
-          null=over("ins", "er", unseen)),
-    Claim("K.biased", "One of ER's features, than one of an untrained network's, does worse", GENERALISE, over("er", "untrained", unseen), "< 0", POINTS),
-    thorough("K.unseen-floor", "One of its features does better than one of the instance contrast's", GENERALISE, over("onpro", "ins", unseen), "> 0", POINTS,
-             null=over("sham", "ins", unseen)),
-    thorough("K.distilled", "Distillation adds less where there is a shortcut", TEACHES, over("ocm", "ins") - over("cue/ocm", "cue/ins", broken), "> 0", POINTS,
-             null=over("ins-same", "ins") - over("cue/ins-same", "cue/ins", broken), needs=(SHORTCUT,)),
+    Claim("K.unseen", "A linear probe of its features tells classes not seen so far better than one of ER's", GENERALISE, over("onpro", "er", separated.unseen), "> 0", POINTS,
+          null=over("ins", "er", separated.unseen)),
+    Claim("K.biased", "One of ER's features, than one of an untrained network's, does worse", GENERALISE, over("er", "untrained", separated.unseen), "< 0", POINTS),
+    thorough("K.unseen-floor", "One of its features does better than one of the instance contrast's", GENERALISE, over("onpro", "ins", separated.unseen), "> 0", POINTS,
+             null=over("sham", "ins", separated.unseen)),
+    thorough("K.distilled", "Distillation adds less where there is a shortcut", TEACHES, over("ocm", "ins") - over("cue/ocm", "cue/ins", separated.shifted), "> 0", POINTS,
+             null=over("ins-same", "ins") - over("cue/ins-same", "cue/ins", separated.shifted), needs=(SHORTCUT,)),
     thorough("U.joint", "Training on all classes from the start, in as many updates, is above OnPro", "(upper bound)", over("joint", "onpro"), "> 0", POINTS),
     later("C1.same", "OnPro is above the instance contrast at OnPro's own rate and scale", SUPERIOR, over("onpro", "ins-same"), "> 0", POINTS,
           null=over("sham", "ins-same"), needs=(LEARNS,)),
@@ -412,15 +324,15 @@ CLAIMS = (
     later("C3.ope-same", "Prototype equilibrium alone adds accuracy to the instance contrast at the same rate and scale", REPRESENTATIVE,
           over("ope", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same")),
     later("S.separated-same", "And sets the mean features of classes further apart, at the same rate and scale", SEPARATES,
-          over("ope", "ins-same", separated), "> 0", "distance", null=over("sham", "ins-same", separated)),
+          over("ope", "ins-same", separated.distance), "> 0", "distance", null=over("sham", "ins-same", separated.distance)),
     later("K.floor-same", "OnPro loses less without the cue than the instance contrast at the same rate and scale", REPRESENTATIVE,
           over("cue/onpro", "cue/ins-same", dropped), "< 0", POINTS, needs=(SHORTCUT,)),
     later("K.broken-same", "Without the cue it is above the instance contrast at the same rate and scale", REPRESENTATIVE,
-          over("cue/onpro", "cue/ins-same", broken), "> 0", POINTS, needs=(SHORTCUT,)),
+          over("cue/onpro", "cue/ins-same", separated.shifted), "> 0", POINTS, needs=(SHORTCUT,)),
     later("K.biased-slow", "A probe of ER's features, than one of an untrained network's, does worse at a tenth of ER's rate, too", GENERALISE,
-          over("er-slow", "untrained", unseen), "< 0", POINTS),
-    later("K.unseen-slow", "One of OnPro's tells classes not seen so far better than one of that ER's", GENERALISE, over("onpro", "er-slow", unseen),
-          "> 0", POINTS, null=over("ins", "er-slow", unseen)),
+          over("er-slow", "untrained", separated.unseen), "< 0", POINTS),
+    later("K.unseen-slow", "One of OnPro's tells classes not seen so far better than one of that ER's", GENERALISE, over("onpro", "er-slow", separated.unseen),
+          "> 0", POINTS, null=over("ins", "er-slow", separated.unseen)),
     later("C4.same", "OnPro forgets less than the instance contrast at the same rate and scale", "(lower forgetting)",
           over("onpro", "ins-same", forgotten), "< 0", POINTS, null=over("sham", "ins-same", forgotten), budget="thorough"),
 )  # fmt: skip
@@ -505,13 +417,13 @@ study = Study(
                               "forgetting in points": {name: forgotten[arm] for arm, name in NAMES.items() if arm not in ("joint", "gdumb")}}), ("onpro",)),
         Figure("parts", "What each part of OnPro adds to ER with the instance contrast, memory of 50; all but the first have OnPro's rate and scale.",
                pictures.dots({LEVEL: {name: accuracy[arm] for arm, name in PARTS.items()},
-                              "mean distance of classes": {name: separated[arm] for arm, name in PARTS.items()}}), ("ope",)),
+                              "mean distance of classes": {name: separated.distance[arm] for arm, name in PARTS.items()}}), ("ope",)),
         Figure("cue", "Digits on a ground whose colour tells the two classes of a task: exams on such grounds, and on grounds of any "
                "colour. Right: a linear probe on the classes that have not come yet (plain digits); "
                "the lower rate of ER is that of the instance contrast.",
                pictures.dots({"cue intact: accuracy in %": {NAMES[a]: accuracy[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
-                              "cue broken: accuracy in %": {NAMES[a]: broken[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
-                              "unseen classes: probe in %": {PROBED[a]: unseen[a] for a in PROBED}}), ("cue/er",)),
+                              "cue broken: accuracy in %": {NAMES[a]: separated.shifted[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
+                              "unseen classes: probe in %": {PROBED[a]: separated.unseen[a] for a in PROBED}}), ("cue/er",)),
         Figure("confusable", "OnPro, one seed, after the last task: distances of the mean features of classes (yellow is close), and what they are told as.",
                draw_confusable, ("onpro",)),
         Figure("over-time", "The distances of the classes known so far, as tasks come: yellow is close.", draw_over_time, ("onpro",)),

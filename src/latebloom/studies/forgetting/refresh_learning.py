@@ -29,7 +29,7 @@ from latebloom.measures import (
     Effect,
     Measure,
     Traces,
-    best_on_others,
+    chosen,
     combined,
     highest,
     log10,
@@ -47,6 +47,7 @@ from latebloom.methods.forgetting.perturbed import SAM, ExtraStep, RandomStep, W
 from latebloom.methods.forgetting.refresh import Refresh, ReleasedRefresh
 from latebloom.methods.forgetting.replay import DER, ER
 from latebloom.methods.forgetting.sharpness import Watched
+from latebloom.methods.forgetting.terms import percent
 from latebloom.nn import MLP
 
 Setting = Literal["class", "permuted"]
@@ -234,15 +235,6 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 
-def percent(text: str, metric: Callable[[xr.Dataset], xr.DataArray]) -> Measure:
-    return Measure(text, lambda trace: 100 * metrics.per_seed(metric)(trace))
-
-
-def _when_learned(trace: xr.Dataset) -> xr.DataArray:
-    ends = metrics.accuracy_matrix(trace)
-    return ends.where(ends.after == ends.task)
-
-
 def _later(name: str, trace: xr.Dataset) -> np.ndarray:
     """A quantity at all observations but the first, [step, seed]."""
     return trace[name].transpose("step", "seed", ...).values[1:].astype(float)
@@ -251,7 +243,7 @@ def _later(name: str, trace: xr.Dataset) -> np.ndarray:
 accuracy = percent("average accuracy", metrics.average_accuracy)
 survived = Measure("average accuracy, 0 where it diverged", lambda t: np.nan_to_num(accuracy(t)))
 transfer = percent("backward transfer", metrics.backward_transfer)
-when_learned = percent("accuracy on a task when it is over", _when_learned)
+when_learned = percent("accuracy on a task when it is over", metrics.accuracy_when_learned)
 told = Measure(
     "accuracy, told the task", lambda t: 100 * t.task_accuracy.values[:, -1].mean(axis=1)
 )
@@ -282,27 +274,10 @@ def gain(host: str, variant: str, of: Measure = accuracy) -> Effect:
     return of[f"{host}/{variant}"] - of[f"{host}/off"]
 
 
-def _best(*values: np.ndarray) -> np.ndarray:
-    """For each seed the control that is best on the other seeds; one that diverged is none."""
-    table = np.stack(values, axis=1)
-    place = best_on_others(np.nan_to_num(table))
-    return table[np.arange(len(table)), place]
-
-
 def over_best(host: str, variant: str) -> Effect:
     """A variant less the best control of the same host."""
     controls = [accuracy[f"{host}/{control}"] for control in CONTROLS]
-    return accuracy[f"{host}/{variant}"] - combined("best control", _best, *controls)
-
-
-def least(*effects: Effect) -> Effect:
-    """For each seed the effect that is least on the other seeds: the lowest of a seed's own would be low by chance."""
-
-    def of(*values: np.ndarray) -> np.ndarray:
-        table = np.stack(values, axis=1)
-        return table[np.arange(len(table)), best_on_others(table, lowest=True)]
-
-    return combined("least on the other seeds", of, *effects)
+    return accuracy[f"{host}/{variant}"] - chosen(controls)
 
 
 def fails(climb: int) -> Effect:
@@ -406,7 +381,7 @@ CLAIMS = (
             "flatter (ours)", gain("der", form, curved), "< 0", "log ratio", null=gain("der", "noise", curved))
       for form in ("paper", "ascent", "scaled")),
     thorough("C5.range", "DER++ gains at every gamma from 0.003 to 0.03 and 1, 2 or 4 steps (least)", "effective (ablation of gamma and J)",
-             least(*(accuracy[f"climb-{j}/{g:g}"] - accuracy["der/off"] for j in CLIMBS for g in GAMMAS[:3])), "> 0", POINTS),
+             chosen((accuracy[f"climb-{j}/{g:g}"] - accuracy["der/off"] for j in CLIMBS for g in GAMMAS[:3]), lowest=True), "> 0", POINTS),
     thorough("C5.boundary", "Four steps fail at a smaller gamma than one", "(ours)", fails(1) - fails(4), "> 0", "log10"),
     thorough("S.noise", "The paper's form with noise, at the gamma tuned for it, beats that without, at its own", "(Langevin step)",
              accuracy["der/paper"] - accuracy["der/ascent"], "> 0", POINTS),
