@@ -65,6 +65,7 @@ def compute_on_cluster(
     """
     ray, ours = _connected(cluster)
     waiting: dict[Any, Unit] = {}
+    board = None
     try:
         send, board = _sender(ray, study, resume), _board(ray)
         known = any((store.folder / study.slug).glob("*.program"))
@@ -73,11 +74,14 @@ def compute_on_cluster(
                 yield unit, found
             else:
                 waiting[send(unit, board)] = unit
+        asked = board.take.remote() if waiting else None
         while waiting:
             done, _ = ray.wait([*waiting], timeout=PAUSE)
-            with contextlib.suppress(ray.exceptions.RayError):  # progress is no result
-                for arm, told in ray.get(board.take.remote(), timeout=PAUSE).items():
-                    tick(arm, pickle.loads(told))
+            if ray.wait([asked], timeout=0)[0]:  # what is asked for is gone from the board: it is awaited
+                with contextlib.suppress(ray.exceptions.RayError):  # progress is no result
+                    for arm, told in ray.get(asked).items():
+                        tick(arm, pickle.loads(told))
+                asked = board.take.remote()
             for task in done:
                 unit = waiting.pop(task)
                 try:
@@ -88,6 +92,8 @@ def compute_on_cluster(
                 yield unit, kept
     finally:
         _stop(ray, list(waiting))
+        if board is not None:
+            ray.kill(board)
         if ours:
             ray.shutdown()
 

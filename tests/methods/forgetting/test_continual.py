@@ -406,7 +406,7 @@ SETTINGS = {
     "damping": (lambda: SI(1.0, 0.0), "damping of SI must be above 0"),
     "lwf": (lambda: LwF(-1.0), "strength of LwF must be at least 0"),
     "temperature": (lambda: LwF(1.0, 0.0), "temperature of LwF must be above 0"),
-    "over": (lambda: LwF(over="old"), "over of LwF must be one of all, seen, not 'old'"),
+    "over": (lambda: LwF(over="old"), "over of LwF must be one of all, seen, each, not 'old'"),
     "margin": (lambda: GEM(2, 2, -1.0), "margin of GEM must be at least 0"),
     "share": (lambda: GEM(2, 0), "share of GEM must be at least 1"),
     "tasks": (lambda: GEM(0, 2), "tasks of GEM must be at least 1"),
