@@ -77,7 +77,7 @@ def compute_on_cluster(
         asked = board.take.remote() if waiting else None
         while waiting:
             done, _ = ray.wait([*waiting], timeout=PAUSE)
-            if ray.wait([asked], timeout=0)[0]:  # what is asked for is gone from the board: it is awaited
+            if ray.wait([asked], timeout=0)[0]:  # its answer is gone from the board: it is awaited
                 with contextlib.suppress(ray.exceptions.RayError):  # progress is no result
                     for arm, told in ray.get(asked).items():
                         tick(arm, pickle.loads(told))
