@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from latebloom import DivergenceWarning, HostProcess, Process, Quantity, log_steps, unfold
 from latebloom.core.process import Stepped
+from latebloom.core.runs.compiled import device_count
 
 
 class Walk(Process):
@@ -332,6 +334,17 @@ def test_seeds_are_sharded_over_the_devices_there_are():
             np.testing.assert_allclose(trace.x.sel(seed=seed), expected, rtol=1e-5)
     """.format(folder=str(Path(__file__).parent))
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_process_that_says_so_keeps_to_one_device(monkeypatch):
+    class Alone(Walk):
+        one_device: ClassVar[bool] = True
+
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert [device_count(8, each()) for each in (Walk, Alone)] == [2, 1]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert device_count(8, Alone()) == 2
 
 
 class Named(Explodes):

@@ -37,7 +37,7 @@ def key(process: Any, seeds: Sequence[int], at: Sequence[int]) -> str:
 
     The program, JAX's version, the devices that it is spread over, and compile options.
     """
-    devices = 1 if isinstance(process, HostProcess) else device_count(len(seeds), process.seeds_by)
+    devices = 1 if isinstance(process, HostProcess) else device_count(len(seeds), process)
     where = f"{jax.default_backend()} x {devices}"
     program = program_of(process, seeds, at)
     return program and _hash(program, jax.__version__, where, compile_options())

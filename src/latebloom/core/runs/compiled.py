@@ -52,7 +52,7 @@ class CompiledRun(Run):
         start = time.perf_counter()
         self.traced = program_of(process)
         self.capacity = min(OBSERVATIONS_PER_CHUNK, len(at))
-        self.devices = device_count(len(seeds), process.seeds_by)
+        self.devices = device_count(len(seeds), process)
         # A mapped axis of length one would still turn plain products into batched ones.
         self.seeds_by = "map" if len(seeds) == self.devices else process.seeds_by
         self._initialise()
@@ -296,11 +296,15 @@ def _told_shape(over: str, value: Any) -> Any:
     )
 
 
-def device_count(seeds: int, seeds_by: str) -> int:
+def device_count(seeds: int, process: Process) -> int:
     """Devices to shard the seeds over: on CPUs only where each gets two seeds or more.
 
-    With fewer, the threads that one device's own operations could use are worth more.
+    With fewer, the threads that one device's own operations could use are worth more. One for a process that says
+    `one_device`.
     """
-    least = 2 if jax.default_backend() == "cpu" and seeds_by == "vmap" else 1
+    on_cpus = jax.default_backend() == "cpu"
+    if on_cpus and getattr(process, "one_device", False):
+        return 1
+    least = 2 if on_cpus and process.seeds_by == "vmap" else 1
     counts = range(jax.local_device_count(), 0, -1)
     return next((d for d in counts if seeds % d == 0 and seeds // d >= least), 1)
