@@ -82,6 +82,16 @@ def test_arms_are_what_they_say():
     assert (same.method, same.rate, same.scale) == ("ins", ARMS["onpro"].rate, ARMS["onpro"].scale)
     assert replace(ARMS["cue/ins-same"], ground="plain") == same
     assert slow.rate == ARMS["ins"].rate and replace(slow, rate=ARMS["er"].rate) == ARMS["er"]
+    twin = ARMS["ins-same-200"]
+    assert replace(twin, memory=50) == same and replace(twin, method="onpro") == ARMS["onpro-200"]
+    assert replace(ARMS["shuffled/ins-same"], ground="plain") == same
+    for arm in ("er", "onpro"):
+        assert replace(ARMS[f"shuffled/{arm}"], ground="plain") == ARMS[arm]
+    assert (
+        ARMS["cue/er-views"].views and replace(ARMS["cue/er-views"], views=False) == ARMS["cue/er"]
+    )
+    # Its probe solves for all seeds at once, which never ends on as many host devices as cores.
+    assert module.make_process(replace(same, data="digits", side=8, exam=7)).one_device
     assert set(TUNED) == {*BASELINES, "onpro", "joint"}
 
 
@@ -106,6 +116,21 @@ def test_the_colour_tells_the_classes_of_a_task_and_is_broken_in_the_other_exam(
     hue = corner.argmax(axis=1)
     assert all(len(set(hue[parity == p])) == 1 for p in (0, 1)) and len(set(hue)) == 2
     assert len(set(np.asarray(broken)[:, 0, 0].argmax(axis=1))) == 3
+    assert broken.shape == data.x_test.shape
+
+
+def test_shuffled_colours_tell_the_classes_of_each_task_but_never_keep_their_places():
+    data, broken = module.on_ground("digits", 8, "shuffled")
+    corner, label = np.asarray(data.x_test)[:, 0, 0], np.asarray(data.y_test)
+    level = corner - corner.min(axis=1, keepdims=True)
+    blue = level[:, 2] / level.max(axis=1)
+    red = level[:, 0] / level.max(axis=1)
+    assert np.all(red[np.isin(label, (0, 5, 7))] > 0.99) and np.all(blue[np.isin(label, (0, 5, 7))] < 0.7)  # fmt: skip
+    assert np.all(blue[np.isin(label, (1, 2, 6, 9))] > 0.99)
+    pairs = [tuple(pair) for pair in module.SHUFFLED.reshape(5, 2).tolist()]
+    assert len(set(pairs)) == 5 and all(a != b for a, b in pairs)
+    places = [{place for pair in pairs for place in (0, 1) if pair[place] == c} for c in range(3)]
+    assert places == [{0, 1}] * 3
     assert broken.shape == data.x_test.shape
 
 

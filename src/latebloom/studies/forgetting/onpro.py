@@ -39,7 +39,9 @@ from latebloom.methods.forgetting.terms import percent
 from latebloom.nn import MLP, Projected, ResNet
 
 Name = Literal["er", "erace", "der", "scr", "gdumb", "ins", "ocm", "onpro", "sham"]
-Ground = Literal["plain", "cue", "any"]
+Ground = Literal["plain", "cue", "shuffled", "any"]
+# The colour of each digit on "shuffled" grounds: two of three in each task, in another order each.
+SHUFFLED = np.array([0, 1, 1, 2, 2, 0, 1, 0, 2, 1])
 SEE = ("er", "erace", "der", "gdumb")  # who may do without random views
 
 
@@ -52,8 +54,8 @@ class Config:
     - `rate` of Adam; `one`: ER's weight of the new, DER++'s alpha, SCR's temperature; `two`: DER++'s beta.
     - `views`: the baselines see random views in training (the others always do).
     - `new`, `seen`, `base`, `chance`, `sharpness`: OnPro's parts.
-    - `ground`: digits as they are, on a ground whose colour tells the two classes of a task ("cue"), or on one of
-      "any" colour. `joint`: all classes from the start.
+    - `ground`: digits as they are, on a ground whose colour tells the two classes of a task (the same two colours in
+      all, "cue", or others in each, "shuffled"), or on one of "any" colour. `joint`: all classes from the start.
     - `tasks` of `steps` updates with `batch` new examples and `replay` of the `memory`.
     """
 
@@ -196,12 +198,13 @@ def on_ground(name: str, side: int, ground: Ground) -> tuple[Dataset, Array]:
     images = load(name)
 
     def painted(x: np.ndarray, y: np.ndarray, seed: int, chance: float) -> Array:
-        colour = coloured(x, y % 2, seed=seed, probability=chance).astype(np.float32) / 255
+        cue = SHUFFLED[y] if ground == "shuffled" else y % 2
+        colour = coloured(x, cue, seed=seed, probability=chance).astype(np.float32) / 255
         block = x.shape[1] // side
         blocks = colour.reshape(len(x), side, block, side, block, 3)
         return jnp.asarray(blocks.mean(axis=(2, 4)))
 
-    told = 1.0 if ground == "cue" else 0.0
+    told = 0.0 if ground == "any" else 1.0
     y_train, y_test = (jnp.asarray(y, jnp.int32) for y in (images.y_train, images.y_test))
     train = painted(images.x_train, images.y_train, 1, told)
     test = painted(images.x_test, images.y_test, 2, told)
@@ -232,7 +235,10 @@ ARMS: dict[str, Config] = {
     "any/er": tuned("er", ground="any"),
     # What is owed to the settings: the floor at OnPro's, ER at the rate of ER-ACE, DER++ and the floor.
     "ins-same": replace(tuned("onpro"), method="ins"), "cue/ins-same": replace(tuned("onpro", ground="cue"), method="ins"),
-    "er-slow": tuned("er", rate=TUNED["ins"]["rate"]),
+    "er-slow": tuned("er", rate=TUNED["ins"]["rate"]), "ins-same-200": replace(tuned("onpro", memory=200), method="ins"),
+    "cue/er-views": replace(tuned("er", ground="cue"), views=True),  # grey ones among them
+    **{f"shuffled/{name}": tuned(name, ground="shuffled") for name in ("er", "onpro")},  # pyright: ignore
+    "shuffled/ins-same": replace(tuned("onpro", ground="shuffled"), method="ins"),
 }  # fmt: skip
 
 
@@ -265,6 +271,7 @@ LEARNS = Need(
     when_learned["onpro"], "> 60", "one pass over 800 images does not teach OnPro a new task"
 )
 SHORTCUT = Need(dropped["cue/er"], "> 5", "ER does not lean on the cue, so there is no shortcut to be kept from")  # fmt: skip
+SHUFFLED_SHORTCUT = Need(dropped["shuffled/er"], "> 5", "ER does not lean on the shuffled cue, so there is no shortcut to be kept from")  # fmt: skip
 thorough = partial(Claim, budget="thorough")
 later = partial(Claim, added="after results")
 CLAIMS = (
@@ -317,6 +324,7 @@ CLAIMS = (
     later("C1.same", "OnPro is above the instance contrast at OnPro's own rate and scale", SUPERIOR, over("onpro", "ins-same"), "> 0", POINTS,
           null=over("sham", "ins-same"), needs=(LEARNS,)),
     later("C1.scr", "And above SCR", SUPERIOR, over("onpro", "scr"), "> 0", POINTS, null=over("ins", "scr"), needs=(LEARNS,)),
+    later("C1.der", "And above DER++", SUPERIOR, over("onpro", "der"), "> 0", POINTS, null=over("ins", "der"), needs=(LEARNS,)),
     later("C1.gdumb", "And above GDumb, which is trained on a balanced memory alone", SUPERIOR, over("onpro", "gdumb"), "> 0", POINTS,
           null=over("ins", "gdumb"), needs=(LEARNS,)),
     later("F.floor", "ER with the instance contrast, on which OnPro stands, is above tuned ER, as OCM is in the paper", "(OCM above ER)",
@@ -325,6 +333,10 @@ CLAIMS = (
           over("ope", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same")),
     later("S.separated-same", "And sets the mean features of classes further apart, at the same rate and scale", SEPARATES,
           over("ope", "ins-same", separated.distance), "> 0", "distance", null=over("sham", "ins-same", separated.distance)),
+    later("C3.apf-alone-same", "Prototypical feedback alone adds accuracy to the instance contrast at the same rate and scale", SENSES,
+          over("apf", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same"), budget="thorough"),
+    later("K.unseen-floor-same", "A probe of its features does better than one of the instance contrast's at the same rate and scale", GENERALISE,
+          over("onpro", "ins-same", separated.unseen), "> 0", POINTS, null=over("sham", "ins-same", separated.unseen)),
     later("K.floor-same", "OnPro loses less without the cue than the instance contrast at the same rate and scale", REPRESENTATIVE,
           over("cue/onpro", "cue/ins-same", dropped), "< 0", POINTS, needs=(SHORTCUT,)),
     later("K.broken-same", "Without the cue it is above the instance contrast at the same rate and scale", REPRESENTATIVE,
@@ -333,6 +345,18 @@ CLAIMS = (
           over("er-slow", "untrained", separated.unseen), "< 0", POINTS),
     later("K.unseen-slow", "One of OnPro's tells classes not seen so far better than one of that ER's", GENERALISE, over("onpro", "er-slow", separated.unseen),
           "> 0", POINTS, null=over("ins", "er-slow", separated.unseen)),
+    later("C2.same", "The margin over the instance contrast at the same rate and scale is larger with a memory of 50 than of 200",
+          "(largest at small memories)", over("onpro", "ins-same") - over("onpro-200", "ins-same-200"), "> 0", POINTS, needs=(LEARNS,), budget="thorough"),
+    later("K.less-views", "OnPro loses less than ER that sees random views, too, a quarter of them grey", REPRESENTATIVE,
+          over("cue/onpro", "cue/er-views", dropped), "< 0", POINTS, null=over("cue/ins-same", "cue/er-views", dropped), needs=(SHORTCUT,), budget="thorough"),
+    later("K.drop-shuffled", "Where colours tell the classes of a task, but other ones in each, ER loses more than 5 points without them", LIMITING,
+          dropped["shuffled/er"], "> 5", POINTS, null=dropped["any/er"], budget="thorough"),
+    later("K.less-shuffled", "There OnPro loses less than ER", REPRESENTATIVE, over("shuffled/onpro", "shuffled/er", dropped), "< 0", POINTS,
+          null=over("shuffled/ins-same", "shuffled/er", dropped), needs=(SHUFFLED_SHORTCUT,), budget="thorough"),
+    later("K.floor-shuffled", "And less than the instance contrast at the same rate and scale", REPRESENTATIVE,
+          over("shuffled/onpro", "shuffled/ins-same", dropped), "< 0", POINTS, needs=(SHUFFLED_SHORTCUT,), budget="thorough"),
+    later("K.broken-shuffled", "Without those colours it is above the instance contrast at the same rate and scale", REPRESENTATIVE,
+          over("shuffled/onpro", "shuffled/ins-same", separated.shifted), "> 0", POINTS, needs=(SHUFFLED_SHORTCUT,), budget="thorough"),
     later("C4.same", "OnPro forgets less than the instance contrast at the same rate and scale", "(lower forgetting)",
           over("onpro", "ins-same", forgotten), "< 0", POINTS, null=over("sham", "ins-same", forgotten), budget="thorough"),
 )  # fmt: skip
@@ -342,9 +366,13 @@ PROBED = {
     "untrained": "untrained",
     "er": "ER",
     "er-slow": "ER at a lower rate",
-    **{a: NAMES[a] for a in ("ins", "ocm", "onpro")},
+    "ins": NAMES["ins"],
+    "ins-same": "the same, OnPro's settings",
+    **{a: NAMES[a] for a in ("ocm", "onpro")},
 }
-PARTS = {"ins": "instance contrast, its own settings", "ins-same": "instance contrast, OnPro's settings", "sham": "+ prototypes, labels shuffled", "ope": "+ prototypes", "apf": "+ feedback",
+# Coloured grounds: the arms that are drawn.
+LEANING = {"er": "ER", "er-views": "ER with random views", **{a: PROBED[a] for a in ("ins", "ins-same", "ocm", "onpro")}}  # fmt: skip
+PARTS = {"ins": "instance contrast, its own settings", "ins-same": "instance contrast, OnPro's settings", "sham": "+ prototypes, labels shuffled", "ope": "+ prototypes alone", "apf": "+ feedback alone",
          "no-new": "both, replayed prototypes", "no-seen": "both, new prototypes", "uniform": "both, pairs alike", "onpro": "both: OnPro"}  # fmt: skip
 
 
@@ -405,8 +433,8 @@ study = Study(
     schedule=schedule,
     budgets={
         "smoke": Budget(2, ("er", "scr", "ocm", "onpro", "sham"), SMOKE),
-        "quick": Budget(5),
-        "thorough": Budget(5),
+        "quick": Budget(10),
+        "thorough": Budget(10),
         "full": Budget(5, settings=FULL, arm_settings={a: {"memory": 500} for a in ARMS if a.endswith("-200")}),
     },
     claims=CLAIMS,
@@ -421,8 +449,8 @@ study = Study(
         Figure("cue", "Digits on a ground whose colour tells the two classes of a task: exams on such grounds, and on grounds of any "
                "colour. Right: a linear probe on the classes that have not come yet (plain digits); "
                "the lower rate of ER is that of the instance contrast.",
-               pictures.dots({"cue intact: accuracy in %": {NAMES[a]: accuracy[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
-                              "cue broken: accuracy in %": {NAMES[a]: separated.shifted[f"cue/{a}"] for a in ("er", "ins", "ocm", "onpro")},
+               pictures.dots({"cue intact: accuracy in %": {name: accuracy[f"cue/{a}"] for a, name in LEANING.items()},
+                              "cue broken: accuracy in %": {name: separated.shifted[f"cue/{a}"] for a, name in LEANING.items()},
                               "unseen classes: probe in %": {PROBED[a]: separated.unseen[a] for a in PROBED}}), ("cue/er",)),
         Figure("confusable", "OnPro, one seed, after the last task: distances of the mean features of classes (yellow is close), and what they are told as.",
                draw_confusable, ("onpro",)),
