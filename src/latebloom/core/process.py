@@ -55,10 +55,13 @@ class Process(eqx.Module):
     - `seeds_by`: "vmap" runs the seeds side by side; "map" one after another inside the program,
       which is right for convolutional networks.
     - `x64`: run with 64-bit types enabled (then give every dtype explicitly).
+    - `one_device`: on CPUs, do not spread the seeds over host devices. Right where many large systems are
+      solved at once: such a solve waits for threads that other devices hold, and never ends.
     """
 
     seeds_by: ClassVar[Literal["vmap", "map"]] = "vmap"
     x64: ClassVar[bool] = False
+    one_device: ClassVar[bool] = False
 
     def init(self, key: PRNGKeyArray) -> Any:
         """The state at step 0: any pytree of arrays. What else is in it must stay as it is."""

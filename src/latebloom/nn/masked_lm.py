@@ -15,7 +15,8 @@ from latebloom.nn.transformer import ACTIVATIONS, Block, LayerNorm, dropped
 
 
 class MaskedLM(eqx.Module):
-    """Tokens int [batch, n] -> logits [batch, n, vocabulary]; `at=places` gives those of some positions alone.
+    """Tokens int [batch, n] -> logits [batch, n, vocabulary]; `at` gives those of some positions alone: the same of
+    all sequences [k] or a slice, or of each its own [batch, k].
 
     Embeddings and learned positions, normalised; post-LN blocks with GELU units; a dense layer, GELU and a norm;
     then a product with the embeddings (`tied`) or with a matrix of its own, and a bias. Weights start from a normal
@@ -54,24 +55,26 @@ class MaskedLM(eqx.Module):
         self.bias = jnp.zeros(vocabulary)
         self.dropout = dropout
 
-    def hidden(
+    def states(
         self, x: Int[Array, "batch n"], *, key: PRNGKeyArray | None = None, train: bool = False
-    ) -> Float[Array, "batch n size"]:
-        """What the last block puts out."""
+    ) -> list[Float[Array, "batch n size"]]:
+        """Embeddings with their positions, normalised, and what each block puts out."""
         keys = [None] * (len(self.blocks) + 1)
         if train and key is not None:
             keys = list(jax.random.split(key, len(keys)))
         h = self.norm(self.embedding[x] + self.position[: x.shape[1]])
-        h = dropped(h, self.dropout, keys[0])
+        found = [dropped(h, self.dropout, keys[0])]
         for block, k in zip(self.blocks, keys[1:], strict=True):
-            h = block(h, k)
-        return h
+            found.append(block(found[-1], k))
+        return found
 
     def __call__(
         self, x: Int[Array, "batch n"], *, key: PRNGKeyArray | None = None, train: bool = False,
-        at: Int[Array, " k"] | slice = slice(None),
+        at: Int[Array, " k"] | Int[Array, "batch k"] | slice = slice(None),
     ) -> Float[Array, "batch k vocabulary"]:  # fmt: skip
-        h = self.hidden(x, key=key, train=train)[:, at]
+        h = self.states(x, key=key, train=train)[-1]
+        own = not isinstance(at, slice) and at.ndim == 2
+        h = h[jnp.arange(len(h))[:, None], at] if own else h[:, at]
         h = self.dense_norm(ACTIVATIONS["gelu"](self.dense(h)))
         return h @ (self.embedding if self.output is None else self.output).T + self.bias
 

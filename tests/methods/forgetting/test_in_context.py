@@ -9,7 +9,13 @@ import pytest
 
 from latebloom.data.roles import Roles
 from latebloom.methods.forgetting.embeddings import Forgetting
-from latebloom.methods.forgetting.in_context import NOVEL, RoleLearner, judged
+from latebloom.methods.forgetting.in_context import (
+    NOVEL,
+    RoleLearner,
+    judged,
+    linear_probe,
+    with_constant,
+)
 from latebloom.nn.masked_lm import MaskedLM
 from latebloom.optim.parts import OTHERS, PART
 
@@ -156,3 +162,47 @@ def test_bad_settings_are_named(bad, said):
 def test_more_head_than_words_is_told():
     with pytest.raises(ValueError, match="at most 10"):
         learner(head=11).init(jax.random.key(0))
+
+
+def test_a_linear_probe_is_ridge_regression_on_scaled_features():
+    rng = np.random.default_rng(0)
+    x, fit = 3 * rng.normal(size=(80, 5)).astype(np.float32), rng.uniform(size=80) < 0.5
+    y = np.sign(x @ [1, -2, 0, 0, 0] + 0.5).astype(np.float32)
+    found = np.asarray(linear_probe(jnp.asarray(x), jnp.asarray(y), jnp.asarray(fit)), np.float64)
+    scale = np.sqrt(np.square(x[fit]).mean())
+    design = np.concatenate([x[fit] / scale, np.ones((fit.sum(), 1))], axis=1)
+    stacked = np.concatenate([design / np.sqrt(fit.sum()), np.sqrt(1e-3) * np.eye(6)])
+    expected = np.linalg.lstsq(
+        stacked, np.append(y[fit] / np.sqrt(fit.sum()), np.zeros(6)), rcond=None
+    )[0]
+    np.testing.assert_allclose(
+        found, expected / np.append(np.full(5, scale), 1), rtol=1e-3, atol=1e-5
+    )
+    told = np.asarray(with_constant(jnp.asarray(x)) @ linear_probe(*map(jnp.asarray, (x, y, fit))))
+    assert np.mean((told > 0) == (y > 0)) > 0.9
+    np.testing.assert_array_equal(linear_probe(jnp.zeros((4, 2)), jnp.ones(4), jnp.ones(4, bool))[:2], 0)  # fmt: skip
+
+
+def test_a_probe_tells_kinds_that_embeddings_hold_and_no_others():
+    process = learner(roles=lambda key: Roles(WORDS, key=key, share=0.0))
+    state = process.init(jax.random.key(2))
+    marked = state.model.embedding.at[: WORDS // 2, 0].set(5.0)  # nouns, all of them
+    seen = process.probed(state._replace(model=eqx.tree_at(lambda m: m.embedding, state.model, marked)))  # fmt: skip
+    assert seen["probe"].shape == (2,)
+    assert seen["probe"][0] == 1 and seen["probe_switched"][0] == 1
+    alone = state.model.embedding.at[: WORDS // 2 : 2, 0].set(
+        5.0
+    )  # those that the probe is fitted to
+    seen = process.probed(state._replace(model=eqx.tree_at(lambda m: m.embedding, state.model, alone)))  # fmt: skip
+    assert seen["probe"][0] < 0.8
+
+
+def test_noise_begins_and_ends_when_it_is_said():
+    process = learner(noise=1.0, noise_from=2, noise_until=4)
+    state = process.init(jax.random.key(0))
+    batch = state.roles.training(jax.random.key(1), 8)
+    noisy = [float(process._chances(state._replace(step=jnp.int32(i)), batch).max()) for i in range(6)]  # fmt: skip
+    assert noisy == [0, 0, 1, 1, 0, 0]
+    for given, says in (({"noise_from": 2}, "are of noise"), ({"noise": 0.1, "noise_from": 3, "noise_until": 3}, "must be above")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            learner(**given)

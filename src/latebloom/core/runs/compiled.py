@@ -303,7 +303,7 @@ def device_count(seeds: int, process: Process) -> int:
     `one_device`.
     """
     on_cpus = jax.default_backend() == "cpu"
-    if on_cpus and getattr(process, "one_device", False):
+    if on_cpus and process.one_device:
         return 1
     least = 2 if on_cpus and process.seeds_by == "vmap" else 1
     counts = range(jax.local_device_count(), 0, -1)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -124,6 +125,20 @@ def forgetting(
         return updates, ForgettingState(moments, state.key, step)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore
+
+
+def new_after(
+    update: int, how: Forgetting, shape: tuple[int, ...], *, seed: int
+) -> np.ndarray | None:
+    """For a training loop outside JAX: what embeddings of this shape are to be after an update, or None if they are kept.
+
+    `update` counts from 1. The optimiser's memory of them is then to be emptied, too (`how.moments`).
+    """
+    how.check()
+    if update not in how.updates(update):
+        return None
+    rng = np.random.default_rng([seed, update])
+    return (how.spread * rng.standard_normal(shape)).astype(np.float32)
 
 
 def noised(

@@ -7,14 +7,14 @@ Anand, Lepori, Merullo and Pavlick (ICLR 2025, arXiv 2406.00053). `latebloom.dat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import gradients, step_key, trainable, update
@@ -29,7 +29,7 @@ from latebloom.methods.forgetting.embeddings import (
 from latebloom.nn.masked_lm import MaskedLM
 from latebloom.optim.parts import trained
 
-ANSWERED = slice(LENGTH - ANSWER, LENGTH)
+ANSWERED, QUERY = slice(LENGTH - ANSWER, LENGTH), LENGTH - ANSWER - 1
 NOVEL = ("novel", "novel/small", "novel/unit", "novel/bias", "novel/scaled", "novel/mended", "novel/uniform", "novel/large", "novel/left")  # fmt: skip
 BANDS = 5
 
@@ -83,8 +83,8 @@ class RoleLearner(Process):
     - `network(vocabulary, key)`, `roles(key)`: what learns, and from what. Each batch is new.
     - `optimiser(**hyper)`: of all parameters, with moments of the embeddings apart.
     - `forgetting` of embeddings, up to update `steps` where it has no end of its own.
-    - `noise`: with which probability an occurrence of a training word makes it noise for one update, before update
-      `noise_until`.
+    - `noise`: with which probability an occurrence of a training word makes it noise for one update, from update
+      `noise_from` (0 is the first) and before update `noise_until`.
     - `embeddings`: they learn as the rest, are "frozen" or lose `decay` x rate of themselves at each update.
     - `head`, `tail`: how many of the commonest and rarest words of each kind an exam has; `exam` sequences in each.
 
@@ -95,6 +95,8 @@ class RoleLearner(Process):
     should put them back does not). Where embeddings are forgotten, those of novel words are at first as a reset draws them.
     """
 
+    # The probe solves for many layers at once, and with as many host devices as cores such a solve may never end.
+    one_device: ClassVar[bool] = True
     network: Callable[[int, PRNGKeyArray], MaskedLM]
     roles: Callable[[PRNGKeyArray], Roles]
     optimiser: Callable[..., optax.GradientTransformation]
@@ -102,6 +104,7 @@ class RoleLearner(Process):
     noise: Float[Array, ""] | None
     decay: Float[Array, ""]
     forgetting: Forgetting | None = eqx.field(static=True)
+    noise_from: int = eqx.field(static=True)
     noise_until: int | None = eqx.field(static=True)
     embeddings: Literal["learned", "frozen"] = eqx.field(static=True)
     steps: int = eqx.field(static=True)
@@ -115,7 +118,7 @@ class RoleLearner(Process):
         self, *, network: Callable[[int, PRNGKeyArray], MaskedLM], roles: Callable[[PRNGKeyArray], Roles],
         optimiser: Callable[..., optax.GradientTransformation], hyper: Mapping[str, Any], steps: int,
         batch: int = 128, forgetting: Forgetting | None = None, noise: float | None = None,
-        noise_until: int | None = None, embeddings: Literal["learned", "frozen"] = "learned",
+        noise_from: int = 0, noise_until: int | None = None, embeddings: Literal["learned", "frozen"] = "learned",
         decay: float | Float[Array, ""] = 0.0, exam: int = 200, head: int = 20, tail: int = 10,
         seeds_by: Literal["vmap", "map"] = "vmap",
     ):  # fmt: skip
@@ -128,15 +131,20 @@ class RoleLearner(Process):
             raise ValueError(f"noise must be a probability, not {noise}")
         if not isinstance(decay, Tracer) and not decay >= 0:
             raise ValueError(f"decay must be a number from 0 on, not {decay}")
-        if noise_until is not None and noise is None:
-            raise ValueError("noise_until is of noise: give noise, its probability, too")
+        if noise is None and (noise_from or noise_until is not None):
+            raise ValueError(
+                "noise_from and noise_until are of noise: give noise, its probability, too"
+            )
+        if noise_from < 0 or (noise_until is not None and noise_until <= noise_from):
+            raise ValueError(f"noise_until must be above noise_from, from 0 on, not {noise_until} and {noise_from}")  # fmt: skip
         if forgetting is not None:
             forgetting.check()
         self.network, self.roles, self.optimiser = network, roles, optimiser
         self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
         self.noise = None if noise is None else jnp.float32(noise)
         self.decay = jnp.asarray(decay, jnp.float32)
-        self.forgetting, self.noise_until, self.embeddings = forgetting, noise_until, embeddings
+        self.forgetting, self.embeddings = forgetting, embeddings
+        self.noise_from, self.noise_until = noise_from, noise_until
         self.steps, self.batch, self.exam, self.head, self.tail = steps, batch, exam, head, tail
         self.seeds_by = seeds_by
 
@@ -205,9 +213,10 @@ class RoleLearner(Process):
     def _chances(self, state: State, batch: Sequences) -> Float[Array, " vocabulary"]:
         chance = chance_of_occurring(batch.tokens, state.roles.vocabulary, self.noise)  # pyright: ignore
         chance = jnp.where(jnp.arange(state.roles.vocabulary) < state.roles.words, chance, 0.0)
-        if self.noise_until is None:
-            return chance
-        return jnp.where(state.step < self.noise_until, chance, 0.0)
+        now = state.step >= self.noise_from
+        if self.noise_until is not None:
+            now &= state.step < self.noise_until
+        return jnp.where(now, chance, 0.0)
 
     def on_novel(self, state: State) -> Judged:
         """How sequences of novel words are taken, with their embeddings and biases as each exam has them."""
@@ -250,11 +259,45 @@ class RoleLearner(Process):
         loss = optax.softmax_cross_entropy_with_integer_labels(parts[0][0], rest[0].in_context)
         return {
             **found._asdict(),
+            **self.probed(state),
             "loss": loss.mean(),
             "length": _lengths(embedding[:words]).mean(),
             "apart": jnp.sqrt(jnp.square(means[0] - means[1]).mean()) / within,
             "bias": bias[:words].mean() - bias[words + 2 :].mean(),
         }
+
+    def probed(self, state: State) -> dict[str, Array]:
+        """How well a linear probe of the query tells nouns from adjectives, by layer: of embeddings first.
+
+        It is fitted to words of even rank in their own roles and asked for those of odd rank, in their own and in the
+        other role, where what counts is the usual one.
+        """
+        own, other = (
+            jnp.concatenate([state.exams[f"band-{i}{end}"].tokens for i in range(BANDS)])
+            for end in ("", "/switched")
+        )
+        half = state.roles.words // 2
+
+        def seen(tokens: Array) -> tuple[Array, Array, Array]:
+            word = tokens[:, QUERY]
+            layers = jnp.stack(
+                [
+                    state.model.embedding[word],
+                    *(h[:, QUERY] for h in state.model.states(tokens)[1:]),
+                ]
+            )
+            return layers, jnp.where(word < half, 1.0, -1.0), word % half % 2 == 0
+
+        layers, kind, fit = seen(own)
+        probes = jax.vmap(lambda x: linear_probe(x, kind, fit))(layers)
+        shares = {}
+        for name, tokens in {"probe": own, "probe_switched": other}.items():
+            layers, kind, even = seen(tokens)
+            told = jax.vmap(lambda x, w: with_constant(x) @ w)(layers, probes)
+            shares[name] = jnp.mean(
+                (told > 0) == (kind > 0), axis=1, where=~even, dtype=jnp.float32
+            )
+        return shares
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -268,11 +311,29 @@ class RoleLearner(Process):
             "in_context": Quantity(about="share answered by context", **exams),  # pyright: ignore
             "in_weights": Quantity(about="share answered by the words' usual role", **exams),  # pyright: ignore
             "chosen": Quantity(about="share right in context of two words", **exams),  # pyright: ignore
+            "probe": Quantity(about="share of words whose kind a linear probe of the query tells", dims=("layer",)),
+            "probe_switched": Quantity(about="the same in the other kind's role: the usual kind", dims=("layer",)),
             "loss": Quantity("nats", about="loss on sequences of training"),
             "length": Quantity(about="mean length of trained embeddings"),
             "apart": Quantity(about="distance of the kinds' mean embeddings / deviation within"),
             "bias": Quantity("nats", about="mean output bias of trained words less that of novel ones"),
         }  # fmt: skip
+
+
+def with_constant(x: Float[Array, "n size"]) -> Float[Array, "n size+1"]:
+    return jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
+
+
+def linear_probe(
+    x: Float[Array, "n size"], y: Float[Array, " n"], fit: Bool[Array, " n"], ridge: float = 1e-3
+) -> Float[Array, " size+1"]:
+    """Weights of ridge regression of `y` on `x` scaled to unit mean square, and a constant; from the rows that `fit`."""
+    weight = fit.astype(jnp.float32) / jnp.maximum(fit.sum(), 1)
+    scale = jnp.sqrt((jnp.square(x) * weight[:, None]).sum() / x.shape[1])
+    design = with_constant(x / jnp.maximum(scale, 1e-12))
+    gram = (design * weight[:, None]).T @ design + ridge * jnp.eye(design.shape[1])
+    found = jnp.linalg.solve(gram, design.T @ (weight * y))
+    return found.at[:-1].divide(jnp.maximum(scale, 1e-12))
 
 
 def _lengths(rows: Float[Array, "n size"]) -> Float[Array, "n 1"]:
