@@ -345,6 +345,8 @@ CLAIMS = (
           over("er-slow", "untrained", separated.unseen), "< 0", POINTS),
     later("K.unseen-slow", "One of OnPro's tells classes not seen so far better than one of that ER's", GENERALISE, over("onpro", "er-slow", separated.unseen),
           "> 0", POINTS, null=over("ins", "er-slow", separated.unseen)),
+    thorough("C1.same-200", "OnPro is above the instance contrast at the same rate and scale, memory of 200", SUPERIOR,
+             over("onpro-200", "ins-same-200"), "> 0", POINTS, needs=(LEARNS,), added="after results"),
     later("C2.same", "The margin over the instance contrast at the same rate and scale is larger with a memory of 50 than of 200",
           "(largest at small memories)", over("onpro", "ins-same") - over("onpro-200", "ins-same-200"), "> 0", POINTS, needs=(LEARNS,), budget="thorough"),
     later("K.less-views", "OnPro loses less than ER that sees random views, too, a quarter of them grey", REPRESENTATIVE,
