@@ -83,21 +83,22 @@ def read_photos(paths: Sequence[Path], options: Options) -> Labelled:
 
 
 def arrangement_of(found: Assessed) -> dict[str, Any] | None:
-    """Where tuning with replay does best on corrupted targets: sets, and images of each."""
+    """Where tuning with replay does best on corrupted targets: sets, and images of each; and those not surely behind."""
     if not len(found.arrangements):
         return None
     rows = found.arrangements.to_dict("records")
     method = REPLAYED if any(row["method"] == REPLAYED for row in rows) else rows[0]["method"]
     own = [row for row in reversed(rows) if row["method"] == method]
     top = max(own, key=lambda row: row["corrupted"])
-    return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"])}
+    alike = [[int(r["sets"]), int(r["images"])] for r in own if r["may_be_best"] and r is not top]
+    return {"method": str(top["method"]), "sets": int(top["sets"]), "images": int(top["images"]), "alike": alike}  # fmt: skip
 
 
 def memory_of(found: Assessed) -> int | None:
-    """The fewest remembered sets whose interval reaches the best."""
+    """The fewest remembered sets that are not surely behind the best."""
     if not len(found.memory):
         return None
-    enough = found.memory[found.memory["corrupted_high"] >= found.memory["corrupted"].max()]
+    enough = found.memory[found.memory["may_be_best"]]
     return min(int(kept) for kept in enough["sets_kept"].tolist())
 
 
@@ -117,9 +118,11 @@ def sentences(found: Assessed) -> tuple[str, ...]:
     elif found.left_out:
         said.append(f"Left out are classes with fewer than {found.instances} images: {found.left_out}. Ask for fewer instances to draw from more.")  # fmt: skip
     if (place := arrangement_of(found)) is not None:
-        said.append(f"Tuning takes {place['sets']} sets of {place['images']} images best ({place['method']}).")  # fmt: skip
+        others = ", ".join(f"{sets} x {images}" for sets, images in place["alike"])
+        said.append(f"Tuning takes {place['sets']} x {place['images']} (sets x images of each) best ({place['method']})"
+                    + (f"; {others} may do as well." if others else "."))  # fmt: skip
     if (kept := memory_of(found)) is not None:
-        said.append(f"Replay needs the last {kept} {'set' if kept == 1 else 'sets'} in memory: more does not surely help.")  # fmt: skip
+        said.append(f"Replay needs the last {kept} {'set' if kept == 1 else 'sets'} in memory: that more helps is not sure.")  # fmt: skip
     if len(found.confusion):
         row = found.confusion.iloc[0]
         said.append(f"Most often {row['instance']} is taken for {row['taken_for']} ({row['times']} times).")  # fmt: skip

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 from scipy import stats
 
 from latebloom.data.stroke_glyphs import glyphs
@@ -37,8 +37,8 @@ class Assessed:
     """What was found.
 
     - `methods`: accuracy of each way with a 95 % interval over episodes, clean and with half of the
-      pixels lost (mean over kinds). `robust`: by kind and fraction. `arrangements`: by how many images come at
-      a time, tuned ways alone. `memory`: replay by sets in memory.
+      pixels lost (mean over kinds), and whether it `may_be_best` on the latter (`not_behind`). `robust`: by kind and fraction. `arrangements`: by how many images come at
+      a time, tuned ways alone, each against its own best. `memory`: replay by sets in memory.
     - `confusion`: how often an instance was taken for another, by the best way under corruption.
     - `instances` of an episode; `separate`: whether targets are other photos than those enrolled.
     - `left_out`: classes that have fewer images than an episode draws, or, if `separate`, instances of one photo.
@@ -61,9 +61,24 @@ class Assessed:
 
     @property
     def alike(self) -> list[str]:
-        """Ways whose interval on corrupted targets reaches the best one's mean."""
-        top = self.methods["corrupted"].max()
-        return self.methods[self.methods["corrupted_high"] >= top]["method"].tolist()
+        """Ways that are not surely behind the best one on corrupted targets, itself among them."""
+        return self.methods[self.methods["may_be_best"]]["method"].tolist()
+
+
+def not_behind(values: Float[np.ndarray, "ways episodes"], level: float = 0.95) -> Bool[np.ndarray, " ways"]:  # fmt: skip
+    """Which ways are not surely behind the one of the highest mean, by differences over the same episodes.
+
+    Student's t, two-sided with Bonferroni's bound for the ways - 1 others that chance may put first: whichever way is
+    the best in truth is among them with probability `level`, and of two that are alike none is said to lead
+    more often than that. Raises `ValueError` for fewer than two episodes.
+    """
+    ways, n = values.shape
+    if n < 2:
+        raise ValueError(f"values must be of two episodes or more, not {n}")
+    lead = values[values.mean(axis=1).argmax()] - values
+    error = lead.std(axis=1, ddof=1) / np.sqrt(n)
+    reach = stats.t.ppf(1 - (1 - level) / 2 / max(1, ways - 1), n - 1)
+    return lead.mean(axis=1) - reach * error <= 1e-9  # a lead of rounding errors is none
 
 
 def assess(
@@ -107,28 +122,36 @@ def assess(
     sets = min(ways, key=lambda a: abs(a[0] - np.sqrt(count) * 1.5))[0]
     every = {"total": total, "rate": rate, "replayed": replayed}
     ask = partial(_Ask, images, process.learner(state, count), separate, episodes, seed)
-    rows, robust, told = [], [], {}
+    rows, robust, told, lost_by = [], [], {}, []
     half = slice(1 + int(np.argmin(abs(np.asarray(fractions) - 0.5))), None, len(fractions))
     for i, method in enumerate(methods):
         say(method, 0.2 + 0.5 * i / len(methods))
         right, told[method] = ask(shelf, count, sets, method, fractions, sets, **every)()
         rows.append({"method": method, **_two(right, half)})
+        lost_by.append(right[:, half].mean(axis=1))
         for k, kind in enumerate(KINDS):
             for f, fraction in enumerate(fractions):
                 lost = right[:, 1 + k * len(fractions) + f]
                 robust.append({"method": method, "kind": kind, "fraction": fraction, **_interval("accuracy", lost)})  # fmt: skip
     arranged, memory = [], []
+    arranged_by, memory_by = {method: [] for method in methods}, []
     tuned = [m for m in methods if m in (TUNED, REPLAYED)]
     for i, (n, each) in enumerate(ways):
         say("arrangements", 0.7 + 0.2 * i / len(ways))
         for method in tuned:
             right, _ = ask(shelf, count, n, method, fractions, n, **every)()
             arranged.append({"method": method, "sets": n, "images": each, **_two(right, half)})
+            arranged_by[method].append(right[:, half].mean(axis=1))
     if REPLAYED in methods and sets > 1:
         for kept in sorted({1, max(1, sets // 2), sets - 1}):
             say("memory", 0.92)
             right, _ = ask(shelf, count, sets, REPLAYED, fractions, kept, **every)()
             memory.append({"sets_kept": kept, **_two(right, half)})
+            memory_by.append(right[:, half].mean(axis=1))
+    _mark(rows, lost_by)
+    _mark(memory, memory_by)
+    for method in tuned:
+        _mark([row for row in arranged if row["method"] == method], arranged_by[method])
     found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate, left_out)  # fmt: skip
     asked, said = told[found.best]
     if instance is not None:
@@ -290,6 +313,12 @@ def _body(images: Array, known: int, steps: int, seed: int) -> tuple[Pretraining
 def _two(right: np.ndarray, half: slice) -> dict[str, float]:
     """Accuracy on whole targets, and with about half lost, on average over kinds."""
     return _interval("clean", right[:, 0]) | _interval("corrupted", right[:, half].mean(axis=1))
+
+
+def _mark(rows: list[dict[str, Any]], values: list[np.ndarray]) -> None:
+    """Each row is told whether it may be the best of these."""
+    for row, may in zip(rows, not_behind(np.stack(values)) if values else (), strict=True):
+        row["may_be_best"] = bool(may)
 
 
 def _interval(name: str, values: np.ndarray) -> dict[str, float]:
