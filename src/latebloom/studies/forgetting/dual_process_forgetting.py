@@ -1,0 +1,336 @@
+"""Dual process learning: controlling the use of in-context and in-weights strategies with weight forgetting.
+
+Anand, Lepori, Merullo, Pavlick (ICLR 2025, arXiv 2406.00053).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
+
+from latebloom.data.roles import LENGTH, Roles
+from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.measures import (
+    Effect,
+    Measure,
+    Traces,
+    at,
+    curve,
+    final,
+    lowest,
+    peak,
+    spearman,
+)
+from latebloom.methods.forgetting.embeddings import Forgetting
+from latebloom.methods.forgetting.in_context import BANDS, RoleLearner
+from latebloom.nn.masked_lm import MaskedLM
+
+
+@dataclass(frozen=True)
+class Config:
+    """A masked language model, its words, and how embeddings are forgotten.
+
+    - `words`, half of them nouns, by a power law with exponent `alpha` (0: all as often), of which a `share` is
+      ambiguous; exams on the `head` commonest words of each kind and on the rarest tenth.
+    - Embeddings are forgotten every `every` updates (0: never) before update `until` (0: to the end), from a
+      normal distribution of deviation `spread`; the optimiser's memory of them with them, or not (`moments`).
+    - `start`: the deviation of first embeddings. `noise`: with which probability an occurrence makes a word noise,
+      from update `noise_from` and before `noise_until` (0: to the end).
+    - `decay` of embeddings, per update and rate; `embeddings` learn, or are frozen; the output is `tied`, or not.
+    - `layers` blocks of `size` features; AdamW at `rate` with `batch` new sequences an update, `steps` updates.
+    """
+
+    words: int = 400
+    alpha: float = 1.0001
+    share: float = 0.1
+    head: int = 20
+    every: int = 0
+    until: int = 0
+    spread: float = 1.0
+    moments: bool = True
+    start: float = 0.02
+    noise: float = 0.0
+    noise_from: int = 0
+    noise_until: int = 0
+    decay: float = 0.0
+    embeddings: Literal["learned", "frozen"] = "learned"
+    tied: bool = True
+    layers: int = 2
+    size: int = 64
+    hidden: int = 128
+    rate: float = 2e-4
+    batch: int = 64
+    steps: int = 3000
+    exam: int = 250
+
+
+def make_process(config: Config) -> RoleLearner:
+    forgetting = None
+    if config.every:
+        until = config.until if config.until else None
+        forgetting = Forgetting(config.every, until, config.spread, config.moments)
+    return RoleLearner(
+        network=partial(_network, config), roles=partial(_roles, config), optimiser=_adamw, hyper={"rate": config.rate},
+        steps=config.steps, batch=config.batch, forgetting=forgetting, noise=config.noise if config.noise else None, noise_from=config.noise_from,
+        noise_until=config.noise_until if config.noise_until else None, embeddings=config.embeddings, decay=config.decay,
+        exam=config.exam, head=config.head, tail=max(config.words // 20, 1), seeds_by="map",
+    )  # fmt: skip
+
+
+def schedule(config: Config) -> np.ndarray:
+    """Often at first, when all happens, then every fortieth of the run."""
+    often = np.linspace(0, config.steps / 5, 17)
+    return np.unique(np.concatenate([often, np.linspace(0, config.steps, 41)]).round().astype(int))
+
+
+def _network(config: Config, vocabulary: int, key: PRNGKeyArray) -> MaskedLM:
+    model = MaskedLM(
+        vocabulary, LENGTH, key=key, size=config.size, hidden=config.hidden, layers=config.layers, tied=config.tied,
+    )  # fmt: skip
+    return eqx.tree_at(lambda m: m.embedding, model, model.embedding * (config.start / 0.02))
+
+
+def _roles(config: Config, key: PRNGKeyArray) -> Roles:
+    return Roles(config.words, key=key, alpha=config.alpha, share=config.share)
+
+
+def _adamw(rate: Array) -> optax.GradientTransformation:
+    return optax.adamw(rate, weight_decay=0.01)
+
+
+# What won on seeds 100 and 101 (benchmarks/dual_process_forgetting_tuning.py).
+TUNED: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+LAWS = {"uniform": 0.0, "zipf": 1.0001, "steep": 1.2, "steepest": 1.5}
+FORGET, SEVERAL = TUNED["every"], (250, 500, 1000, 2000)
+CHOSEN = TUNED["until"]  # of SEVERAL, as tuning chose it
+LATER = 1000  # words of noise come when the strategies of vanilla training are settled
+DUAL = f"temporary-{CHOSEN}"
+plain = Config(rate=TUNED["rate"])
+ACTIVE = {"every": TUNED["active"]}
+ARMS: dict[str, Config] = {
+    **{f"{law}/vanilla": replace(plain, alpha=a) for law, a in LAWS.items()},
+    **{f"{law}/active": replace(plain, alpha=a, **ACTIVE) for law, a in LAWS.items()},
+    **{f"temporary-{n}": replace(plain, every=FORGET, until=n) for n in SEVERAL},
+    **{f"{law}/temporary": replace(plain, alpha=a, every=FORGET, until=CHOSEN) for law, a in LAWS.items() if law != "zipf"},
+    "noise": replace(plain, noise=TUNED["noise"], noise_until=CHOSEN), "noise-always": replace(plain, noise=TUNED["noise"]),
+    "noise-later": replace(plain, noise=TUNED["noise"], noise_from=LATER, noise_until=2 * LATER),
+    "frozen": replace(plain, embeddings="frozen", start=1.0), "unit": replace(plain, start=1.0),
+    "decay": replace(plain, decay=TUNED["decay"]), "untied": replace(plain, tied=False),
+    "kept-moments": replace(plain, moments=False, **ACTIVE), "small-resets": replace(plain, spread=0.02, **ACTIVE),
+    **{f"share-{s:g}": replace(plain, share=s) for s in (0.0, 0.01, 0.5)},
+    **{f"words-{w}": replace(plain, words=w, head=min(20, w // 10)) for w in (100, 1000)},
+    "one-layer": replace(plain, layers=1),
+}  # fmt: skip
+
+
+def exam(name: str, of: str = "in_context") -> Any:
+    return curve(of, exam=name)
+
+
+kinds = curve("probe", layer=0)
+novel, mended = exam("novel"), exam("novel/mended")
+known, known_mended = exam("novel", "chosen"), exam("novel/mended", "chosen")
+head, tail, lawful = (exam(f"{name}/switched") for name in ("head", "tail", "law"))
+head_weights, tail_weights = exam("head/switched", "in_weights"), exam("tail/switched", "in_weights")  # fmt: skip
+
+
+def lost(of: Any) -> Measure:
+    """From the best observation to the last."""
+    return peak(of) - final(of)
+
+
+def over(of: Any, one: str, other: str) -> Effect:
+    return final(of)[one] - final(of)[other]
+
+
+def over_words(arm: str) -> Effect:
+    """By how much more switched words are answered in context in the tail than in the head."""
+    return final(tail)[arm] - final(head)[arm]
+
+
+def with_end(of: Any) -> Effect:
+    """Rank correlation with the update at which forgetting ends."""
+    return spearman(list(map(float, SEVERAL)), [final(of)[f"temporary-{n}"] for n in SEVERAL])
+
+
+SHARE, RANKS = "share of sequences", "rank correlation"
+TRANSIENT = "structural in-context learning appears early and then disappears: a transient (vanilla training)"
+PREFERS = "conditional in-context learning: in weights on the head, in context on the tail"
+ACTIVELY = "active forgetting maintains structural in-context learning and removes the preference for weights"
+TEMPORARILY = (
+    "temporary forgetting: in-weights on the head and structural in-context learning in one model"
+)
+LEARNED = {law: Need(final(exam("seen"))[f"{law}/vanilla"], "> 0.95", "training sequences were not learned") for law in LAWS}  # fmt: skip
+ROSE = Need(peak(novel)["zipf/vanilla"], "> 0.3", "novel words were never answered in context by vanilla training, so nothing can be lost")  # fmt: skip
+thorough = partial(Claim, budget="thorough")
+HOW = {"uniform": "with uniform words", "zipf": "with Zipf's law", "steep": "with exponent 1.2", "steepest": "with exponent 1.5"}  # fmt: skip
+CLAIMS = (
+    Claim("C1.transient", "Zipf: novel words are answered in context at best by 30 points more often than in the end",
+          TRANSIENT, lost(novel)["zipf/vanilla"], "> 0.3", SHARE, null=lost(novel)["frozen"], needs=(ROSE,)),
+    Claim("C1.never", "Zipf: in the end vanilla training answers fewer than a tenth of novel sequences", TRANSIENT,
+          final(novel)["zipf/vanilla"], "< 0.1", SHARE, null=final(novel)["frozen"], needs=(LEARNED["zipf"],)),
+    Claim("C1.known", "Asked for one of the two words of the context alone, it falls by more than 10 points (ours)", TRANSIENT,
+          lost(known)["zipf/vanilla"], "> 0.1", SHARE, null=lost(known)["frozen"], needs=(LEARNED["zipf"],)),
+    Claim("C1.mended", "With the length and bias of trained words, novel ones lose as much: more than 30 points (ours)", TRANSIENT,
+          lost(mended)["zipf/vanilla"], "> 0.3", SHARE, null=lost(mended)["frozen"]),
+    Claim("C1.prior", "With them vanilla training answers more than half of novel sequences in the end (ours)", "(is it the output's prior?)",
+          final(mended)["zipf/vanilla"], "> 0.5", SHARE, null=at(mended, 0)["zipf/vanilla"]),
+    *(thorough(f"C1.never.{law}", f"So vanilla training answers fewer than a tenth {HOW[law]}", TRANSIENT, final(novel)[f"{law}/vanilla"], "< 0.1",
+               SHARE, null=final(novel)[f"{law}/active"], needs=(LEARNED[law],)) for law in LAWS if law != "zipf"),
+    *(thorough(f"C1.known.{law}", f"And it falls by more than 10 points {HOW[law]}, asked for one of two words", TRANSIENT, lost(known)[f"{law}/vanilla"], "> 0.1",
+               SHARE, null=lost(known)["frozen"], needs=(LEARNED[law],)) for law in LAWS if law != "zipf"),
+    Claim("C1.scale", "Vanilla training from embeddings of deviation 1 answers fewer than a tenth, too", "(is it the scale of resets?)",
+          final(novel)["unit"], "< 0.1", SHARE, null=final(novel)["frozen"]),
+    Claim("C2.preference", "Zipf: switched words are answered in context by 20 points more often in the tail than in the head", PREFERS,
+          over_words("zipf/vanilla"), "> 0.2", SHARE, null=over_words("frozen"), needs=(LEARNED["zipf"],)),
+    Claim("C2.head", "Zipf: in the head more than half are answered in weights", PREFERS, final(head_weights)["zipf/vanilla"], "> 0.5", SHARE,
+          null=final(head_weights)["frozen"], needs=(LEARNED["zipf"],)),
+    Claim("C2.tail", "Zipf: in the tail more are answered in context than in weights", PREFERS,
+          final(tail)["zipf/vanilla"] - final(tail_weights)["zipf/vanilla"], "> 0", SHARE, needs=(LEARNED["zipf"],)),
+    thorough("C2.preference.steep", "So it is with exponent 1.2, by 20 points", PREFERS, over_words("steep/vanilla"), "> 0.2", SHARE, needs=(LEARNED["steep"],)),
+    thorough("C2.nonzero", "Over uniform words, Zipf's law and 1.2 more than a twentieth of switched words stay in context (least)", PREFERS,
+             lowest(final(lawful)[f"{law}/vanilla"] for law in ("uniform", "zipf", "steep")), "> 0.05", SHARE),
+    thorough("C2.steepest", "With exponent 1.5 fewer than a twentieth do", "except in the case of highly skewed distributions", final(lawful)["steepest/vanilla"], "< 0.05", SHARE,
+             null=final(lawful)["steepest/active"], needs=(LEARNED["steepest"],)),
+    Claim("C3.structural", "Zipf: active forgetting answers more than 80 % of novel sequences", ACTIVELY, final(novel)["zipf/active"], "> 0.8", SHARE,
+          null=final(novel)["unit"]),
+    Claim("C3.over", "Zipf: by more than 50 points more than vanilla training", ACTIVELY, over(novel, "zipf/active", "zipf/vanilla"), "> 0.5", SHARE,
+          null=over(novel, "unit", "zipf/vanilla")),
+    Claim("C3.preference", "Zipf: with it fewer than a tenth of switched words of the head are answered in weights", ACTIVELY,
+          final(head_weights)["zipf/active"], "< 0.1", SHARE, null=final(head_weights)["zipf/vanilla"]),
+    *(thorough(f"C3.structural.{law}", f"Active forgetting answers more than 80 % of novel sequences {HOW[law]}", ACTIVELY, final(novel)[f"{law}/active"], "> 0.8", SHARE)
+      for law in LAWS if law != "zipf"),
+    *(thorough(f"C3.preference.{law}", f"And fewer than a tenth of the head in weights {HOW[law]}", ACTIVELY, final(head_weights)[f"{law}/active"], "< 0.1", SHARE,
+               null=final(head_weights)[f"{law}/vanilla"]) for law in LAWS if law != "zipf"),
+    Claim("C4.structural", "Temporary forgetting answers more than 70 % of novel sequences", TEMPORARILY, final(novel)[DUAL], "> 0.7", SHARE, null=final(novel)["zipf/vanilla"]),
+    Claim("C4.known", "Asked for one of two words, it answers more of them than vanilla training (ours)", TEMPORARILY, over(known, DUAL, "zipf/vanilla"), "> 0", SHARE),
+    Claim("C4.weights", "And more than 70 % of the head in weights, switched", TEMPORARILY, final(head_weights)[DUAL], "> 0.7", SHARE, null=final(head_weights)["zipf/active"]),
+    Claim("C4.tail", "And more of the tail in context than vanilla training", TEMPORARILY, over(tail, DUAL, "zipf/vanilla"), "> 0", SHARE),
+    Claim("C4.more", "The later forgetting ends, the more novel sequences are answered", "N tunes it", with_end(novel), "> 0.5", RANKS),
+    Claim("C4.less", "And the fewer switched words of the head are answered in weights", "N tunes it", with_end(head_weights), "< -0.5", RANKS),
+    thorough("C4.lasts", "After its end temporary forgetting loses less than 20 points of novel sequences", TEMPORARILY, peak(novel)[DUAL] - final(novel)[DUAL], "< 0.2", SHARE),
+    thorough("C5.structural", "Words of noise for a while: more novel sequences are answered than by vanilla training", "probabilistic temporary forgetting",
+             over(novel, "noise", "zipf/vanilla"), "> 0.2", SHARE),
+    thorough("C5.known", "So they are, asked for one of two words", "(same)", over(known, "noise", "zipf/vanilla"), "> 0", SHARE),
+    thorough("C5.weights", "And more than 70 % of the head in weights, switched", "(same)", final(head_weights)["noise"], "> 0.7", SHARE, null=final(head_weights)["noise-always"]),
+    thorough("C5.always", "Words of noise for ever answer more than 70 % of novel sequences", "(drift)", final(novel)["noise-always"], "> 0.7", SHARE),
+    thorough("C5.later", "After training without, words of noise for a while: more novel sequences are answered than by vanilla training", "extends to pre-trained models",
+             over(novel, "noise-later", "zipf/vanilla"), "> 0.2", SHARE),
+    thorough("C5.later-known", "So they are, asked for one of two words", "(same)", over(known, "noise-later", "zipf/vanilla"), "> 0", SHARE),
+    thorough("C5.later-weights", "And more than 70 % of the head in weights, switched", "(same)", final(head_weights)["noise-later"], "> 0.7", SHARE,
+             null=final(head_weights)["noise-always"]),
+    thorough("S.probe", "A linear probe of embeddings tells nouns from adjectives: more than 70 % of words that it was not fitted to", "(ours: what weights hold)",
+             final(kinds)["zipf/vanilla"], "> 0.7", SHARE, null=final(kinds)["frozen"]),
+    thorough("S.probe-active", "With active forgetting it tells less than 60 %", "(ours)", final(kinds)["zipf/active"], "< 0.6", SHARE, null=final(kinds)["zipf/vanilla"]),
+    thorough("S.frozen", "Embeddings that never learn answer more than 80 % of novel sequences", "(ours: the bound)", final(novel)["frozen"], "> 0.8", SHARE,
+             null=at(novel, 0)["frozen"]),
+    thorough("S.decay", "Decay of embeddings does as well as temporary forgetting: at most 10 points fewer", "(ours: a control)", over(novel, "decay", DUAL), "> -0.1", SHARE),
+    thorough("S.decay-known", "So it does, asked for one of two words", "(ours: a control)", over(known, "decay", DUAL), "> -0.1", SHARE),
+    thorough("S.moments", "Active forgetting is no worse where moments are kept: at most 5 points", "(Chen et al. reset them)", over(novel, "kept-moments", "zipf/active"), "> -0.05", SHARE),
+    thorough("S.spread", "Resets with BERT's deviation of 0.02 answer as many: at most 10 points fewer", "(the code resets with 1)", over(novel, "small-resets", "zipf/active"), "> -0.1", SHARE),
+    thorough("S.untied", "Without a tied output vanilla training answers fewer than a tenth", "(ours)", final(novel)["untied"], "< 0.1", SHARE),
+    thorough("S.ambiguous", "The more words are ambiguous, the fewer of the head are answered in weights", "ambiguity makes identity uninformative",
+             spearman([0.0, 0.01, 0.1, 0.5], [final(head_weights)[a] for a in ("share-0", "share-0.01", "zipf/vanilla", "share-0.5")]), "< -0.5", RANKS),
+    thorough("S.words", "The more words, the more of the head are answered in weights", "(vocabularies of 100 to 20,000)",
+             spearman([100.0, 400.0, 1000.0], [final(head_weights)[a] for a in ("words-100", "zipf/vanilla", "words-1000")]), "> 0.5", RANKS),
+    thorough("S.layer", "One layer prefers weights in the head, too", "(1, 2 and 6 layers)", final(head_weights)["one-layer"], "> 0.5", SHARE, null=final(head_weights)["frozen"]),
+)  # fmt: skip
+
+
+@pictures.by_hand(width=6.5, height=3.8, legend=True)
+def draw_bands(traces: Traces, ax: Axes) -> None:
+    looks = {"zipf/vanilla": "vanilla", DUAL: f"forgetting until {CHOSEN}", "zipf/active": "active forgetting", "noise": "words of noise", "frozen": "frozen embeddings"}  # fmt: skip
+    shown = {arm: label for arm, label in looks.items() if arm in traces}
+    for i, (arm, label) in enumerate(shown.items()):
+        last = traces[arm].in_weights.isel(step=-1)
+        values = np.stack([last.sel(exam=f"band-{b}/switched").values for b in range(BANDS)], axis=1)  # fmt: skip
+        style.spread(ax, np.arange(BANDS), values, **pictures.nth_look(i), label=label)
+    ax.set_xticks(range(BANDS), ["first", "second", "third", "fourth", "last"])
+    ax.set(xlabel="fifth of the words, the commonest first", ylabel="switched words answered in weights", ylim=(-0.03, 1.03))  # fmt: skip
+
+
+MAIN = {"zipf/vanilla": "vanilla", DUAL: f"forgetting until {CHOSEN}", "zipf/active": "active forgetting", "frozen": "frozen embeddings"}  # fmt: skip
+VIEWS = {"novel, in context": novel, "the same, length and bias mended": mended, "the same, one of two words": known}  # fmt: skip
+SWITCHED = {"head, in weights": head_weights, "head, in context": head, "tail, in weights": tail_weights, "tail, in context": tail}  # fmt: skip
+BY_LAW = {
+    "novel, in context": novel, "head switched, in weights": head_weights, "tail switched, in context": tail
+}  # fmt: skip
+SMOKE = {"words": 20, "head": 2, "size": 8, "hidden": 8, "layers": 1, "batch": 8, "steps": 12, "exam": 10}  # fmt: skip
+FULL = {"words": 10_000, "layers": 6, "rate": 5e-5, "batch": 128, "steps": 62_500, "exam": 10_000}
+PAPER_ENDS = dict(zip(SEVERAL, (500, 1000, 1500, 2000), strict=True))
+
+
+def at_full(config: Config) -> dict[str, Any]:
+    """What an arm has at the paper's scale besides what all have."""
+    own: dict[str, Any] = {}
+    if config.words != plain.words:
+        own["words"] = {100: 1000, 1000: 20_000}[config.words]
+    if config.layers != plain.layers:
+        own["layers"] = config.layers
+    if config.every:
+        own["every"] = 10 if config.until else 1000
+    if config.until:
+        own["until"] = PAPER_ENDS[config.until]
+    if config.noise_from:
+        own |= {"noise_from": 30_000, "noise_until": 50_000}
+    elif config.noise_until:
+        own["noise_until"] = PAPER_ENDS[config.noise_until]
+    return own
+
+
+study = Study(
+    paper=Paper(
+        "dual-process-forgetting", "Dual Process Learning: Controlling Use of In-Context vs. In-Weights Strategies with Weight Forgetting",
+        "Suraj Anand, Michael A. Lepori, Jack Merullo, Ellie Pavlick", "ICLR", 2025, "2406.00053", "surajK610/dual_process",
+    ),
+    family="forgetting",
+    question="Can a network be made to keep reading the role of words it has never seen from their context, while it remembers that of common ones?",
+    symptoms=(
+        "a language model fails on rare or unseen words, new product codes, names",
+        "in-context learning appears and disappears again in training",
+        "extend a vocabulary, or move to another language, without training all anew",
+        "reset embeddings during training, active forgetting",
+    ),
+    arms=ARMS,
+    process=make_process,
+    schedule=schedule,
+    budgets={
+        "smoke": Budget(2, ("zipf/vanilla", DUAL, "noise", "frozen"), SMOKE, {DUAL: {"every": 3, "until": 7}, "noise": {"noise_until": 6}}),
+        "quick": Budget(5),
+        "thorough": Budget(5, also=tuple(f"{law}/temporary" for law in LAWS if law != "zipf")),
+        "full": Budget(5, settings=FULL, arm_settings={arm: own for arm, config in ARMS.items() if (own := at_full(config))}),
+    },
+    claims=CLAIMS,
+    figures=(
+        Figure("novel", "Sequences of novel words, whose role only the context tells: mean and range of seeds. Left: as they are. Middle: they have the "
+               "mean length and bias of trained words. Right: only the two words of the context may be told.",
+               pictures.curves(VIEWS, ("", MAIN), xlabel="update", ylim=(-0.03, 1.03)), ("zipf/vanilla",)),
+        Figure("strategies", "Words in the other kind's role: the share of sequences answered by their place and by what the word mostly is, for the "
+               f"{plain.head} commonest words of each kind and the rarest tenth.",
+               pictures.observables(SWITCHED, {arm: label for arm, label in MAIN.items() if arm != "frozen"}, xlabel="update", ylabel="share of sequences", ylim=(-0.03, 1.03)),
+               ("zipf/vanilla",)),
+        Figure("end", "Temporary forgetting by the update at which it ends. Lines are means, dots seeds; dashed levels: vanilla training.",
+               pictures.trend(("", {label: (SEVERAL, [final(of)[f"temporary-{n}"] for n in SEVERAL]) for label, of in BY_LAW.items()}),
+                              xscale="log", xlabel="forgetting ends at update", ylabel="share of sequences"), (DUAL,)),
+        Figure("bands", "Switched words answered in weights, by how common they are, at the end of training: mean and range of seeds.", draw_bands, ("zipf/vanilla",)),
+        Figure("laws", "The end of training by the law of the words (exponents 0, 1.0001, 1.2, 1.5): dots are seeds, bars means.",
+               pictures.dots({title: {HOW[law].removeprefix("with "): {"vanilla": final(of)[f"{law}/vanilla"], "active": final(of)[f"{law}/active"],
+                                      "temporary": final(of)[DUAL if law == "zipf" else f"{law}/temporary"]} for law in LAWS} for title, of in BY_LAW.items()}),
+               ("steep/vanilla",)),
+    ),
+    data="sequences of nouns and adjectives, made as they are needed",
+    notes="Words are 400 in place of 100 to 20,000, two layers in place of six, a rate of 0.0005 in place of 0.00005, 3,000 updates of 64 sequences in "
+    "place of 62,500 of 128. All words of a kind can be drawn; in the authors' code the commonest never is. Exams on switched words leave ambiguous ones "
+    "out. Novel words are examined with embeddings of the first deviation, 0.02, and where embeddings are forgotten with that of resets, 1. There is no dropout of attention. "
+    "When embeddings are forgotten, strength of decay and of noise are the best on two other seeds.",
+    watch="in_context",
+)  # fmt: skip
