@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from latebloom.core.calling import call
-from latebloom.methods.forgetting.expansion import add_classes, grown
+from latebloom.methods.forgetting.expansion import _plan, add_classes, grown
 from latebloom.nn import MLP
 
 rng = np.random.default_rng(0)
@@ -114,6 +114,9 @@ SMALL = eqx.nn.MLP(8, 3, 16, 1, key=jax.random.key(1))
     ({"strengths": ()}, "strengths must be numbers from 0"),
     ({"strengths": (-1.0,)}, "strengths must be numbers from 0"),
     ({"strengths": (np.nan,)}, "strengths must be numbers from 0"),
+    ({"strengths": np.array([])}, "strengths must be numbers from 0"),
+    ({"x": np.full((60, 8), np.nan, jnp.bfloat16)}, "not finite"),
+    ({"steps": 3, "rate": 1e38, "strengths": (1.0,)}, "diverged at every strength: take a rate below 1e.38"),
     ({"steps": 0}, "at least 1"),
     ({"held_back": 1.0}, "held_back between 0 and 1"),
     ({"old_examples": (X[OLD], Y[OLD] + 1)}, "from 0 to 2"),
@@ -128,3 +131,11 @@ def test_bad_input_is_told(more, said):
     given = {"model": SMALL, "head": last, "x": X[NEW], "y": NAMES[NEW]} | more
     with pytest.raises(ValueError, match=said):
         add_classes(**given)
+
+
+def test_of_each_class_one_example_is_learned_from_and_one_is_for_validation():
+    for share, counts in ((0.9, [2, 2]), (0.9, [2, 20]), (0.01, [2, 3])):
+        labels = np.repeat([3, 4], counts)
+        data, _ = _plan(np.zeros((len(labels), 2), np.float32), labels, 3, 4, 2, share, 0)
+        assert set(np.asarray(data.y_train)) == set(np.asarray(data.y_test)) == {3, 4}
+        assert len(data.y_train) + len(data.y_test) == len(labels)

@@ -52,20 +52,22 @@ def add_classes(
 
     - `model`: any network that makes logits; `head(model)`: the affine part that makes them, as `lambda m: m.readout`.
       Batch normalisation keeps its statistics, dropout is off.
-    - `x` [n, ...], `y` [n]: examples of new classes, with any labels; a share of `held_back` of each is for validation.
+    - `x` [n, ...], `y` [n]: examples of new classes, with any labels; a share of `held_back` of each is for validation, one
+      at least, and one at least is learned from.
     - `old_examples`: (x, y) of old classes, y their outputs' indices, to measure by; nothing is learned from them.
 
     Raises `ValueError` for a head that cannot grow, too few examples of a class, missing labels, values that are not finite,
-    labels of old examples that are no outputs, and settings out of range.
+    labels of old examples that are no outputs, settings out of range, and training that diverges at every strength (a
+    strength at which it does is left out).
 
     Source: Smith et al. 2023 (arXiv 2203.17269).
     """
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y) or y.ndim != 1 or not len(y):
         raise ValueError(f"x and y must be as many examples, at least one, not {len(x)} and {np.shape(y)}")  # fmt: skip
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
+    if not _finite(x):
         raise ValueError("x has values that are not finite: fill or drop these rows first")
-    if not strengths or not all(np.isfinite(s) and s >= 0 for s in strengths):
+    if len(strengths) == 0 or not all(np.isfinite(s) and s >= 0 for s in strengths):
         raise ValueError(f"strengths must be numbers from 0, at least one, not {strengths!r}")
     if min(steps, batch_size) < 1 or not 0 < held_back < 1 or not 0 < rate < np.inf:
         raise ValueError("steps and batch_size must be at least 1, held_back between 0 and 1, and rate above 0")  # fmt: skip
@@ -82,7 +84,7 @@ def add_classes(
         seen, known = np.asarray(old_examples[0]), np.asarray(old_examples[1])
         if known.ndim != 1 or not len(seen) == len(known) > 0:
             raise ValueError(f"old_examples must be as many x as y, at least one, not {len(seen)} and {np.shape(known)}")  # fmt: skip
-        if seen.dtype.kind == "f" and not np.isfinite(seen).all():
+        if not _finite(seen):
             raise ValueError("x of old_examples has values that are not finite: fill or drop these rows first")  # fmt: skip
         if known.dtype.kind not in "iu" or not ((known >= 0) & (known < outputs)).all():
             raise ValueError(f"labels of old examples must be outputs, from 0 to {outputs - 1}")
@@ -118,16 +120,23 @@ def add_classes(
 
     models, rows = {}, []
     for strength in strengths:
-        network = models[float(strength)] = run(jnp.float32(strength))
+        network = run(jnp.float32(strength))
+        if not all(
+            _finite(leaf) for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))
+        ):
+            continue
+        models[float(strength)] = network
         told = np.asarray(call(network, data.x_test)).argmax(axis=1)
         rows.append({
             "strength": float(strength), "new": float((told == np.asarray(data.y_test)).mean()),
             "mistaken": float((told < outputs).mean()), "old": old_accuracy(network), "before": old_accuracy(model),
             "moved": _moved(start, network),
         })  # fmt: skip
+    if not rows:
+        raise ValueError(f"training diverged at every strength: take a rate below {rate:g}")
     table = pd.DataFrame(rows)
     mean = np.array([row["new"] + row["old"] for row in rows])
-    best = None if old_examples is None else float(strengths[int(mean.argmax())])
+    best = None if old_examples is None else float(table["strength"].iloc[int(mean.argmax())])
     return Expanded(models, tuple(classes.tolist()), table, best)
 
 
@@ -169,7 +178,8 @@ def _plan(
     place = np.empty(len(labels), int)
     for label in np.unique(labels):
         of = order[labels[order] == label]
-        place[of] = np.arange(len(of)) < max(1, round(held_back * len(of)))
+        aside = min(len(of) - 1, max(1, round(held_back * len(of))))  # one at least is learned from
+        place[of] = np.arange(len(of)) < aside
     train, test = np.flatnonzero(place == 0), np.flatnonzero(place == 1)
     rounds = -(-(steps + 1) * batch // len(train))
     rows = np.concatenate([rng.permutation(len(train)) for _ in range(rounds)])
@@ -180,6 +190,13 @@ def _plan(
         jnp.asarray(rows[: (steps + 1) * batch].reshape(-1, batch), jnp.int32),
         jnp.minimum(jnp.arange(steps + 1), 1), jnp.asarray(np.stack([of_old, ~of_old])), exams, (0, 1),
     )  # fmt: skip
+
+
+def _finite(values: Any) -> bool:
+    """Whether all are finite; in any precision."""
+    return not jnp.issubdtype(values.dtype, jnp.inexact) or bool(
+        np.isfinite(np.asarray(values, np.float32)).all()
+    )
 
 
 def _moved(before: Any, after: Any) -> float:

@@ -320,6 +320,8 @@ CLAIMS = (
     Claim("C2.reversal", "What L2 has over EWC is more if pre-trained than from scratch", VANILLA + " (next, after EWC from scratch)",
           apart("pretrained", "l2", "ewc") - apart("scratch", "l2", "ewc"), "> 0", POINTS,
           null=apart("pretrained", "off/l2", "ewc") - apart("scratch", "off/l2", "ewc")),
+    Claim("C2.reversal-plain", "So it is with plain fine-tuning, which is L2 of no strength, in place of L2 from scratch", VANILLA + " (next, after EWC from scratch)",
+          apart("pretrained", "l2", "ewc") - (base("scratch") - accuracy["scratch/ewc"]), "> 0", POINTS, added="after results"),
     thorough("C2.scratch", "From scratch, EWC beats L2", "(implied by the order of the paper)", apart("scratch", "ewc", "l2"), "> 0", POINTS,
              null=apart("scratch", "off/ewc", "l2")),
     *(thorough(f"C2.mnist.{name}", f"So it is on digits, with the strengths found on glyphs: L2 beats {ALONE[name]}", VANILLA + " (another domain; ours)",
