@@ -132,6 +132,11 @@ def test_who_is_behind_is_told_by_the_same_episodes():
     values = np.stack([hard, hard - 0.03 + rng.normal(0, 0.01, 20), hard])
     assert not_behind(values).tolist() == [True, False, True]
     assert not_behind(np.ones((1, 2))).tolist() == [True]
+    constant = np.array([[0.75] * 5, [0.5] * 5])  # of four instances each
+    assert not_behind(constant).all() and not_behind(np.repeat(constant, 2, 1)).tolist() == [
+        True,
+        False,
+    ]
     with pytest.raises(ValueError, match="two episodes or more, not 1"):
         not_behind(np.ones((2, 1)))
     for ways in (2, 7):

@@ -29,6 +29,7 @@ from latebloom.nn import StageNet
 
 PIXELS, NEAREST, DOT, EUCLID = "nearest pixels", "nearest features", "prototypes by dot product", "prototypes by Euclid"  # fmt: skip
 LOGISTIC, TUNED, REPLAYED = "logistic regression", "tuned", "tuned with replay"
+FEWEST = 6  # episodes, before a lead can be sure
 METHODS = (PIXELS, NEAREST, DOT, EUCLID, LOGISTIC, TUNED, REPLAYED)
 
 
@@ -70,11 +71,14 @@ def not_behind(values: Float[np.ndarray, "ways episodes"], level: float = 0.95) 
 
     Student's t, two-sided with Bonferroni's bound for the ways - 1 others that chance may put first: whichever way is
     the best in truth is among them with probability `level`, and of two that are alike none is said to lead
-    more often than that. Raises `ValueError` for fewer than two episodes.
+    more often than that. With fewer than FEWEST episodes none is: accuracies come in steps, and may then lead by the same
+    in all of them by chance. Raises `ValueError` for fewer than two episodes.
     """
     ways, n = values.shape
     if n < 2:
         raise ValueError(f"values must be of two episodes or more, not {n}")
+    if n < FEWEST:
+        return np.ones(ways, bool)
     lead = values[values.mean(axis=1).argmax()] - values
     error = lead.std(axis=1, ddof=1) / np.sqrt(n)
     reach = stats.t.ppf(1 - (1 - level) / 2 / max(1, ways - 1), n - 1)
