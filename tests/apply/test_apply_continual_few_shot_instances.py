@@ -10,7 +10,8 @@ from PIL import Image
 from latebloom.apply.continual_few_shot_instances import Options, memory_of, read_photos, sentences
 from latebloom.data.files import FileError
 from latebloom.lab import apply
-from latebloom.methods.forgetting.enrolment import Assessed, assess, not_behind
+from latebloom.methods.forgetting.enrolment import Assessed, assess
+from latebloom.methods.forgetting.intervals import not_behind
 
 QUICK = {"methods": "nearest pixels,nearest features,prototypes by Euclid,logistic regression,tuned with replay", "instances": 2, "episodes": 3, "size": 8, "total": 2,
          "known": 12, "steps": 2, "replayed": 1}  # fmt: skip
@@ -137,7 +138,7 @@ def test_who_is_behind_is_told_by_the_same_episodes():
         True,
         False,
     ]
-    with pytest.raises(ValueError, match="two episodes or more, not 1"):
+    with pytest.raises(ValueError, match="two splits or more, not 1"):
         not_behind(np.ones((2, 1)))
     for ways in (2, 7):
         drawn = rng.normal(0.5, 0.1, (2000, ways, 20))

@@ -55,9 +55,13 @@ def test_a_file_goes_through_and_its_model_is_read_again(text, tmp_path):
     assert len(pd.read_csv(tmp_path / "exams.csv")) == len(METHODS) * len(EXAMS)
     words = json.loads((tmp_path / "words.json").read_text())
     assert len(words) == 50 and {"go", "to", "stop"} == set(words[:3])
-    like = MaskedLM(FIRST + 50, 8, key=jax.random.key(0), heads=2, layers=2)
+    like = MaskedLM(FIRST + 50, 7, key=jax.random.key(0), heads=2, layers=2)
     model = eqx.tree_deserialise_leaves(tmp_path / "model.eqx", like)
-    assert np.isfinite(model(jnp.zeros((1, 8), int))).all()
+    assert result["summary"]["positions"] == 7
+    lengths = np.linalg.norm(np.asarray(model.embedding)[FIRST:], axis=1)
+    assert result["summary"]["usual_length"] == pytest.approx(lengths.mean(), rel=1e-5)
+    assert f"an embedding of length {lengths.mean():.3g} and a bias of" in result["found"][-1]
+    assert np.isfinite(model(jnp.zeros((1, 7), int))).all()
 
 
 @pytest.mark.parametrize(("settings", "says"), [
@@ -75,7 +79,8 @@ def shares(rng, seeds=5):
     import xarray as xr
 
     return xr.Dataset(
-        {"right": (("seed", "exam"), rng.uniform(0.3, 0.7, (seeds, len(EXAMS))))}, {"exam": list(EXAMS)}
+        {"right": (("seed", "exam"), rng.uniform(0.3, 0.7, (seeds, len(EXAMS)))), "ratio": ("exam", [0.25] * 2 + [0.1] * 4)},
+        {"exam": list(EXAMS)},
     )  # fmt: skip
 
 
@@ -84,7 +89,13 @@ def test_that_one_way_is_best_is_seldom_said_of_equals():
     last = [{m: shares(rng) for m in METHODS} for _ in range(300)]
     surely = [bool(_ways(one)["behind"][1:].all()) for one in last]
     assert np.mean(surely) <= 0.02
-    clear = _ways({m: one + 0.8 * (m != PLAIN) for m, one in last[0].items()}).set_index("way")
+    few = {m: shares(rng, 3) + 0.8 * (m != PLAIN) for m in METHODS}
+    assert not _ways({m: one.assign(ratio=last[0][m].ratio) for m, one in few.items()})[
+        "behind"
+    ].any()
+    clear = _ways(
+        {m: one.assign(right=one.right + 0.8 * (m != PLAIN)) for m, one in last[0].items()}
+    ).set_index("way")
     assert clear.loc[[PLAIN, f"{PLAIN}, mended"], "behind"].all()
 
 
@@ -103,13 +114,16 @@ def test_sentences_say_no_more_than_was_found():
     corpus = Corpus.of([line.split() for line in text_lines()], words=83, length=7)
     ways = pd.DataFrame({"way": [METHODS[1], PLAIN, f"{PLAIN}, mended"], "right": [0.8, 0.1, 0.7], "right_low": 0.6, "right_high": 0.9,
                          "behind": [False, True, True]})  # fmt: skip
-    exams = pd.DataFrame({"method": [PLAIN], "exam": ["repeated"], "right": [0.9]})
+    exams = pd.DataFrame(
+        {"method": PLAIN, "exam": ["repeated", "novel"], "right": [0.9, 0.1], "guess": [0.2, 0.25]}
+    )
     costs = pd.DataFrame({"method": [METHODS[1]], "exam": ["once/rare"], "cost": [0.02], "low": [-0.01], "high": [0.05]})  # fmt: skip
     found = Assessed(exams, ways, costs, pd.DataFrame(), corpus, {}, True, 80)
     told = sentences(found)
     assert (
         "temporary forgetting tells 80 % [60 %, 90 %]" in told[0] and "surely the most" in told[0]
     )
+    assert "where a pick among its words would tell 25 %" in told[0]
     assert "tells 10 % of them as it is, 70 %" in told[1] and "90 % of words as rare" in told[1]
     assert "rare 2.0 [-1.0, 5.0]" in told[2]
     unsure = ways.assign(behind=[False, True, False])
@@ -119,6 +133,11 @@ def test_sentences_say_no_more_than_was_found():
         and "not surely fewer: plain training, mended." in told[1]
     )
     assert "only 10 questions" in told[-1]
+    unasked = sentences(replace(found, exams=exams.assign(right=[np.nan, 0.1]), learned=None))
+    assert unasked[0].startswith("Too few sequences for exams on known words")
+    assert "no word as rare that it knows was asked for" in unasked[2] and "nan" not in " ".join(
+        unasked
+    )
 
 
 def text_lines():

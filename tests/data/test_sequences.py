@@ -23,7 +23,17 @@ def test_a_line_a_row_or_a_list_is_a_sequence(tmp_path):
     assert read_sequences(tmp_path / "a.jsonl") == [[1, 2], [5, 6], [9]]
 
 
+def test_a_number_may_be_padding(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[3, 0, 4, 0], [0, 7, 7, 0]]))
+    assert read_sequences(tmp_path / "a.npy", pad=0) == [[3, 0, 4], [0, 7, 7]]
+    (tmp_path / "a.jsonl").write_bytes(lines([1, 0, 0], [0]))
+    assert read_sequences(tmp_path / "a.jsonl", pad=0) == [[1], []]
+
+
 @pytest.mark.parametrize(("name", "content", "says"), [
+    ("a.jsonl", lines({"ids": [1], "attention_mask": [[1]]}), "attention_mask must hold a 0 or 1"),
+    ("a.jsonl", b"[" + b"1" * 5000 + b"]", "line 1 is no JSON"),
+    ("a.jsonl", b"[" * 5000, "line 1 is no JSON"),
     ("a.csv", b"a,b", "must be .txt, .npy or .jsonl"),
     ("a.npy", b"no", "is not an array that can be read"),
     ("a.jsonl", b"[1, 2]\n{", "line 2 is no JSON"),

@@ -28,6 +28,7 @@ from latebloom.methods.forgetting.unknown_words import (
     bands,
     components,
     trained_model,
+    usual,
 )
 
 BANDS = ("common", "middle", "rare")
@@ -38,6 +39,7 @@ NAMES = {"novel": "never seen", "novel/mended": "never seen, mended", "repeated"
 @dataclass(frozen=True)
 class Options:
     """- `words`: the vocabulary is so many of the most frequent tokens. `length`: sequences are cut to it.
+    - `pad`: this number at the end of sequences of numbers is padding (0, mostly); -1: they have none.
     - `methods` that are compared; `steps` updates on `batch` sequences at `rate`, on `seeds` splits.
     - Embeddings are forgotten every `every` updates, before update `until` (0: half of the steps) under temporary
       forgetting.
@@ -45,6 +47,7 @@ class Options:
 
     words: int = 2000
     length: int = 32
+    pad: int = -1
     methods: tuple[str, ...] = METHODS
     steps: int = 10_000
     every: int = 50
@@ -58,7 +61,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     if len(paths) != 1:
         raise FileError(f"give one file of sequences, not {', '.join(map(str, paths)) or 'nothing'}")  # fmt: skip
     say("reading the sequences", 0.0)
-    sequences = read_sequences(paths[0])
+    sequences = read_sequences(paths[0], options.pad)
     same: dict[str, Any] = {
         "words": options.words, "length": options.length, "steps": options.steps, "every": options.every,
         "until": options.until if options.until else None, "rate": options.rate, "batch": options.batch,
@@ -73,16 +76,20 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     say("training on all words", 0.8)
     method = found.best.removesuffix(MENDED)
     model, words = trained_model(sequences, method, **same)
+    length, bias = usual(model)
     say("drawing", 0.97)
     summary = {
         "sequences": len(found.corpus.tokens), "vocabulary": len(words), "not_in_the_vocabulary": found.corpus.left_out,
         "held_out_words": found.corpus.held, "learned": found.learned, "best": found.best, "alike": found.alike,
-        "model": method, "first_word": FIRST,
+        "model": method, "first_word": FIRST, "positions": found.corpus.tokens.shape[1], "usual_length": length, "usual_bias": bias,
     }  # fmt: skip
     figures = {"exams": draw_exams(found), "course": draw_course(found), "embeddings": draw_embeddings(model, len(words), method)}  # fmt: skip
     files = {"model.eqx": partial(write_model, model), "words.json": partial(write_words, words)}
+    new = f"Give a word that is new to the model an embedding of length {length:.3g}" + (
+        "." if bias is None else f" and a bias of {bias:.3g}."
+    )
     return Applied(
-        sentences(found), summary, {"exams": found.exams, "ways": found.ways, "costs": found.costs, "curves": found.curves}, figures, files
+        (*sentences(found), new), summary, {"exams": found.exams, "ways": found.ways, "costs": found.costs, "curves": found.curves}, figures, files
     )  # fmt: skip
 
 
@@ -99,14 +106,20 @@ def write_words(words: Sequence[Any], path: Path) -> None:
 
 def sentences(found: Assessed) -> tuple[str, ...]:
     corpus, ways = found.corpus, found.ways.set_index("way")
-    known = found.exams[found.exams["exam"] == "repeated"].set_index("method")
+    exams = found.exams.set_index(["exam", "method"])
+    plain, guess = exams.loc[("repeated", PLAIN), "right"], exams.loc[("novel", PLAIN), "guess"]
+    known = (
+        "no word as rare that it knows was asked for"
+        if np.isnan(plain)
+        else f"{percent(plain)} of words as rare that it knows"
+    )
     best, others = found.best, found.alike
     told = f"[{percent(ways.loc[best, 'right_low'])}, {percent(ways.loc[best, 'right_high'])}]"
     said = [
         f"Of hidden words that were never trained on, {best} tells {percent(ways.loc[best, 'right'])} {told} from their other place in the "
-        "sequence" + (f"; not surely fewer: {', '.join(others)}." if others else ", surely the most."),
+        f"sequence, where a pick among its words would tell {percent(guess)}" + (f"; not surely fewer: {', '.join(others)}." if others else ", surely the most."),
         f"Plain training tells {percent(ways.loc[PLAIN, 'right'])} of them as it is, {percent(ways.loc[PLAIN + MENDED, 'right'])} where a new word's "
-        f"embedding and bias are given the length and value that known words have, and {percent(known.loc[PLAIN, 'right'])} of words as rare that it knows.",
+        f"embedding and bias are given the length and value that known words have; {known}.",
     ]  # fmt: skip
     for method in found.costs["method"].unique():
         rows = found.costs[found.costs["method"] == method]
@@ -115,7 +128,12 @@ def sentences(found: Assessed) -> tuple[str, ...]:
             for _, row in rows.iterrows()
         )
         said.append(f"What {method} costs on known words that come once, in points: {told}.")
-    if not found.learned:
+    if found.learned is None:
+        said.insert(
+            0,
+            "Too few sequences for exams on known words: whether anything was learned cannot be told.",
+        )
+    elif not found.learned:
         said.insert(0, "No way of training tells hidden words that it knows more often than a guess among those of the sequence: "
                        "nothing can be said of forgetting; try more steps.")  # fmt: skip
     said.append(

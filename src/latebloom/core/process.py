@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
@@ -100,6 +101,17 @@ class Process(eqx.Module):
     def quantities(self) -> dict[str, Quantity]:
         """Units and dimensions of the observables that have any."""
         return {}
+
+
+@eqx.filter_jit
+def advanced(process: Process, state: Any, steps: int | Array) -> Any:
+    """The state `steps` steps later, in one compiled loop; nothing is observed, and turns are left out."""
+    arrays, rest = eqx.partition(state, eqx.is_array)
+
+    def one(_: Array, arrays: Any) -> Any:
+        return eqx.filter(process.step(eqx.combine(arrays, rest)), eqx.is_array)
+
+    return eqx.combine(jax.lax.fori_loop(0, steps, one, arrays), rest)
 
 
 class HostProcess:

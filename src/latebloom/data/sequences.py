@@ -15,7 +15,7 @@ from latebloom.data.delimited import read_text
 FIELDS = ("input_ids", "tokens", "ids", "words")
 
 
-def read_sequences(path: Path) -> list[list[Hashable]]:
+def read_sequences(path: Path, pad: int = -1) -> list[list[Hashable]]:
     """The sequences of a file, each a list of tokens: text or whole numbers.
 
     - `.txt`: a sequence a line, tokens with white space between them; empty lines are passed over.
@@ -23,8 +23,18 @@ def read_sequences(path: Path) -> list[list[Hashable]]:
     - `.jsonl`: a line each, a list, or an object with one under `input_ids`, `tokens`, `ids` or `words`; where it
       has an `attention_mask`, what that leaves out is padding.
 
+    - `pad`: this number at the end of a sequence is padding, too.
+
     Raises `FileError` that names the line and what to do.
     """
+    found = _read(path)
+    for sequence in found:
+        while sequence and sequence[-1] == pad:
+            sequence.pop()
+    return found
+
+
+def _read(path: Path) -> list[list[Hashable]]:
     kind = path.suffix.lower()
     if kind == ".npy":
         return _array(path)
@@ -49,8 +59,8 @@ def _line(n: int, line: str, path: Path) -> list[Hashable]:
     where = f"{path}, line {n}"
     try:
         read = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise FileError(f"{where} is no JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{where} is no JSON ({shown(error, quoted=False)})") from None
     kept = None
     if isinstance(read, dict):
         name = next((name for name in FIELDS if name in read), None)
@@ -63,7 +73,7 @@ def _line(n: int, line: str, path: Path) -> list[Hashable]:
         raise FileError(f"{where} must hold a list of whole numbers or of text, not {shown(read)}")
     if kept is None:
         return read
-    if not isinstance(kept, list) or len(kept) != len(read) or not set(kept) <= {0, 1}:
+    if not isinstance(kept, list) or len(kept) != len(read) or not all(k in (0, 1) for k in kept):
         raise FileError(f"{where}: attention_mask must hold a 0 or 1 for each of the {len(read)} tokens")  # fmt: skip
     return [token for token, whether in zip(read, kept, strict=True) if whether]
 

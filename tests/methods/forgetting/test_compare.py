@@ -95,7 +95,7 @@ def test_replay_is_told_from_forgetting():
     x, y, task = blobs()
     seen = []
     found = compare(
-        x, y, task, methods=(FINE_TUNING, "ER", KEPT), memory=(60, 10**6), seeds=4, epochs=40,
+        x, y, task, methods=(FINE_TUNING, "ER", KEPT), memory=(60, 10**6), seeds=6, epochs=40,
         progress=lambda what, share: seen.append((what, share)),
     )  # fmt: skip
     assert found.names == ("late", "early", "mid") and found.classes == tuple("abcdef")

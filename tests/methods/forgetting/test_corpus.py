@@ -1,6 +1,7 @@
 """Which words are held out of a corpus, what is asked about them, and how it is taken."""
 
 from collections import Counter
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -10,10 +11,11 @@ import optax
 import pytest
 
 from latebloom import unfold
-from latebloom.methods.forgetting.corpus import EXAMS, FIRST, HIDDEN, Corpus, CorpusLearner
+from latebloom.methods.forgetting.corpus import EXAMS, FIRST, HIDDEN, Corpus, CorpusLearner, hidden
 from latebloom.methods.forgetting.embeddings import Forgetting, new_after
 from latebloom.methods.forgetting.unknown_words import PLAIN, assess, trained_model
 from latebloom.nn.masked_lm import MaskedLM
+from latebloom.optim.parts import PART
 
 RNG = np.random.default_rng(0)
 NAMES = [f"n{i}" for i in range(60)]
@@ -164,24 +166,67 @@ def test_padding_and_other_words_are_neither_hidden_nor_asked_for():
             assert row[place] == HIDDEN and any(t[place] >= FIRST for t in whole)
 
 
+def test_a_share_of_the_words_that_are_there_is_hidden():
+    rng = np.random.default_rng(0)
+    real = np.array([1, 3, 7, 10, 20, 32])
+    tokens = np.zeros((6, 32), np.int32)
+    for row, n in zip(tokens, real, strict=True):
+        row[:n] = rng.integers(FIRST, 50, n)
+    tokens[5, :16] = 2  # in no vocabulary
+    asked, places, answers, counts = map(np.asarray, hidden(jnp.asarray(tokens), jax.random.key(0)))
+    real[5] = 16
+    np.testing.assert_array_equal(counts.sum(axis=1), [1, 1, 1, 2, 3, 2])
+    np.testing.assert_array_equal(counts.sum(axis=1), np.maximum(1, np.round(0.15 * real)))
+    for row in range(6):
+        which = places[row][counts[row] > 0]
+        assert (
+            set(np.flatnonzero(asked[row] == HIDDEN)) == set(which)
+            and (tokens[row, which] >= FIRST).all()
+        )
+        np.testing.assert_array_equal(answers[row][counts[row] > 0], tokens[row, which])
+        np.testing.assert_array_equal(np.delete(asked[row], which), np.delete(tokens[row], which))
+
+
+def test_no_exam_and_no_model_in_the_end_has_embeddings_just_drawn():
+    process = learner(how=Forgetting(every=3))
+    states = [process.init(jax.random.key(0))]
+    step = eqx.filter_jit(process.step)
+    for _ in range(6):
+        states.append(step(states[-1]))
+    changed = [
+        float(jnp.abs(b.model.embedding - a.model.embedding).max()) for a, b in pairwise(states)
+    ]
+    assert [c > 0.5 for c in changed] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]  # after 3 and its exam, not after 6
+    other = [float(jnp.abs(b.model.position - a.model.position).max()) for a, b in pairwise(states)]
+    assert max(other) < 0.01
+    count = [int(optax.tree.get(s.moments.inner_states[PART], "count")) for s in states]
+    assert count == [0, 1, 2, 3, 1, 2, 3]
+
+
+def test_how_many_are_examined_for_each_that_is_trained_on(state):
+    held = np.isin(np.asarray(CORPUS.tokens), np.flatnonzero(state.held)).any(axis=1)
+    trained = (np.diff(np.asarray(state.law), prepend=0.0) > 0).sum()
+    ratio = learner().observe(state)["ratio"]
+    assert ratio[0] == ratio[1] == pytest.approx(held.sum() / trained)
+    np.testing.assert_allclose(ratio[2:], ((~held).sum() - trained) / trained, rtol=1e-6)
+
+
 def test_forgetting_happens_when_it_is_said():
     trace = unfold(
         learner(how=Forgetting(every=3, until=7, spread=2.0)), seeds=1, at=range(9), progress=False
     )
     length = trace.length.values[0]
     jump = np.abs(np.diff(length)) > 0.5 * 2 * np.sqrt(8) - 0.6
-    assert jump.tolist() == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-        False,
-        False,
-    ]  # from 0.02 to 2
-    assert length[3:] == pytest.approx(2 * np.sqrt(8), rel=0.15)
-    assert len(set(np.round(length[3:], 6))) == 6
+    assert jump.tolist() == [i == 3 for i in range(8)]  # from 0.02 to 2, before the fourth update
+    assert length[4:] == pytest.approx(2 * np.sqrt(8), rel=0.15)
+    assert len(set(np.round(length[4:], 6))) == 5
 
 
 def test_a_loop_outside_jax_is_told_what_its_embeddings_are_to_be():
@@ -206,7 +251,7 @@ def test_a_model_without_words_held_out_is_what_the_steps_make_of_it():
 @pytest.mark.parametrize(("given", "says"), [
     ({"words": 5}, "words must be a whole number from 20"),
     ({"length": 2}, "length must be a whole number from 4"),
-    ({"sequences": SEQUENCES[:20]}, "there are 20 different sequences of up to 32 tokens, and at least 100"),
+    ({"sequences": SEQUENCES[:20]}, "there are 20 different sequences of up to 7 tokens, and at least 100"),
     ({"sequences": [[f"{i}", *"abcdefg"] for i in range(200)]}, "0 words beyond the commonest come twice"),
     ({"steps": 1}, "steps must be a whole number from 10"),
     ({"seeds": 1}, "seeds must be a whole number from 2"),

@@ -15,7 +15,6 @@ import optax
 import pandas as pd
 import xarray as xr
 from jaxtyping import Array, Int, PRNGKeyArray
-from scipy import stats
 
 from latebloom.core.climbing import Climbed, climb
 from latebloom.core.dataset import Dataset
@@ -27,6 +26,7 @@ from latebloom.data.labelled import check_examples, given_labels
 from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.continual import Continual, Replay
 from latebloom.methods.forgetting.distillation import LwF
+from latebloom.methods.forgetting.intervals import resampled_interval, surely_leads
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC, SI
 from latebloom.methods.forgetting.replay import DER, ER, ERACE
@@ -361,18 +361,6 @@ def _measured(trace: xr.Dataset) -> dict[str, np.ndarray]:
             "forgetting": (learned - ends[:, -1])[:, :-1].mean(axis=1)}  # fmt: skip
 
 
-def resampled_interval(values: np.ndarray, test_to_train: float, level: float = 0.95) -> tuple[float, float]:  # fmt: skip
-    """Interval for the mean of what k random splits of the same examples gave (Nadeau & Bengio 2003).
-
-    - `test_to_train`: test examples for each training example. The variance of the mean is (1 / k +
-      test_to_train) times that of the values.
-    """
-    k = len(values)
-    error = np.std(values, ddof=1) * np.sqrt(1 / k + test_to_train)
-    reach = stats.t.ppf(0.5 + level / 2, k - 1) * error
-    return float(np.mean(values) - reach), float(np.mean(values) + reach)
-
-
 def _table(
     rows: list[dict[str, Any]], measured: Mapping[str, Mapping[str, np.ndarray]], spread: float
 ) -> pd.DataFrame:
@@ -403,10 +391,8 @@ def _pairs(
                 lead = measured[one]["accuracy"] - measured[other]["accuracy"]
                 a, b, lead = (one, other, lead) if lead.mean() >= 0 else (other, one, -lead)
                 low, high = resampled_interval(lead, spread)
-                # Of the most accurate, len - 1 others may seem to be better: Bonferroni's bound, one-sided.
-                surely, _ = resampled_interval(lead, spread, 1 - 2 * 0.05 / (len(names) - 1))
                 rows.append({"memory": memory, "a": a, "b": b, "difference": float(lead.mean()), "low": low,
-                             "high": high, "apart": surely > 0})  # fmt: skip
+                             "high": high, "apart": surely_leads(lead, len(names) - 1, spread)})  # fmt: skip
     return pd.DataFrame(rows, columns=["memory", "a", "b", "difference", "low", "high", "apart"])
 
 

@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import gradients, step_key, trainable, update
 from latebloom.data.sequences import pieces
-from latebloom.methods.forgetting.embeddings import Forgetting, drawn, forgetting
+from latebloom.methods.forgetting.embeddings import Forgetting, drawn, forgotten
+from latebloom.optim.parts import trained
 
 PAD, HIDDEN, OTHER, FIRST = 0, 1, 2, 3
 HELD = 0.2  # at most about this share of the sequences is left out of training for the words that are held out
@@ -70,6 +71,7 @@ class Corpus(eqx.Module):
         for name, value, least in (("words", words, 20), ("length", length, 4)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number from {least}, not {value}")
+        length = min(length, max(map(len, sequences), default=0))
         cut = [*dict.fromkeys(map(tuple, pieces(sequences, length)))]
         if len(cut) < 100:
             raise ValueError(f"there are {len(cut)} different sequences of up to {length} tokens, and at least 100 are wanted")  # fmt: skip
@@ -133,7 +135,7 @@ class CorpusLearner(Process):
     - `exam`: at most so many questions of each kind.
 
     Observed for each exam: the share that is `right`, and that of `chosen` if only the words of the sequence may be
-    told; `guess`, a pick among them. "novel": words that are held out, with embeddings as they were at first;
+    told; `guess`, a pick among them. Embeddings are forgotten before the update that follows, so that no exam looks at new ones. "novel": words that are held out, with embeddings as they were at first;
     "novel/mended": these have the length and bias that trained words have on average; "repeated": words like them
     that were trained on; "once/...": words that come once, by how frequent they are.
     """
@@ -161,9 +163,9 @@ class CorpusLearner(Process):
         self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
         self.how, self.batch, self.exam, self.seeds_by = how, batch, exam, seeds_by
 
-    def rule(self, key: PRNGKeyArray) -> optax.GradientTransformation:
+    def rule(self) -> optax.GradientTransformation:
         rule = self.optimiser(**self.hyper)
-        return rule if self.how is None else forgetting(rule, _embedding, self.how, key=key)
+        return rule if self.how is None else trained(rule, _embedding, others=rule)
 
     def init(self, key: PRNGKeyArray) -> State:
         held_key, exam_key, model_key, new_key, key = jax.random.split(key, 5)
@@ -191,7 +193,7 @@ class CorpusLearner(Process):
         exams = [self._drawn(k, which) for k, which in zip(keys, asked, strict=True)]
         questions = jax.tree.map(lambda *x: jnp.stack(x), *exams)
         return State(
-            model, self.rule(new_key).init(trainable(model)), held, jnp.cumsum(weight) / weight.sum(), questions, first, key, jnp.int32(0)
+            model, self.rule().init(trainable(model)), held, jnp.cumsum(weight) / weight.sum(), questions, first, key, jnp.int32(0)
         )  # fmt: skip
 
     def _drawn(self, key: PRNGKeyArray, which: Bool[Array, " questions"]) -> Questions:
@@ -210,23 +212,30 @@ class CorpusLearner(Process):
             state.law, jax.random.uniform(draw, (self.batch,)), side="right"
         )
         tokens = self.corpus.tokens[jnp.minimum(drawn_rows, len(state.law) - 1)]
-        luck = jnp.where(tokens >= FIRST, jax.random.uniform(hide, tokens.shape), -1.0)
-        _, places = jax.lax.top_k(luck, max(1, round(SHARE * tokens.shape[1])))
-        which = jnp.arange(self.batch)[:, None]
-        answers, asked = tokens[which, places], tokens.at[which, places].set(HIDDEN)
-        real = (answers >= FIRST).astype(jnp.float32)
-        # What is no word is not hidden either.
-        asked = asked.at[which, places].set(jnp.where(real > 0, HIDDEN, answers))
+        asked, places, answers, real = hidden(tokens, hide)
+        model, moments, rule = state.model, state.moments, self.rule()
+        if self.how is not None:  # after an update and its exams, before the next update
+            model, moments = self._forgotten(rule, state, self.how)
 
         def objective(model: Any) -> Array:
             logits = model(asked, key=dropout, train=True, at=places).astype(jnp.float32)
             each = optax.softmax_cross_entropy_with_integer_labels(logits, answers)
             return (each * real).sum() / jnp.maximum(real.sum(), 1)
 
-        slopes, seen = gradients(objective, state.model)
-        rule = self.rule(state.key)  # what it draws by has been in its own state from the start
-        model, moments = update(rule, slopes, state.moments, state.model, seen)
+        slopes, seen = gradients(objective, model)
+        model, moments = update(rule, slopes, moments, model, seen)
         return state._replace(model=model, moments=moments, step=state.step + 1)
+
+    def _forgotten(self, rule: Any, state: State, how: Forgetting) -> tuple[Any, Any]:
+        """Model and moments, with embeddings drawn anew where it is time."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 0xF0), state.step)
+        arrays, rest = eqx.partition((state.model, state.moments), eqx.is_array)
+
+        def new(arrays: Any) -> Any:
+            model, moments = eqx.combine(arrays, rest)
+            return eqx.filter(forgotten(rule, model, moments, _embedding, how, key), eqx.is_array)
+
+        return eqx.combine(jax.lax.cond(how.now(state.step), new, lambda same: same, arrays), rest)
 
     def observe(self, state: State) -> dict[str, Array]:
         novel, *known = (
@@ -238,8 +247,16 @@ class CorpusLearner(Process):
         trained = ~state.held & (jnp.arange(len(state.held)) >= FIRST)
         return {
             **{name: jnp.stack([one[name] for one in found]) for name in found[0]},
+            "ratio": self._ratio(state),
             "length": jnp.mean(_lengths(_embedding(state.model)), where=trained[:, None]),
         }
+
+    def _ratio(self, state: State) -> Float[Array, " exams"]:
+        """Of each exam: sequences that it may draw from, for each that is trained on."""
+        trained = (jnp.diff(state.law, prepend=0.0) > 0).sum()
+        with_held = state.held[self.corpus.tokens].any(axis=1).sum()
+        apart = len(self.corpus.tokens) - with_held - trained
+        return jnp.array([with_held] * 2 + [apart] * (len(EXAMS) - 2)) / trained
 
     def with_novel(self, state: State, mended: bool) -> Any:
         """The model with embeddings of words that are held out as they were at first, or mended."""
@@ -262,8 +279,31 @@ class CorpusLearner(Process):
             "chosen": Quantity(about="the same, of the words of the sequence", gaps=True, **exams),  # pyright: ignore
             "guess": Quantity(about="share that a pick among the words of the sequence tells", gaps=True, **exams),  # pyright: ignore
             "questions": Quantity(about="questions asked", **exams),  # pyright: ignore
+            "ratio": Quantity(about="sequences examined / trained on", **exams),  # pyright: ignore
             "length": Quantity(about="mean length of trained embeddings"),
         }  # fmt: skip
+
+
+def hidden(
+    tokens: Int[Array, "batch length"], key: PRNGKeyArray
+) -> tuple[
+    Int[Array, "batch length"],
+    Int[Array, "batch k"],
+    Int[Array, "batch k"],
+    Float[Array, "batch k"],
+]:
+    """Sequences with SHARE of the words of each hidden, one at least: as they are asked, places, answers, and which of
+    these count. Padding and what is not in the vocabulary is never hidden.
+    """
+    words = tokens >= FIRST
+    luck = jnp.where(words, jax.random.uniform(key, tokens.shape), -1.0)
+    _, places = jax.lax.top_k(luck, max(1, round(SHARE * tokens.shape[1])))
+    which, rank = jnp.arange(len(tokens))[:, None], jnp.arange(places.shape[1])
+    wanted = jnp.maximum(1, jnp.round(SHARE * words.sum(axis=1)))
+    answers = tokens[which, places]
+    counts = (rank < wanted[:, None]) & (answers >= FIRST)
+    asked = tokens.at[which, places].set(jnp.where(counts, HIDDEN, answers))
+    return asked, places, answers, counts.astype(jnp.float32)
 
 
 def _judged(model: Any, of: Questions) -> dict[str, Array]:

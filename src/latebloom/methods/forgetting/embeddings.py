@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from latebloom.core.training import trainable
 from latebloom.optim.parts import PART, trained
 
 Where = Callable[[Any], Any]
@@ -43,6 +44,11 @@ class Forgetting(NamedTuple):
         """The updates, up to `last`, after which they are forgotten."""
         end = last + 1 if self.until is None else min(last + 1, self.until)
         return range(self.every, end, self.every)
+
+    def now(self, update: Int[Array, ""] | int) -> Any:
+        """Whether they are forgotten after this update, counted from 1 (0: before the first)."""
+        found = (update > 0) & (update % self.every == 0)
+        return found if self.until is None else found & (update < self.until)
 
     def check(self) -> None:
         """Raises `ValueError` for settings that say nothing."""
@@ -80,6 +86,14 @@ def anew(rule: optax.GradientTransformation, moments: Any, params: Any) -> Any:
     return moments._replace(inner_states=moments.inner_states | {PART: first.inner_states[PART]})
 
 
+def forgotten(
+    rule: optax.GradientTransformation, model: Any, moments: Any, where: Where, how: Forgetting, key: PRNGKeyArray
+) -> tuple[Any, Any]:  # fmt: skip
+    """The model with what is at `where` drawn anew, and the state of `rule`, which is one of `optim.trained`, after it."""
+    model = eqx.tree_at(where, model, drawn(key, where(model), how.spread))
+    return model, anew(rule, moments, trainable(model)) if how.moments else moments
+
+
 def forgetting(
     rule: optax.GradientTransformation, where: Where, how: Forgetting, *, key: PRNGKeyArray
 ) -> optax.GradientTransformation:
@@ -90,8 +104,9 @@ def forgetting(
     - `key` fixes what is drawn.
 
     Moments of the embeddings, their count included, are apart from those of all others. Where embeddings are drawn
-    anew, the update is the difference to their new values. Rules that look at
-    all parameters at once, as clipping by the global norm does, belong before it in a chain.
+    anew, the update is the difference to their new values: *what is examined or saved right after such an update knows no
+    word*, so do it before (`how.now(update)`), or give an end. Rules that look at all parameters at once, as clipping
+    by the global norm does, belong before it in a chain.
 
     Raises `ValueError` for settings that say nothing, no parameter at `where`, and `update` without parameters.
     """
@@ -108,11 +123,8 @@ def forgetting(
             raise ValueError("the parameters are wanted too: update(grads, state, params)")
         updates, moments = split.update(grads, state.moments, params)
         step = state.update + 1
-        now = step % how.every == 0
-        if how.until is not None:
-            now &= step < how.until
 
-        def forget(found: tuple[Any, Any]) -> tuple[Any, Any]:
+        def renewed(found: tuple[Any, Any]) -> tuple[Any, Any]:
             updates, moments = found
             new = drawn(jax.random.fold_in(state.key, step), where(params), how.spread)
             changes = jax.tree.map(
@@ -121,7 +133,9 @@ def forgetting(
             after = anew(split, moments, params) if how.moments else moments
             return eqx.tree_at(where, updates, changes), after
 
-        updates, moments = jax.lax.cond(now, forget, lambda found: found, (updates, moments))
+        updates, moments = jax.lax.cond(
+            how.now(step), renewed, lambda found: found, (updates, moments)
+        )
         return updates, ForgettingState(moments, state.key, step)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore
@@ -135,7 +149,7 @@ def new_after(
     `update` counts from 1. The optimiser's memory of them is then to be emptied, too (`how.moments`).
     """
     how.check()
-    if update not in how.updates(update):
+    if not how.now(update):
         return None
     rng = np.random.default_rng([seed, update])
     return (how.spread * rng.standard_normal(shape)).astype(np.float32)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Shaped
 from scipy import stats
 
 from latebloom.data.stroke_glyphs import glyphs
@@ -24,12 +24,12 @@ from latebloom.methods.forgetting import few_shot
 from latebloom.methods.forgetting.corrupted import KINDS, corrupted
 from latebloom.methods.forgetting.episodes import Design, Episode, arrangements, by_class, draw_many
 from latebloom.methods.forgetting.few_shot import Learner, Replay, Tuning, answers
+from latebloom.methods.forgetting.intervals import not_behind
 from latebloom.methods.forgetting.pretraining import Pretraining, pretrained
 from latebloom.nn import StageNet
 
 PIXELS, NEAREST, DOT, EUCLID = "nearest pixels", "nearest features", "prototypes by dot product", "prototypes by Euclid"  # fmt: skip
 LOGISTIC, TUNED, REPLAYED = "logistic regression", "tuned", "tuned with replay"
-FEWEST = 6  # episodes, before a lead can be sure
 METHODS = (PIXELS, NEAREST, DOT, EUCLID, LOGISTIC, TUNED, REPLAYED)
 
 
@@ -64,25 +64,6 @@ class Assessed:
     def alike(self) -> list[str]:
         """Ways that are not surely behind the best one on corrupted targets, itself among them."""
         return self.methods[self.methods["may_be_best"]]["method"].tolist()
-
-
-def not_behind(values: Float[np.ndarray, "ways episodes"], level: float = 0.95) -> Bool[np.ndarray, " ways"]:  # fmt: skip
-    """Which ways are not surely behind the one of the highest mean, by differences over the same episodes.
-
-    Student's t, two-sided with Bonferroni's bound for the ways - 1 others that chance may put first: whichever way is
-    the best in truth is among them with probability `level`, and of two that are alike none is said to lead
-    more often than that. With fewer than FEWEST episodes none is: accuracies come in steps, and may then lead by the same
-    in all of them by chance. Raises `ValueError` for fewer than two episodes.
-    """
-    ways, n = values.shape
-    if n < 2:
-        raise ValueError(f"values must be of two episodes or more, not {n}")
-    if n < FEWEST:
-        return np.ones(ways, bool)
-    lead = values[values.mean(axis=1).argmax()] - values
-    error = lead.std(axis=1, ddof=1) / np.sqrt(n)
-    reach = stats.t.ppf(1 - (1 - level) / 2 / max(1, ways - 1), n - 1)
-    return lead.mean(axis=1) - reach * error <= 1e-9  # a lead of rounding errors is none
 
 
 def assess(

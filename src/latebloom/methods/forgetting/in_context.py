@@ -21,9 +21,9 @@ from latebloom.core.training import gradients, step_key, trainable, update
 from latebloom.data.roles import ANSWER, LENGTH, Roles, Sequences
 from latebloom.methods.forgetting.embeddings import (
     Forgetting,
-    anew,
     chance_of_occurring,
     drawn,
+    forgotten,
     noised,
 )
 from latebloom.nn.masked_lm import MaskedLM
@@ -189,10 +189,9 @@ class RoleLearner(Process):
     def turn(self, state: State) -> State:
         assert self.forgetting is not None
         key = jax.random.fold_in(jax.random.fold_in(state.key, 0xF0), state.step)
-        model = eqx.tree_at(_embedding, state.model, drawn(key, state.model.embedding, self.forgetting.spread))  # fmt: skip
-        moments = state.moments
-        if self.forgetting.moments:
-            moments = anew(self.rule(), moments, trainable(model))
+        model, moments = forgotten(
+            self.rule(), state.model, state.moments, _embedding, self.forgetting, key
+        )
         return state._replace(model=model, moments=moments)
 
     def step(self, state: State) -> State:

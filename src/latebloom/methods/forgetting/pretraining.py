@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from latebloom.core.process import Process
+from latebloom.core.process import Process, advanced
 from latebloom.core.training import gradients, trainable, update
 from latebloom.losses import cross_entropy
 from latebloom.methods.forgetting.episodes import Design, Episode, Shelf, draw
@@ -171,14 +171,4 @@ def by_prototypes(
 
 def pretrained(process: Pretraining, key: PRNGKeyArray) -> Pretrained:
     """The state after all of its steps, in one compiled loop."""
-    state = eqx.filter_jit(process.init)(key)
-    arrays, static = eqx.partition(state, eqx.is_array)
-
-    @eqx.filter_jit
-    def whole(process: Pretraining, arrays: Any) -> Any:
-        def one(_: Array, arrays: Any) -> Any:
-            return eqx.filter(process.step(eqx.combine(arrays, static)), eqx.is_array)
-
-        return jax.lax.fori_loop(0, process.steps, one, arrays)
-
-    return eqx.combine(whole(process, arrays), static)
+    return advanced(process, eqx.filter_jit(process.init)(key), process.steps)

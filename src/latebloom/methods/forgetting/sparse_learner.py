@@ -21,6 +21,7 @@ from scipy import sparse
 
 from latebloom.core.calling import Given, call
 from latebloom.core.dataset import Dataset
+from latebloom.core.process import advanced
 from latebloom.core.stream import Exams, Stream
 from latebloom.methods.forgetting.continual import ContinualState
 from latebloom.methods.forgetting.subnetworks import Subnetworks
@@ -100,7 +101,7 @@ class SparseContinualNet:
         state = self._started(process, key)
         done = 0
         for stop in (*process.turns(), steps):
-            state = _advanced(process, state, stop - done)
+            state = advanced(process, state, stop - done)
             state, done = (_turned(process, state) if stop < steps else state), stop
         return self._over(process, state, task, classes)
 
@@ -276,16 +277,6 @@ class _Rule(eqx.Module):
 
     def __call__(self) -> optax.GradientTransformation:
         return self.rule
-
-
-@eqx.filter_jit
-def _advanced(process: Subnetworks, state: ContinualState, steps: int | Array) -> ContinualState:
-    arrays, rest = eqx.partition(state, eqx.is_array)
-
-    def one(_: Array, arrays: Any) -> Any:
-        return eqx.filter(process.step(eqx.combine(arrays, rest)), eqx.is_array)
-
-    return eqx.combine(jax.lax.fori_loop(0, steps, one, arrays), rest)
 
 
 @eqx.filter_jit

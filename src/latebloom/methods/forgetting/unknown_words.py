@@ -19,11 +19,10 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
+from latebloom.core.process import advanced
 from latebloom.core.unfold import unfold
-from latebloom.methods.forgetting.compare import resampled_interval
 from latebloom.methods.forgetting.corpus import (
     COMMON,
-    EXAM,
     EXAMS,
     FIRST,
     MIDDLE,
@@ -31,14 +30,13 @@ from latebloom.methods.forgetting.corpus import (
     CorpusLearner,
 )
 from latebloom.methods.forgetting.embeddings import Forgetting
+from latebloom.methods.forgetting.intervals import not_behind, resampled_interval
 from latebloom.nn.masked_lm import MaskedLM
 
 PLAIN, TEMPORARY, ACTIVE = "plain training", "temporary forgetting", "active forgetting"
 METHODS = (PLAIN, TEMPORARY, ACTIVE)
 AS_DRAWN, MENDED = "", ", mended"
-SPREAD = EXAM / (
-    1 - EXAM
-)  # of examined to trained sequences, for intervals over splits that overlap
+FEWEST = 4  # splits, before a lead can be sure
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Assessed:
     - `ways`: each method, and each with its new embeddings mended, on words that were held out, the best first;
       `behind`: whether the best is surely above it.
     - `costs`: what a method tells fewer of the known words that come once than plain training does, by frequency.
+    - `learned`: whether any method surely tells known words more often than a guess; None if none was asked for.
     - `curves`: shares by update. `asked`: the least number of questions about words that were held out, or known and repeated, that a split had.
     """
 
@@ -59,7 +58,7 @@ class Assessed:
     curves: pd.DataFrame
     corpus: Corpus
     traces: Mapping[str, xr.Dataset]
-    learned: bool
+    learned: bool | None
     asked: int
 
     @property
@@ -108,10 +107,10 @@ def assess(
             raise ValueError(f"{method} diverged at rate {rate:g}: take a smaller one")
     last = {method: trace.isel(step=-1) for method, trace in traces.items()}
     exams = pd.DataFrame([_row(method, exam, last[method].sel(exam=exam)) for method in methods for exam in EXAMS])  # fmt: skip
-    plain = exams[exams["exam"] == "repeated"]
+    known = exams[(exams["exam"] == "repeated") & exams["chosen"].notna()]
     return Assessed(
         exams, _ways(last), _costs(last), _curves(traces), corpus, traces,
-        bool((plain["chosen_low"] > plain["guess"]).any()), int(last[PLAIN].questions.sel(exam=["novel", "repeated"]).min()),
+        bool((known["chosen_low"] > known["guess"]).any()) if len(known) else None, int(last[PLAIN].questions.sel(exam=["novel", "repeated"]).min()),
     )  # fmt: skip
 
 
@@ -127,17 +126,17 @@ def trained_model(
     corpus = replace(Corpus.of(sequences, words=words, length=length), held=0)
     until = max(steps // 2, 1) if until is None else until
     process = _learner(corpus, method, network=network, rate=rate, batch=batch, every=every, until=until)  # fmt: skip
-    return _run(process, steps, jax.random.key(seed)), corpus.words
+    state = eqx.filter_jit(process.init)(jax.random.key(seed))
+    return advanced(process, state, steps).model, corpus.words
 
 
-@eqx.filter_jit
-def _run(process: CorpusLearner, steps: int, key: PRNGKeyArray) -> Any:
-    arrays, static = eqx.partition(process.init(key), eqx.is_array)
-
-    def one(_: Any, arrays: Any) -> Any:
-        return eqx.filter(process.step(eqx.combine(arrays, static)), eqx.is_array)
-
-    return eqx.combine(jax.lax.fori_loop(0, steps, one, arrays), static).model
+def usual(model: Any) -> tuple[float, float | None]:
+    """Mean length of the embeddings of a model's words, and mean output bias if it has one: what a new word may be given."""
+    length = np.linalg.norm(np.asarray(model.embedding, np.float64)[FIRST:], axis=1).mean()
+    bias = getattr(model, "bias", None)
+    return float(length), None if bias is None else float(
+        np.asarray(bias, np.float64)[FIRST:].mean()
+    )
 
 
 def _learner(
@@ -157,32 +156,37 @@ def _small(vocabulary: int, positions: int, key: PRNGKeyArray) -> MaskedLM:
 def _row(method: str, exam: str, last: xr.Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {"method": method, "exam": exam}
     for name in ("right", "chosen"):
-        found |= _interval(name, last[name].values)
-    return found | {"guess": _interval("guess", last["guess"].values)["guess"]}
+        found |= _interval(name, last[name].values, _ratio(last))
+    return found | {"guess": _interval("guess", last["guess"].values, 0.0)["guess"]}
 
 
-def _interval(name: str, values: np.ndarray) -> dict[str, float]:
+def _ratio(last: xr.Dataset) -> float:
+    """Of sequences examined to those trained on: splits overlap by so much."""
+    return float(last["ratio"].mean())
+
+
+def _interval(name: str, values: np.ndarray, ratio: float) -> dict[str, float]:
     """Mean and 95 % interval over splits that had such questions, within 0 and 1; NaN for fewer than two of them."""
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
-    low, high = resampled_interval(values, SPREAD)
+    low, high = resampled_interval(values, ratio)
     return {name: float(values.mean()), f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}  # fmt: skip
 
 
 def _ways(last: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """On words that were held out, the best first."""
+    """On words that were held out, the best first. With fewer than FEWEST splits none is surely behind it."""
+    ratio = _ratio(last[PLAIN].sel(exam="novel"))
     right = {
         method + how: trace.right.sel(exam=f"novel{'/mended' if how else ''}").values
         for method, trace in last.items() for how in (AS_DRAWN, MENDED)
     }  # fmt: skip
     order = sorted(right, key=lambda way: -right[way].mean())
-    rows = []
-    for way in order:
-        lead = right[order[0]] - right[way]
-        # The best is chosen of them, so it is compared with each of the others: Bonferroni's bound, one-sided.
-        surely = way != order[0] and resampled_interval(lead, SPREAD, 1 - 2 * 0.05 / (len(order) - 1))[0] > 0  # fmt: skip
-        rows.append({"way": way, **_interval("right", right[way]), "behind": bool(surely)})
+    near = not_behind(np.stack([right[way] for way in order]), ratio, FEWEST)
+    rows = [
+        {"way": way, **_interval("right", right[way], ratio), "behind": not close}
+        for way, close in zip(order, near.tolist(), strict=True)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -196,7 +200,7 @@ def _costs(last: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             cost = cost[np.isfinite(cost)]
             if len(cost) < 2:
                 continue
-            low, high = resampled_interval(cost, SPREAD)
+            low, high = resampled_interval(cost, _ratio(trace.sel(exam=exam)))
             rows.append({"method": method, "exam": exam, "cost": float(cost.mean()), "low": low, "high": high})  # fmt: skip
     return pd.DataFrame(rows, columns=["method", "exam", "cost", "low", "high"])
 
