@@ -1,7 +1,7 @@
 """How often are embeddings to be forgotten, until when, and how strong are the controls?
 
 Run: python benchmarks/dual_process_forgetting_tuning.py
-On seeds 100 and 101, which the study does not use, with Zipf's law. Active forgetting and decay are to answer most novel
+On seeds 100 and 101, which the study does not use, with Zipf's law. Active forgetting, the first deviation of embeddings and decay are to answer most novel
 sequences. Temporary forgetting and noise are to do both: novel sequences in context and switched words of the head in
 weights; what counts is the lesser of the two shares. Where that is equal, as where all are 0, a hundredth of other shares decides:
 of novel sequences answered if only the two words of the context may be told, and of the head. Prints all scores, says where the best lies on an edge, and
@@ -24,6 +24,7 @@ SEEDS = (100, 101)
 EVERY, UNTIL = (10, 25, 50, 100, 200), study.SEVERAL
 ACTIVE = (50, 100, 200, 400, 800)
 NOISE = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+START = (0.02, 0.1, 0.3, 1.0, 3.0)
 DECAY = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
@@ -55,6 +56,7 @@ def main() -> None:
         ("every", "until"): (lambda k, n: both(every=int(k), until=int(n)), (EVERY, UNTIL)),
         ("active",): (lambda k: novel(every=int(k)), (ACTIVE,)),
         ("noise",): (lambda p: both(noise=p, noise_until=int(table["until"])), (NOISE,)),
+        ("start",): (lambda d: novel(start=d), (START,)),
         ("decay",): (lambda d: novel(decay=d), (DECAY,)),
     }
     for names, (score, grids) in wanted.items():

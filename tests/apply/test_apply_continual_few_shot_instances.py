@@ -76,6 +76,14 @@ def test_other_photos_of_the_same_objects(photos):
         assert (found.confusion["instance"] != found.confusion["taken_for"]).all()
 
 
+def test_episodes_that_are_all_alike_are_told():
+    x = RNG.integers(0, 255, (4, 8, 8)).astype(np.uint8)
+    short = {"methods": ("nearest pixels",), "episodes": 2, "known": 12, "steps": 1, "fractions": (0.5,)}  # fmt: skip
+    found = assess(x, ["a"] * 4, instances=4, **short)
+    assert found.same and "All episodes have the same 4 images" in " ".join(sentences(found))
+    assert not assess(x, ["a"] * 4, instances=3, **short).same
+
+
 def test_objects_numbered_anew_in_each_class_are_not_taken_for_one_another(photos):
     """Number 0 of the bolts and number 0 of the nuts are two, and a confusion of them is one."""
     x = np.repeat(RNG.integers(0, 255, (1, 8, 8)), 8, axis=0).astype(

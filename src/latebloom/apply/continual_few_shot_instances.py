@@ -117,6 +117,8 @@ def sentences(found: Assessed) -> tuple[str, ...]:
         said.append(f"Left out are instances with one photo: {found.left_out}.")
     elif found.left_out:
         said.append(f"Left out are classes with fewer than {found.instances} images: {found.left_out}. Ask for fewer instances to draw from more.")  # fmt: skip
+    if found.same:
+        said.append(f"All episodes have the same {found.instances} images: intervals tell of order and damage, not of other objects.")  # fmt: skip
     if (place := arrangement_of(found)) is not None:
         others = ", ".join(f"{sets} x {images}" for sets, images in place["alike"])
         said.append(f"Tuning takes {place['sets']} x {place['images']} (sets x images of each) best ({place['method']})"

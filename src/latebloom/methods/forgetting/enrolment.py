@@ -42,6 +42,7 @@ class Assessed:
       a time, tuned ways alone, each against its own best. `memory`: replay by sets in memory.
     - `confusion`: how often an instance was taken for another, by the best way under corruption.
     - `instances` of an episode; `separate`: whether targets are other photos than those enrolled.
+    - `same`: whether all episodes have the same images, so that intervals know of order and damage alone.
     - `left_out`: classes that have fewer images than an episode draws, or, if `separate`, instances of one photo.
     """
 
@@ -54,6 +55,7 @@ class Assessed:
     episodes: int
     separate: bool
     left_out: int = 0
+    same: bool = False
 
     @property
     def best(self) -> str:
@@ -137,7 +139,10 @@ def assess(
     _mark(memory, memory_by)
     for method in tuned:
         _mark([row for row in arranged if row["method"] == method], arranged_by[method])
-    found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate, left_out)  # fmt: skip
+    same = (
+        not separate and len(shelf.rows) == 1 and int((np.asarray(shelf.rows) >= 0).sum()) == count
+    )
+    found = Assessed(pd.DataFrame(rows), pd.DataFrame(robust), pd.DataFrame(arranged), pd.DataFrame(memory), pd.DataFrame(), count, episodes, separate, left_out, same)  # fmt: skip
     asked, said = told[found.best]
     if instance is not None:
         names = _called(label, np.asarray(instance))
@@ -198,7 +203,8 @@ class _Ask:
         half = [i for i, (_, f) in enumerate(conditions) if i and f == min(self.fractions, key=lambda f: abs(f - 0.5))]  # fmt: skip
         said = np.take_along_axis(of_label[:, None].repeat(len(half), 1), best[:, half], axis=2)
         asked = np.broadcast_to(np.asarray(many.target_rows)[:, None], said.shape)
-        return right.mean(axis=2).astype(float), (asked.ravel(), said.ravel())
+        told = (logits.max(axis=-1) > logits.min(axis=-1))[:, half]  # all alike is no answer
+        return right.mean(axis=2).astype(float), (asked[told], said[told])
 
 
 @eqx.filter_jit
