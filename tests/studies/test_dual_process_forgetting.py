@@ -1,6 +1,7 @@
 """What the arms are made of, and effects on traces worked by hand."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -14,17 +15,19 @@ from latebloom.studies.forgetting.dual_process_forgetting import ARMS, CLAIMS, D
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def trace(**exams):
-    """Two seeds, three observations: exam -> (in context, in weights, chosen), each [observation] or a number."""
+def trace(steps=3, **exams):
+    """Two seeds, `steps` observations: exam -> (in context, in weights, chosen), each [observation] or a number."""
     names = [name.replace("_", "/") for name in exams]
-    shares = np.array([[np.broadcast_to(v, 3) for v in values] for values in exams.values()], float)
+    shares = np.array(
+        [[np.broadcast_to(v, steps) for v in values] for values in exams.values()], float
+    )
     told = {
         name: (("seed", "step", "exam"), np.stack([shares[:, i].T] * 2))
         for i, name in enumerate(("in_context", "in_weights", "chosen"))
     }
     return xr.Dataset(
         told | {"diverged_at": ("seed", [np.nan, np.nan])},
-        {"step": [0, 10, 20], "seed": [0, 1], "exam": names}, {"config": json.dumps({})},
+        {"step": 10 * np.arange(steps), "seed": [0, 1], "exam": names}, {"config": json.dumps({})},
     )  # fmt: skip
 
 
@@ -51,6 +54,28 @@ def test_the_end_of_forgetting_is_ranked_against_what_it_brings():
     }
     assert BY_ID["C4.more"].effect(traces) == pytest.approx([1, 1])
     assert BY_ID["C4.less"].effect(traces) == pytest.approx([-1, -1])
+
+
+def test_a_cycle_is_the_last_two_hundred_updates():
+    plain = ARMS["zipf/vanilla"]
+    at, every = module.schedule(plain), ARMS["zipf/active"].every
+    last = plain.steps - plain.steps % every if plain.steps % every else plain.steps - every
+    assert every == 200 and (at[-3:] > last).all() and at[-4] < last
+    values = np.arange(49) / 100
+    traces = {"zipf/active": trace(49, novel=(values, 0, 0))}
+    assert BY_ID["C3.cycle"].effect(traces) == pytest.approx([values[-3:].mean()] * 2)
+
+
+def test_rivals_forget_nothing_and_differ_in_their_start_alone():
+    plain = ARMS["zipf/vanilla"]
+    assert (
+        replace(ARMS["unit"], start=plain.start)
+        == replace(ARMS["start"], start=plain.start)
+        == plain
+    )
+    for arm in ("vanilla", "unit", "temporary"):
+        short = {"vanilla": "zipf/vanilla", "unit": "unit", "temporary": DUAL}[arm]
+        assert replace(ARMS[f"long/{arm}"], steps=plain.steps) == ARMS[short]
 
 
 def test_arms_differ_in_what_they_say():
