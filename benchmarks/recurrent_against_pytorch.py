@@ -1,10 +1,10 @@
 """Recurrent layers and PyTorch's, SpikingJelly's: the same outputs and gradients from the same weights; milliseconds a gradient.
 
 LSTM and GRU with PyTorch's weights, with and without `lengths`, against torch.nn; `LIF` against SpikingJelly's LIFNode
-(2.0.0); leaky units against the paper's loop, written in PyTorch. Timed in turns: 128 units, 49 steps of one input,
+(2.0.0); LTC and CfC against ncps (1.0.1), kernels of delays against DCLS (0.1.1), without times; leaky units against the paper's loop, written in PyTorch. Timed in turns: 128 units, 49 steps of one input,
 128 sequences, the gradient of all parameters; for LIF 100 steps of 128 neurons, 64 sequences. PyTorch has both cores.
 
-    python -m venv peer && peer/bin/pip install torch && peer/bin/pip install --no-deps spikingjelly loguru && peer/bin/pip install numpy scipy tqdm
+    python -m venv peer && peer/bin/pip install torch && peer/bin/pip install --no-deps spikingjelly loguru ncps dcls && peer/bin/pip install numpy scipy tqdm
     python benchmarks/recurrent_against_pytorch.py --peer peer/bin/python --fixtures tests/nn/recurrent.npz
 """
 
@@ -61,7 +61,48 @@ def fixtures(file: Path) -> None:
             (spikes * weighing).sum().backward()
             found |= {f"lif/{name}/{kind}/spikes": spikes.detach().numpy(), f"lif/{name}/{kind}/slopes": given.grad.numpy(),
                       f"lif/{name}/{kind}/v": node.v.detach().numpy()}  # fmt: skip
-    np.savez_compressed(file, **found)
+    np.savez_compressed(file, **found, **liquid(x), **kernels())
+
+
+def liquid(x: Any) -> dict[str, Any]:
+    """LTC and CfC of ncps, with the time of each step."""
+    import torch
+    from ncps.torch import CfCCell, LTCCell
+    from ncps.wirings import FullyConnected
+
+    elapsed, weighing = 0.2 + torch.rand(BATCH, TIME), torch.randn(BATCH, TIME, SIZE)
+    found: dict[str, Any] = {"elapsed": elapsed.numpy(), "liquid_weighing": weighing.numpy()}
+    cells = {
+        "ltc": LTCCell(FullyConnected(SIZE), IN),
+        "softplus": LTCCell(FullyConnected(SIZE), IN, implicit_param_constraints=True),
+        "cfc": CfCCell(IN, SIZE, backbone_units=7),
+    }
+    for name, cell in cells.items():
+        for weight, value in cell.named_parameters():
+            if weight.startswith(("input_", "output_")):  # as first they are do-nothing
+                value.data += 0.1 * torch.randn_like(value)
+            found[f"{name}/{weight}"] = value.detach().numpy()
+        given, state, outputs = x.clone().requires_grad_(), torch.zeros(BATCH, SIZE), []
+        for t in range(TIME):
+            output, state = cell(given[:, t], state, elapsed[:, t : t + 1])
+            outputs.append(output)
+        told = torch.stack(outputs, 1)
+        (told * weighing).sum().backward()
+        found |= {f"{name}/outputs": told.detach().numpy(), f"{name}/slopes": given.grad.numpy()}
+    return found
+
+
+def kernels() -> dict[str, Any]:
+    """Those of DCLS, from weights and positions [outputs, inputs]."""
+    import torch
+    from DCLS.construct.modules import ConstructKernel1d
+
+    weight, position = torch.randn(4, 3, 1), 24 * torch.rand(1, 4, 3, 1) - 12
+    found = {"dcls/weight": weight[..., 0].numpy(), "dcls/position": position[0, ..., 0].numpy()}
+    make = ConstructKernel1d(4, 3, 1, 1, [25], "gauss")
+    for sigma in (12.0, 0.23):
+        found[f"dcls/{sigma}"] = make(weight, position, torch.full_like(position, sigma)).numpy()
+    return found
 
 
 def theirs(kind: str, steps: int) -> dict[str, float]:

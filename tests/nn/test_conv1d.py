@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latebloom.nn.conv1d import Conv1d
 
 
+@settings(max_examples=20)  # each shape is compiled
 @given(
     st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.sampled_from(["same", "causal", "valid"])
 )  # fmt: skip

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latebloom.nn.recurrent import GRU, LIF, LSTM, LeakyRNN, spike
@@ -122,6 +122,7 @@ def test_a_spike_is_a_step_with_the_slope_of_its_surrogate(surrogate, slope):
     assert half.dtype == jnp.bfloat16
 
 
+@settings(max_examples=5)  # each shape is compiled
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
 def test_a_sequence_in_two_parts_is_the_whole(first, second, seed):
     for layer in (LSTM(2, 3, key=jax.random.key(seed)), GRU(2, 3, key=jax.random.key(seed)),

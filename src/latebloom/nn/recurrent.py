@@ -30,26 +30,27 @@ class Recurrent(eqx.Module):
     """
 
     @abstractmethod
-    def start(self, entering: Float[Array, "batch time ..."]) -> Any:
+    def start(self, entering: Any) -> Any:
         """The state before the first step: zeros, of the dtype of what enters."""
 
     @abstractmethod
-    def enter(self, x: Shaped[Array, "batch time features"]) -> Float[Array, "batch time ..."]:
-        """What of the inputs enters the steps."""
+    def enter(self, x: Shaped[Array, "batch time features"], **given: Any) -> Any:
+        """What of the inputs enters the steps: arrays [batch, time, ...]."""
 
     @abstractmethod
-    def step(self, state: Any, entering: Float[Array, "batch ..."]) -> tuple[Any, Array]:
+    def step(self, state: Any, entering: Any) -> tuple[Any, Array]:
         """The next state, and the output [batch, size]."""
 
     def __call__(
         self, x: Shaped[Array, "*shape"], state: Any = None, *,
-        lengths: Shaped[Array, "*of"] | None = None, reverse: bool = False,
+        lengths: Shaped[Array, "*of"] | None = None, reverse: bool = False, **given: Any,
     ) -> tuple[Any, Float[Array, "batch time size"]]:  # fmt: skip
         """The last state and the outputs of all steps of `x` [batch, time, features].
 
         - `state`: that of before; else it is `start`'s.
         - `lengths` [batch]: how many steps each sequence has. After them its state stays and its outputs are 0, so that
           the last state is that of each sequence's last step.
+        - `given`: what else enters, as `elapsed` time where a layer takes it.
         - `reverse`: from the last step to the first; with `lengths`, from each sequence's own last.
 
         Raises `ValueError` for inputs that are not [batch, time, features], and for lengths of another number.
@@ -61,11 +62,11 @@ class Recurrent(eqx.Module):
         times = jnp.arange(x.shape[1])
         if lengths is not None:  # also for gradients: what pads may be anything
             x = jnp.where((times < lengths[:, None])[..., None], x, jnp.zeros_like(x))
-        entering = self.enter(x)
+        entering = self.enter(x, **given)
         state = self.start(entering) if state is None else state
-        along = (jnp.moveaxis(entering, 1, 0), times)
+        along = (jax.tree.map(lambda e: jnp.moveaxis(e, 1, 0), entering), times)
 
-        def one(state: Any, at: tuple[Array, Array]) -> tuple[Any, Array]:
+        def one(state: Any, at: tuple[Any, Array]) -> tuple[Any, Array]:
             entering, time = at
             new, output = self.step(state, entering)
             if lengths is None:
