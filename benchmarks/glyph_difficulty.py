@@ -12,10 +12,10 @@ import statistics
 import time
 
 import numpy as np
-from latebloom.data.glyphs import Hand
 from sklearn.linear_model import LogisticRegression
 
 from latebloom import data
+from latebloom.data.stroke_glyphs import Hand
 
 HANDS = {
     "as it is": Hand(),

@@ -2,6 +2,9 @@
 
 import json
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +13,11 @@ from PIL import Image
 from latebloom.apply.continual_few_shot_instances import Options, memory_of, read_photos, sentences
 from latebloom.data.files import FileError
 from latebloom.lab import apply
-from latebloom.methods.forgetting.enrolment import Assessed, assess
+from latebloom.methods.forgetting import enrolment
+from latebloom.methods.forgetting.enrolment import RATES, Assessed, assess
+from latebloom.methods.forgetting.few_shot import answers
 from latebloom.methods.forgetting.intervals import not_behind
+from latebloom.nn import MLP, StageNet
 
 QUICK = {"methods": "nearest pixels,nearest features,prototypes by Euclid,logistic regression,tuned with replay", "instances": 2, "episodes": 3, "size": 8, "total": 2,
          "known": 12, "steps": 2, "replayed": 1}  # fmt: skip
@@ -76,6 +82,113 @@ def test_other_photos_of_the_same_objects(photos):
         assert (found.confusion["instance"] != found.confusion["taken_for"]).all()
 
 
+OBJECTS = np.repeat(np.arange(6), 3)
+FEATURES = (RNG.normal(size=(6, 5))[OBJECTS] + 0.1 * RNG.normal(size=(18, 5))).astype(np.float32)
+FEW = {"instances": 4, "episodes": 6, "total": 8}
+
+
+def test_features_of_objects_are_told_apart_and_tuned_at_a_rate_of_their_own():
+    """Nothing is pretrained or corrupted; features of any scale find a rate that learns."""
+    ways = ("nearest features", "tuned with replay")
+    for scale in (1, 1000):
+        found = assess(scale * FEATURES, ["part"] * 18, OBJECTS, methods=ways, **FEW)
+        table = found.methods.set_index("method")
+        assert found.judged == "clean" and "corrupted" not in table and len(found.robust) == 0
+        assert table["clean"].min() > 0.8, table
+        rate = table.at["tuned with replay", "rate"]
+        assert rate in RATES and np.isnan(table.at["nearest features", "rate"])
+    assert rate < 0.1
+    said = " ".join(sentences(found))
+    assert "half" not in said and "of 4 instances" in said
+    assert f"first or the last that was tried (tuned with replay {rate:g})" in said
+    given = assess(FEATURES, ["part"] * 18, OBJECTS, methods=ways[1:], rate=0.02, **FEW)
+    assert given.methods["rate"].tolist() == [0.02] and len(given.memory) > 0
+
+
+def test_features_that_tell_nothing_are_recognised_by_chance():
+    noise = RNG.normal(size=(60, 5))
+    found = assess(noise, ["part"] * 60, np.repeat(np.arange(20), 3), methods=("nearest features",), instances=20, episodes=30)  # fmt: skip
+    assert abs(found.methods["clean"].iloc[0] - 1 / 20) < 0.03
+
+
+class Convolutional(eqx.Module):
+    """One image at a time with channels first, as Equinox has them, and dropout."""
+
+    convolution: eqx.nn.Conv2d
+    dropout: eqx.nn.Dropout
+    readout: eqx.nn.Linear
+
+    def __init__(self, channels, key):
+        self.convolution = eqx.nn.Conv2d(channels, 3, 3, stride=2, key=key)
+        self.dropout, self.readout = eqx.nn.Dropout(0.5), eqx.nn.Linear(27, 5, key=key)
+
+    def __call__(self, x, *, key=None):
+        return self.readout(self.dropout(self.convolution(x).ravel(), key=key))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_network_is_handed_what_it_takes(channels):
+    key = jax.random.key(0)
+    images = jnp.asarray(RNG.uniform(size=(4, 8, 8, channels)), jnp.float32)
+    single, stages = Convolutional(channels, key), StageNet((8, 8), channels, filters=2, stages=2, key=key)  # fmt: skip
+    flat, first = MLP(64 * channels, (4,), 5, key=key), jnp.moveaxis(images, -1, 1)
+    for network, wanted in (
+        (single, jax.vmap(eqx.nn.inference_mode(single))(first)), (stages, stages(images)),
+        (flat, flat(images.reshape(4, -1))), (lambda x: x.mean(axis=(1, 2)), images.mean(axis=(1, 2))),
+        (eqx.nn.MLP(64 * channels, 5, 4, 1, key=key), None),
+    ):  # fmt: skip
+        laid, width = enrolment._laid(network, images)
+        made = answers(laid, images, "running")
+        assert made.shape == (4, width)
+        if wanted is not None:
+            np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_of_ones_own_is_tuned_with_all_its_weights():
+    """A network that learned to throw away what tells objects apart is mended by tuning, a function is not."""
+    blind = eqx.nn.MLP(5, 6, 8, 1, key=jax.random.key(0))
+    blind = eqx.tree_at(lambda m: m.layers[0].weight, blind, replace_fn=lambda w: 1e-3 * w)
+    ways = {"methods": ("tuned with replay",), "rate": 0.3, **FEW, "total": 60}
+    module, function = (
+        assess(FEATURES, ["part"] * 18, OBJECTS, network=n, **ways).methods["clean"].iloc[0]
+        for n in (blind, lambda x: jax.vmap(blind)(x))
+    )
+    assert module > function + 0.2
+
+
+def test_an_answer_depends_on_no_neighbour():
+    images = jnp.asarray(RNG.uniform(size=(3, 8, 8, 1)), jnp.float32)
+    net = StageNet((8, 8), filters=2, stages=2, key=jax.random.key(0))
+    body = enrolment._ByItself(net)
+    alone = answers(body, images[:1], "running")
+    np.testing.assert_allclose(answers(body, images, "running")[:1], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone, answers(net, images[:1]), rtol=1e-4, atol=1e-5)
+    assert abs(answers(net, images)[:1] - alone).max() > 0.01
+    learner = enrolment._learner(images, None, 4, known=8, steps=1, seed=0)
+    assert isinstance(learner.body, enrolment._ByItself)
+
+
+def test_features_in_a_table_or_arrays(tmp_path):
+    table = pd.DataFrame(FEATURES, columns=list("abcde")).assign(label="part", instance=OBJECTS)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    np.savez(tmp_path / "t.npz", x=FEATURES, y=["part"] * 18, instance=OBJECTS)
+    by_table = read_photos([tmp_path / "t.csv"], Options(features=True))
+    by_arrays = read_photos([tmp_path / "t.npz"], Options())
+    np.testing.assert_allclose(by_table.x, by_arrays.x, rtol=1e-6)
+    assert by_table.more["instance"].tolist() == [str(i) for i in by_arrays.more["instance"]]
+    settings = {
+        "features": "true",
+        "methods": "nearest features,tuned with replay",
+        "rate": 0.1,
+        **FEW,
+    }
+    done = apply("continual-few-shot-instances", [tmp_path / "t.csv"], tmp_path / "o", settings=settings)  # fmt: skip
+    assert {"methods.png", "arrangements.png", "methods.csv"} <= {path.name for path in done.paths}
+    assert not (tmp_path / "o" / "robustness.png").exists()
+    with pytest.raises(FileError, match="features come in one table"):
+        read_photos([tmp_path, tmp_path / "t.csv"], Options(features=True))
+
+
 def test_episodes_that_are_all_alike_are_told():
     x = RNG.integers(0, 255, (4, 8, 8)).astype(np.uint8)
     short = {"methods": ("nearest pixels",), "episodes": 2, "known": 12, "steps": 1, "fractions": (0.5,)}  # fmt: skip
@@ -110,7 +223,7 @@ def test_classes_that_are_too_small_are_told():
 
 
 def told(**more):
-    methods = pd.DataFrame({"method": ["tuned", "nearest pixels"], "clean": [0.8, 1], "corrupted": [0.3, 0.6],
+    methods = pd.DataFrame({"method": ["tuned", "nearest pixels"], "clean": [0.8, 1], "corrupted": [0.3, 0.6], "rate": [0.1, np.nan],
                             "corrupted_low": [0.2, 0.5], "corrupted_high": [0.4, 0.7], "may_be_best": [False, True]})  # fmt: skip
     memory = pd.DataFrame({"sets_kept": [1, 4, 9], "corrupted": [0.3, 0.5, 0.55], "may_be_best": [False, True, True]})  # fmt: skip
     confusion = pd.DataFrame({"instance": ["a"], "taken_for": ["b"], "times": [7]})
@@ -165,6 +278,30 @@ def test_who_is_behind_is_told_by_the_same_episodes():
         ({"label": np.arange(20)}, "every class has one image"),
         ({"instance": np.arange(20)}, "fewer than two instances have a second photo"),
         ({"instance": np.arange(3)}, "an instance for each of the 20"),
+        ({"label": ["a"] * 19 + [None]}, "example 19 has no label"),
+        ({"x": np.zeros((20, 260, 260), np.uint8)}, "at most 256 pixels a side, not 260 x 260"),
+        ({"x": np.zeros((20, 5))}, "features need an instance for each"),
+        (
+            {
+                "x": np.zeros((20, 5)),
+                "instance": np.repeat(np.arange(10), 2),
+                "methods": ("nearest pixels",),
+            },
+            "features have no pixels",
+        ),
+        (
+            {"x": np.full((20, 5), np.inf), "instance": np.repeat(np.arange(10), 2)},
+            "finite numbers where it is features",
+        ),
+        (
+            {"network": lambda x: x.sum(axis=tuple(range(1, x.ndim)))},
+            "where features .d. are needed",
+        ),
+        ({"network": eqx.nn.BatchNorm(1, "batch", mode="batch")}, "latebloom.nn.BatchNorm"),
+        (
+            {"network": eqx.nn.MLP(63, 5, 8, 1, key=jax.random.key(0))},
+            "takes neither a batch .* all in one row",
+        ),
         ({"methods": ("best",)}, "methods must be some of nearest pixels"),
         ({"episodes": 1}, "episodes must be a whole number from 2"),
         ({"rate": float("nan")}, "rate must be above 0"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from latebloom.lab.verdict import judge
 from latebloom.methods.forgetting.corrupted import KINDS, NOISES, OCCLUSIONS
 from latebloom.methods.forgetting.episodes import by_class
 from latebloom.methods.forgetting.examined import drop, lost_share
-from latebloom.methods.forgetting.exams import FRACTIONS, Plan
+from latebloom.methods.forgetting.exams import FRACTIONS, STATISTICS, Plan
 from latebloom.studies.forgetting import continual_few_shot_instances as module
 from latebloom.studies.forgetting.continual_few_shot_instances import (
     ARMS,
@@ -78,6 +79,43 @@ def test_accuracy_above_chance():
                        {"how": ["tune"], "check": range(5), "seed": [0, 1], "step": [1]})  # fmt: skip
     for effect in along("tune"):
         np.testing.assert_allclose(effect({"pretrained": trace}), [0, 1], atol=1e-12)
+
+
+def coursed(**ways):
+    """A trace with shares along the sequence of three seeds."""
+    values = np.stack([np.tile(v, (3, 1)) for v in ways.values()], axis=1)[:, None]
+    return xr.Dataset({"course": (("seed", "step", "how", "check"), values)},
+                      {"how": list(ways), "check": range(5), "seed": range(3), "step": [1]})  # fmt: skip
+
+
+def test_nulls_of_what_more_classes_cost_can_be_wrong():
+    """They are measured: a curve that falls has a null that keeps its values and loses their order; an untrained
+    network that fell as far would leave no evidence."""
+    n = np.array(Config().checks) * 10
+    above = np.array([0.8, 0.6, 0.4, 0.2, 0.1])
+    falls, guesses = above * (1 - 1 / n) + 1 / n, 1 / n
+    traces = {"pretrained": coursed(tune=falls), "dot": coursed(prototypes=falls), "untrained": coursed(prototypes=guesses)}  # fmt: skip
+    more, prototypes = BY_ID["C1.more"], BY_ID["C1.prototypes"]
+    np.testing.assert_allclose(more.effect(traces), 0.7)
+    order = np.random.default_rng(0).permuted(np.tile(above, (3, 1)), axis=1)
+    np.testing.assert_allclose(more.null(traces), order[:, 0] - order[:, -1])
+    np.testing.assert_allclose(prototypes.null(traces), 0, atol=1e-12)
+    assert judge(prototypes, traces).verdict == "holds"
+    as_far = traces | {"untrained": traces["dot"]}
+    assert judge(prototypes, as_far).verdict == "no evidence"
+
+
+def test_what_statistics_cost_anyway_is_the_null_of_what_neighbours_cost():
+    def leaking(name, batch, running, alone):
+        values = np.tile([batch, running, alone], (3, 1, 1, 1)) + np.arange(3)[:, None, None, None] / 1e3  # fmt: skip
+        return xr.Dataset({"leak": (("seed", "step", "leaking", "statistics"), values)},
+                          {"leaking": [name], "statistics": list(STATISTICS), "seed": range(3), "step": [1]})  # fmt: skip
+
+    claim = BY_ID["T.alone"]
+    traces = {"dot": leaking("class/4x5/prototypes", 0.6, 0.65, 0.3)}
+    np.testing.assert_allclose(claim.effect(traces), 30)
+    np.testing.assert_allclose(claim.null(traces), -5)
+    assert BY_ID["T.tune"].null.arms == ("pretrained",)
 
 
 def test_drops_are_over_kinds():

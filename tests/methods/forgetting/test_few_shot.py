@@ -116,6 +116,17 @@ def test_prototypes_are_means_over_all_sets_and_products_are_dots():
     assert np.isneginf(by[:, 4]).all()
 
 
+def test_bytes_and_half_precision_do_not_overflow():
+    known = np.array([[0, 200], [200, 0]], np.uint8)
+    asked = np.array([[10, 190], [250, 1]], np.uint8)
+    far = ((asked[:, None].astype(float) - known) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(compared(asked, known, "euclidean"), -far, rtol=1e-5)
+    np.testing.assert_allclose(nearest(asked, known, jnp.arange(2), 2), -far, rtol=1e-5)
+    half = (100 * known).astype(np.float16), (100 * asked.astype(int)).astype(np.float16)
+    assert np.isfinite(compared(half[1], half[0], "dot")).all()
+    assert compared(IMAGES, IMAGES[:2], "dot").dtype == jnp.float32
+
+
 def test_logistic_regression_is_that_of_scikit_learn():
     y = np.repeat(np.arange(4), 5)
     x = RNG.normal(size=(20, 6)) + 2 * np.eye(4, 6)[y]

@@ -92,6 +92,11 @@ def spread(names: Sequence[str], arm: str, *, by_lot: bool = False) -> Effect:
     return chosen(cells) - chosen(cells, lowest=True)
 
 
+def by_lot(effects: Sequence[Effect], arm: str) -> list[Effect]:
+    """The same effects in an order by lot in each seed, each in one place: of what has no order, a null."""
+    return [_by_lot(effects, place, arm) for place in range(len(effects))]
+
+
 def _by_lot(cells: Sequence[Effect], place: int, arm: str) -> Effect:
     """In each seed any of the cells, and each of them in one place."""
 

@@ -191,16 +191,22 @@ def compared(
     """Logits of queries by prototypes.
 
     "dot": q.p, which the released code computes under the name of cosine distance; "euclidean":
-    -|q - p|^2, as in Snell et al. 2017.
+    -|q - p|^2, as in Snell et al. 2017. Computed in float32 at least, of bytes and half precision too.
 
     Raises `ValueError` for another metric.
     """
     if metric not in ("dot", "euclidean"):
         raise ValueError(f"metric must be 'dot' or 'euclidean', not {metric!r}")
+    queries, centres = _single(queries), _single(centres)
     near = queries @ centres.T
     if metric == "dot":
         return near
     return 2 * near - (queries**2).sum(axis=1)[:, None] - (centres**2).sum(axis=1)
+
+
+def _single(values: Any) -> Array:
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def nearest(

@@ -27,6 +27,7 @@ from latebloom.methods.forgetting.corrupted import KINDS, NOISES, OCCLUSIONS
 from latebloom.methods.forgetting.episodes import Design, Shelf, by_class
 from latebloom.methods.forgetting.examined import (
     above_chance,
+    by_lot,
     corrupted_at,
     drop,
     leak,
@@ -133,7 +134,7 @@ def cells_of(config: Config) -> dict[str, Cell]:
 
 ONCE = "instance/1x20/tune"
 LEAKING = ("class/4x5/tune", "class/4x5/prototypes")
-ORDERED = ("class/4x5/tune", "class/4x5/prototypes", "class/4x5/forwards", "class/4x5/backwards")
+ORDERED = ("class/4x5/tune", "class/4x5/prototypes")
 COURSES = {"headline": ("tune", "nearest", "pixels"), "simple": ("prototypes",), "sweeps": ("replay",)}  # fmt: skip
 ROBUST = ("tune", "replay", "own", "prototypes", "nearest", "pixels")
 
@@ -253,9 +254,9 @@ thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.monotone", "Along a sequence to 200 classes the accuracy of Pretrain+Tune above chance falls: rank correlation with the number of classes",
           HARDER, spearman(Config().checks, along("tune")), "< -0.9", null=trend_by_lot(along("tune"), "pretrained")),
-    Claim("C1.more", "It is higher at 10 classes than at 200, chance taken off", HARDER, along("tune")[0] - along("tune")[-1], "> 0.1", null=0.0),
+    Claim("C1.more", "It is higher at 10 classes than at 200, chance taken off", HARDER, along("tune")[0] - along("tune")[-1], "> 0.1", null=by_lot(along("tune"), "pretrained")[0] - by_lot(along("tune"), "pretrained")[-1]),
     Claim("C1.prototypes", "So is that of prototypes by dot product, which forget nothing", HARDER,
-          along("prototypes", "dot")[0] - along("prototypes", "dot")[-1], "> 0.1", null=0.0),
+          along("prototypes", "dot")[0] - along("prototypes", "dot")[-1], "> 0.1", null=along("prototypes", "untrained")[0] - along("prototypes", "untrained")[-1]),
     Claim("C2.class", "Class test: twenty images at equal steps, the best arrangement less the worst", WAY, arranged("class"), "> 5", POINTS, null=arranged("class", by_lot=True), needs=(LEARNED,)),
     Claim("C2.instance", "The same in the instance test", WAY, arranged("instance"), "> 5", POINTS, null=arranged("instance", by_lot=True)),
     Claim("C3.comparable", "Clean instance accuracy of Pretrain+Tune is at most ten points below its class accuracy", COMPARABLE,
@@ -281,8 +282,7 @@ CLAIMS = (
     Claim("C4.interaction", "Replay gains more in the instance test", REPLAY, gain("instance") - gain("class"), "> 0", POINTS,
           null=gain("instance", "own", "tune") - gain("class", "own", "tune"), needs=(ROOM,)),
     Claim("C4.robust", "With half of the image hidden or of the pixels replaced replay still gains in the instance test", REPLAY,
-          corrupted_at(*asked("replay"), KINDS, 0.5) - corrupted_at(*asked("own"), KINDS, 0.5), "> 0", POINTS,
-          null=corrupted_at(*asked("own"), KINDS, 0.5) - corrupted_at(*asked("tune"), KINDS, 0.5)),
+          corrupted_at(*asked("replay"), KINDS, 0.5) - corrupted_at(*asked("own"), KINDS, 0.5), "> 0", POINTS),
     *(Claim(f"C5.{arm}", f"Prototypes by {word} beat Pretrain+Tune with replay in the class test", BEST,
             over("class", "prototypes", arm) - over("class", "replay"), "> 0", POINTS, null=over("class", "prototypes", "untrained") - over("class", "replay"))
       for arm, word in (("dot", "dot product, as released,"), ("euclidean", "Euclid's distance"))),
@@ -295,18 +295,19 @@ CLAIMS = (
     Claim("B.logistic", "And logistic regression on all of those features at once", OWN, over("class", "replay") - over("class", "logistic"), "> 0", POINTS),
     Claim("B.memoriser", "In the clean instance test a nearest neighbour in pixels is always right", "(pitfall: the targets are the training images)",
           over("instance", "pixels"), "> 99.5", "%", null=over("class", "pixels")),
-    Claim("B.scratch", "Pretraining helps tuning in the class test", "(tune from scratch)", over("class", "tune") - over("class", "tune", "scratch"), "> 0", POINTS),
+    Claim("B.scratch", "Pretraining helps tuning in the class test, where all but the last set is forgotten", "(tune from scratch)", over("class", "tune") - over("class", "tune", "scratch"), "> 0", POINTS),
     Claim("P.euclidean", "Euclid's distance beats the dot product, each trained with its own", OWN,
           over("class", "prototypes", "euclidean") - over("class", "prototypes", "dot"), "> 0", POINTS),
     Claim("T.batch", "Statistics of the whole target batch give prototypes by dot product more than running ones", "(pitfall: transductive)",
           leak("class/4x5/prototypes", "dot", "running"), "> 0", POINTS),
     Claim("T.alone", "Targets of one class as a batch cost them more than ten points: an answer depends on its neighbours", "(pitfall: transductive)",
-          leak("class/4x5/prototypes", "dot", "alone"), "> 10", POINTS, null=0.0),
-    Claim("T.tune", "So they cost Pretrain+Tune", "(pitfall: transductive)", leak("class/4x5/tune", "pretrained", "alone"), "> 10", POINTS, null=0.0),
+          leak("class/4x5/prototypes", "dot", "alone"), "> 10", POINTS, null=leak("class/4x5/prototypes", "dot", "running")),
+    Claim("T.tune", "So they cost Pretrain+Tune", "(pitfall: transductive)", leak("class/4x5/tune", "pretrained", "alone"), "> 10", POINTS, null=leak("class/4x5/tune", "pretrained", "running")),
     Claim("O.recency", "Pretrain+Tune knows the classes of the last support set better than those of the first", "(order of support sets)",
           recency("class/4x5/tune", "pretrained", 3), "> 10", POINTS, null=recency("class/4x5/prototypes", "dot", 3)),
     thorough("O.backwards", "With the sets in reverse order as much is known in all, to within five points", "(order of support sets)",
-             abs(accuracy("class/4x5/backwards", arm="sweeps") - accuracy("class/4x5/forwards", arm="sweeps")), "< 5", POINTS),
+             abs(accuracy("class/4x5/backwards", arm="sweeps") - accuracy("class/4x5/forwards", arm="sweeps")), "< 5", POINTS,
+             null=abs(recency("class/4x5/tune", "pretrained", 3)), needs=(Need(accuracy("class/4x5/forwards", arm="sweeps") - CHANCE, "> 5", "tuning learned no more than chance"),)),
     *(thorough(f"R.{t}", f"As released, replay at 120 steps a set against none at 5, {t} test", REPLAY, released(t, "many-replay") - released(t, "five"), "> 0", POINTS,
                null=released(t, "many") - released(t, "five")) for t in TESTS),
     *(thorough(f"R.{t}-equal", f"At 120 steps both and the released rate, {t} test", REPLAY, released(t, "many-replay") - released(t, "many"), "> 0", POINTS) for t in TESTS),
@@ -442,6 +443,9 @@ study = Study(
     notes="The paper uses Omniglot at 28 x 28 and networks of 128 filters; here drawn characters, as many classes and drawings, a network "
     "of 16, 32 and 48 filters, 400 steps of pretraining, each way at the rate that is best on another seed. Prototypes and neighbours go by running statistics of batch normalisation, tuning by those of its batches, both as released. A seed has its own split of the classes, network and twelve episodes a cell. Arrangements have the same images and 40 "
     "steps in all; rates of tuning, of replay and of its control are the best on two other seeds and on validation classes for each test, those of five and 120 steps the released one. "
+    "They are the best on average of four sets of five and ten sets of two; the other arrangements and the long sequence go by them too. "
+    "The authors' network for prototypes normalises after its leaky ReLU, and has no biases before; here all have the one for tuning. Their replay shows fewer "
+    "images while its memory has fewer, here the set's own fill the batch, so that all ways go through as many. "
     "The sequence of 200 classes has a head for all from the start; it is asked about those so far. Full: 28 x 28, 128 filters, 5,000 steps of pretraining, 100 episodes.",
     watch="accuracy",
 )  # fmt: skip
