@@ -61,9 +61,9 @@ def dense_masks(model: Any, ignore: Sequence[str] = ()) -> Masks:
 
 
 def masked(model: Any, masks: Masks) -> Any:
-    """The model with pruned weights set to 0; everything that has no mask is left alone."""
+    """The model with pruned weights set to 0, whatever they are, NaN too; what has no mask is left alone."""
     return jax.tree.map(
-        lambda mask, weight: weight if mask is None else weight * mask,
+        lambda mask, weight: weight if mask is None else jnp.where(mask, weight, jnp.zeros_like(weight)),
         masks, model, is_leaf=lambda node: node is None,
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def masked(model: Any, masks: Masks) -> Any:
 def kept(model: Any, masks: Masks) -> list[Array]:
     """The masked tensors of a model, pruned weights as 0, in the order of `layer_names`."""
     held = jax.tree.map(
-        lambda mask, weight: None if mask is None else weight * mask,
+        lambda mask, weight: None if mask is None else jnp.where(mask, weight, jnp.zeros_like(weight)),
         masks, model, is_leaf=lambda node: node is None,
     )  # fmt: skip
     return jax.tree.leaves(held)
