@@ -28,6 +28,7 @@ GROUPS = {
     **{str(p): [f"{p}/{i}/{g}" for i in study.INITS for g in ("random", "gradient")] for p in study.PERCENTS},
     **{f"static-{p}": [f"{p}/{i}/static" for i in study.INITS] for p in study.PERCENTS},
     **{f"separate-{p}": [f"separate-{p}"] for p in study.PERCENTS},
+    **{f"gmp-{p}": [f"gmp-{p}"] for p in study.PERCENTS},
     "mnist": [f"mnist/20/{i}" for i in study.INITS],
     "conv": [f"conv/20/{i}" for i in study.INITS],
     "packnet": ["packnet"],

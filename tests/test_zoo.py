@@ -30,6 +30,8 @@ from latebloom.methods.forgetting.penalties import EWC, L2
 from latebloom.methods.forgetting.projections import GEM
 from latebloom.methods.forgetting.prototypes import OnPro
 from latebloom.methods.forgetting.replay import ER
+from latebloom.methods.forgetting.sparse_learner import SparseContinualNet
+from latebloom.methods.forgetting.topology import Topology
 from latebloom.methods.grokking import diagnose
 from latebloom.methods.noisy_labels import (
     CoTeaching,
@@ -398,6 +400,24 @@ def test_online_learner(name):
         learner.observe(x, LABELS)
         assert not same(learner.model, state.model) and np.isfinite(learner.scores(x)).all()
         assert dtypes(learner.model) == dtypes(state.model)
+
+
+@every
+def test_sparse_continual_net(name):
+    build, x = ZOO[name]
+    if name in UNPRUNABLE:
+        with pytest.raises(ValueError, match="nothing to prune"):
+            SparseContinualNet(build(jax.random.key(0)))
+        return
+    model = build(jax.random.key(0))
+    net = SparseContinualNet(model, Topology(0.6, updates=0), optimiser=adam(0.03))
+    parts = {"two": np.flatnonzero(LABELS < 2)[:12], "one": np.flatnonzero(LABELS == 2)[:12]}
+    net.learn("two", x[parts["two"]], LABELS[parts["two"]], epochs=2, batch_size=6)
+    before = net.scores("two", x)
+    net.learn("one", x[parts["one"]], LABELS[parts["one"]], epochs=2, batch_size=6)
+    np.testing.assert_array_equal(net.scores("two", x), before)
+    assert dtypes(net.model) == dtypes(model) and not same(net.model, model)
+    assert np.isfinite(before.astype(np.float32)).all()
 
 
 @every

@@ -209,3 +209,15 @@ def test_random_masks_keep_each_layers_density():
     other = _shuffle(masks, jax.random.key(2))
     assert not eqx.tree_equal(random, other)
     assert named_masks(random).keys() == named_masks(masks).keys()
+
+
+def test_what_is_pruned_is_0_whatever_it_was():
+    model = mlp()
+    masks = jax.tree.map(lambda flag: flag.at[0].set(False), dense_masks(model))
+    first, second = (layer.weight for layer in model.layers)
+    broken = with_weights(model, first.at[0].set(jnp.nan), second.at[0].set(-jnp.inf))
+    for one, other in zip(kept(broken, masks), kept(model, masks), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert eqx.tree_equal(masked(broken, masks), masked(model, masks))
+    slopes = jax.grad(lambda m: sum((w**2).sum() for w in kept(m, masks)))(eqx.filter(broken, eqx.is_inexact_array))  # fmt: skip
+    assert not slopes.layers[0].weight[0].any() and slopes.layers[0].weight[1].all()

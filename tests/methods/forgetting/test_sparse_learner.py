@@ -7,6 +7,8 @@ import numpy as np
 import optax
 import pytest
 
+from latebloom import nn
+from latebloom.core.checkpoint import DamagedFile
 from latebloom.methods.forgetting.sparse_learner import SparseContinualNet
 from latebloom.methods.forgetting.topology import Topology
 from latebloom.nn.masks import named_masks
@@ -100,6 +102,10 @@ def test_convolutions_and_a_batch_of_one():
         (lambda net: net.learn("more", A[0], A[1][:-1]), "x must be \\[n, ...\\] and y its n classes"),
         (lambda net: net.learn("more", A[0][:0], A[1][:0]), "x must be"),
         (lambda net: net.learn("more", np.where(A[0] > 2, np.nan, A[0]), A[1]), "x is not finite in row"),
+        (lambda net: net.learn("more", np.where(A[0] > 2, np.float64(1e300), A[0]), A[1]), "x is not finite in row .*, as float32"),
+        (lambda net: net.learn("more", jnp.asarray(A[0], jnp.bfloat16).at[3].set(jnp.nan), A[1]), "not finite in row 3, as bfloat16"),
+        (lambda net: net.learn("more", A[0].astype(object), A[1]), "x must be examples .* of real numbers, not .* of object"),
+        (lambda net: net.predict("birds", A[0] + 1j), "of real numbers, not .* of complex64"),
         (lambda net: net.learn(["more"], *A), "task must be a name or a number, not \\['more'\\]"),
         (lambda net: net.learn("more", A[0], np.array([None, "owl"] * 30, object)), "y mixes NoneType, str"),
         (lambda net: net.predict("birds", np.where(A[0] > 2, np.nan, A[0])), "x is not finite in row"),
@@ -113,9 +119,105 @@ def test_what_cannot_be_is_said(learner, call, says):
         call(learner[0])
 
 
-def test_epochs_are_at_least_one():
-    with pytest.raises(ValueError, match="epochs and batch_size must be at least 1, not 0 and 32"):
-        SparseContinualNet(network()).learn("a", *A, epochs=0)
+@pytest.mark.parametrize("epochs", [0, 1.5])
+def test_epochs_are_whole_numbers_from_one_on(epochs):
+    says = f"epochs and batch_size must be whole numbers, at least 1, not {epochs} and 32"
+    with pytest.raises(ValueError, match=says):
+        SparseContinualNet(network()).learn("a", *A, epochs=epochs)
+
+
+def half_normalised(seed):
+    return nn.MLP(12, (6,), 5, key=jax.random.key(seed), norm="batch", dtype=jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("model", "topology", "tasks"),
+    [
+        (network, Topology(0.4, "adaptive", "bandit", updates=2, refill=1.0), ("digits", ("birds", 2))),
+        (half_normalised, Topology(0.5, growth="gradient", updates=1), (1, None)),
+        (network, Topology(0.4, updates=1, own_biases=False), ("a", "b")),
+    ],
+)  # fmt: skip
+def test_a_learner_that_is_read_from_a_file_goes_on_to_the_bit(tmp_path, model, topology, tasks):
+    first, second = tasks
+    net = SparseContinualNet(model(0), topology, seed=3)
+    net.learn(first, A[0], np.array(["x", "yes", "z"], object)[A[1]], epochs=2)
+    net.save(tmp_path / "net")
+    again = SparseContinualNet(model(7), topology, seed=8).load(tmp_path / "net")
+    for one in (net, again):
+        one.learn(second, B[0], NAMES[B[1]], epochs=2)
+    again.save(tmp_path / "net")
+    last = SparseContinualNet(model(7), topology).load(tmp_path / "net")
+    for other in (again, last):
+        assert eqx.tree_equal(net.model, other.model) and list(other.tasks) == list(tasks)
+        assert net.capacity().equals(other.capacity())
+        for task in tasks:
+            mine, its = net.tasks[task], other.tasks[task]
+            assert eqx.tree_equal(mine.mask, its.mask) and eqx.tree_equal(mine.kept, its.kept)
+            assert mine.fitted == its.fitted and mine.classes.dtype == its.classes.dtype
+            np.testing.assert_array_equal(net.scores(task, A[0]), other.scores(task, A[0]))
+            assert net.predict(task, A[0]).tolist() == other.predict(task, A[0]).tolist()
+        with pytest.raises(ValueError, match="has 3 classes, but only 0 of the network's 5"):
+            other.learn("more", *A)
+
+
+def test_what_cannot_be_read_or_saved_is_said(tmp_path, learner):
+    net, topology = learner[0], Topology(0.4, "erk", "gradient", updates=3)
+    net.save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"was saved with density=0.4\d*, .* has density=0.2"):
+        SparseContinualNet(network(), Topology()).load(tmp_path / "net")
+    wider = SparseContinualNet(eqx.nn.MLP(12, 5, 25, 1, key=jax.random.key(0)), topology)
+    with pytest.raises(ValueError, match="was saved of another network"):
+        wider.load(tmp_path / "net")
+    assert not wider.tasks
+    (tmp_path / "net").write_bytes((tmp_path / "net").read_bytes()[:-1])
+    with pytest.raises(DamagedFile, match="is damaged"):
+        SparseContinualNet(network(), topology).load(tmp_path / "net")
+    named = SparseContinualNet(network(), Topology(updates=0))
+    named.learn(frozenset("a"), *B, epochs=1)
+    with pytest.raises(
+        ValueError, match=r"frozenset\(\{'a'\}\) cannot be saved: tasks and classes"
+    ):
+        named.save(tmp_path / "named")
+    assert not (tmp_path / "named").exists()
+
+
+def test_weights_of_numpy_learn():
+    read = jax.tree.map(lambda x: np.asarray(x) if eqx.is_array(x) else x, network())
+    nets = [SparseContinualNet(m, Topology(0.4, "erk", "gradient", updates=3)) for m in (read, network())]  # fmt: skip
+    assert len({net.learn("a", *A, epochs=6, batch_size=16) for net in nets}) == 1
+    assert (nets[0].predict("a", A[0]) == A[1]).mean() > 0.9
+    np.testing.assert_array_equal(nets[0].scores("a", A[0]), nets[1].scores("a", A[0]))
+
+
+class Pretrained(eqx.Module):
+    """A first layer that is frozen as Equinox's documentation has it."""
+
+    first: eqx.nn.Linear
+    second: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.second(jax.nn.relu(jax.lax.stop_gradient(self.first)(x)))
+
+
+def test_a_layer_that_no_gradient_reaches_is_told():
+    first, second = network().layers
+    model = Pretrained(first, second)
+    with pytest.warns(UserWarning, match=r"^first did not learn.*Topology\(ignore=\('first',\)\)"):
+        SparseContinualNet(model, Topology(0.4, updates=1)).learn("a", *A, epochs=1)
+    net = SparseContinualNet(model, Topology(0.4, updates=1, ignore=("first",)))
+    net.learn("a", *A, epochs=1)
+    np.testing.assert_array_equal(net.model.first.weight, first.weight)
+
+
+def test_the_seed_orders_the_examples():
+    """Dense and static, so that nothing else is drawn."""
+    nets = [SparseContinualNet(network(), Topology(1.0, drop=0.0, updates=0), seed=s) for s in (0, 1, 1)]  # fmt: skip
+    for net in nets:
+        net.learn("a", *A, epochs=1)
+    one, two, same = (net.scores("a", A[0]) for net in nets)
+    assert not np.array_equal(one, two)
+    np.testing.assert_array_equal(two, same)
 
 
 def test_a_full_network_warns():

@@ -1,5 +1,7 @@
 """Sub-networks of tasks on a small world: gradients, prunings and growths by hand in NumPy, and no forgetting."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,13 @@ from small_world import (
     ALL,
     CLASSES,
     DATA,
+    EXAMS,
     FEATURES,
+    ORDER,
     RATE,
     STREAM,
     X,
+    Y,
     arrays,
     batch,
     entropy,
@@ -30,7 +35,13 @@ from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import L2
-from latebloom.methods.forgetting.subnetworks import PackNet, SeparateNetworks, Subnetworks
+from latebloom.methods.forgetting.subnetworks import (
+    GradualPruning,
+    LookingAhead,
+    PackNet,
+    SeparateNetworks,
+    Subnetworks,
+)
 from latebloom.methods.forgetting.topology import Topology, stepped_adam
 
 
@@ -134,6 +145,19 @@ def test_moments_know_the_dense_gradient_but_none_of_frozen_weights():
                 if i == 0:  # of the readout other tasks' outputs have no gradient
                     outside.append(held[~mask[i] & ~used[i]])
     assert all(h.any() for h in outside[:3])  # of the first task, in which all units are connected
+
+
+def test_a_task_that_diverges_harms_none_before_it():
+    """Its gradients are not finite, frozen weights' neither: these stay, and so do answers."""
+    broken = np.asarray(DATA.x_train).copy()
+    broken[np.isin(DATA.y_train, [0, 5])] = np.inf  # the second task's
+    process = subnetworks(GRADIENT, data=replace(DATA, x_train=jnp.asarray(broken)), optimiser=adam, hyper={"rate": 0.1})  # fmt: skip
+    first, second = ends(process)[:2]
+    assert np.isnan(np.asarray(second.model.layers[0].weight)).any()
+    for old, new, used in zip(weights(first.model), weights(second.model), flags(second.own.used), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(old[used], new[used])
+    of = eqx.filter_jit(lambda s: process.network(s, 0)(jnp.asarray(X)))
+    np.testing.assert_array_equal(of(first), of(second))
 
 
 def ends(process):
@@ -336,6 +360,67 @@ def test_packnet_keeps_equal_parts():
     states = ends(process)
     of = eqx.filter_jit(lambda s, t: process.network(s, t)(jnp.asarray(X)))
     np.testing.assert_array_equal(of(states[0], 0), of(states[-1], 0))
+
+
+def test_gradual_pruning_keeps_ever_fewer_of_the_largest():
+    process = subnetworks(Topology(0.3, updates=2), kind=GradualPruning, optimiser=adam, hyper={"rate": 0.1})  # fmt: skip
+    starts, ends_, seen = (0, 3, 7), (3, 7, 10), []
+    assert process.turns() == (
+        2,
+        3,
+        5,
+        6,
+        7,
+        9,
+    )  # after 0.7 and 0.9 of a task's steps, rounded down
+    for what, before, after, _ in walk(process):
+        if what != "turn" or int(before.step) in process.starts:
+            assert what == "step" or all(m.all() for m in flags(after.own.mask))
+            continue
+        step = int(before.step)
+        i = max(k for k in range(3) if starts[k] < step)
+        done = np.clip(((step - starts[i]) / (ends_[i] - starts[i]) - 0.5) / 0.4, 0, 1)
+        share = 1 - 0.7 * (1 - (1 - done) ** 3)
+        for weight, now, old, new, used in zip(
+            weights(before.model), weights(after.model),
+            *(flags(t) for t in (before.own.mask, after.own.mask, before.own.used)), strict=True,
+        ):  # fmt: skip
+            count = round(share * new.size)
+            assert new.sum() == min(count, old.sum()) and not (new & ~old).any()
+            assert np.abs(weight[new]).min() >= np.abs(weight[old & ~new]).max(initial=0)
+            np.testing.assert_array_equal(now[new | used], weight[new | used])
+            assert not now[~new & ~used].any()
+        seen.append(share)
+    assert len(seen) == 4 and seen[2] < 0.35
+    states = ends(process)
+    of = eqx.filter_jit(lambda s, t: process.network(s, t)(jnp.asarray(X)))
+    for i, state in enumerate(states):
+        np.testing.assert_array_equal(of(state, i), of(states[-1], i))
+
+
+def test_looking_ahead_answers_with_the_outputs_of_the_task_that_is_learned():
+    process = subnetworks(GRADIENT, kind=LookingAhead, optimiser=adam, hyper={"rate": 0.1})
+    trace = unfold(process, seeds=2, at=[0, 3, 7, 10], progress=False)
+    assert np.isnan(trace.ahead.values[:, 3]).all() and trace.ahead.dims == trace.accuracy.dims
+    assert np.isfinite(trace.ahead.values[:, :2, 1:]).all() and np.isnan(trace.ahead.values[:, 2, :2]).all()  # fmt: skip
+    order, test = np.sort(ORDER, axis=1), [(X[42:][rows], Y[42:][rows]) for rows in EXAMS]
+    look = eqx.filter_jit(lambda s: process.observe(s)["ahead"])
+    for learned, state in enumerate(ends(process)[:2]):
+        mine = kept(arrays(state.model), flags(state.own.mask))
+        found = np.asarray(look(state))
+        for other in range(3):
+            x, y = test[other]
+            chosen = logits(mine, x)[:, order[learned]].argmax(axis=1)
+            right = (order[other][chosen] == y).mean()
+            np.testing.assert_allclose(found[other], right if other > learned else np.nan)
+
+
+def test_looking_ahead_needs_an_exam_for_each_task():
+    exams = replace(
+        STREAM.exams, rows=jnp.concatenate([STREAM.exams.rows] * 2), task=jnp.tile(jnp.arange(3), 2), since=jnp.tile(STREAM.exams.since, 2)
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="one exam for each of the 3 tasks, not 6"):
+        subnetworks(GRADIENT, kind=LookingAhead, stream=lambda key: replace(STREAM, exams=exams))
 
 
 def test_separate_networks_share_nothing():

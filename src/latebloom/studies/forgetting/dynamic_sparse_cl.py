@@ -31,7 +31,13 @@ from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.interaction import gain_of_choice, permutation_p
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC
-from latebloom.methods.forgetting.subnetworks import PackNet, SeparateNetworks, Subnetworks
+from latebloom.methods.forgetting.subnetworks import (
+    GradualPruning,
+    LookingAhead,
+    PackNet,
+    SeparateNetworks,
+    Subnetworks,
+)
 from latebloom.methods.forgetting.topology import Topology, stepped_adam
 from latebloom.nn import MLP, ConvNet
 
@@ -41,8 +47,8 @@ Growth = Literal["random", "unfired", "gradient", "momentum", "bandit"]
 
 @dataclass(frozen=True)
 class Config:
-    """- `kind`: sub-networks of one network ("sparse"), separate sparse networks, PackNet, or one dense
-      network with a head for each task ("dense", "ewc").
+    """- `kind`: sub-networks of one network ("sparse"; "ahead": examined on tasks to come as well), by gradual pruning
+      ("gmp"), separate sparse networks, PackNet, or one dense network with a head for each task ("dense", "ewc").
     - `percent` of the weights in each mask; what follows, down to `own_head`, as in `Topology`; `own_head`:
       the readout has no mask, and each task keeps its own.
     - `steps` of each of the `tasks`, `updates` of the topology in each; the rate falls to a tenth after
@@ -50,7 +56,7 @@ class Config:
     - `data`: "glyphs-100" in tasks of new classes; "mnist-5k" permuted.
     """
 
-    kind: Literal["sparse", "separate", "packnet", "dense", "ewc"] = "sparse"
+    kind: Literal["sparse", "ahead", "separate", "packnet", "gmp", "dense", "ewc"] = "sparse"
     percent: float = 20
     init: Init = "uniform"
     growth: Growth = "random"
@@ -129,7 +135,7 @@ def make_process(config: Config) -> Continual:
         isolate=config.isolate, own_biases=config.own_biases, updates=config.updates, prune=config.prune,
         keep=config.keep, ignore=(readout,) if config.own_head else (),
     )  # fmt: skip
-    kinds = {"sparse": Subnetworks, "separate": SeparateNetworks, "packnet": PackNet}
+    kinds = {"sparse": Subnetworks, "ahead": LookingAhead, "separate": SeparateNetworks, "packnet": PackNet, "gmp": GradualPruning}  # fmt: skip
     return kinds[config.kind](topology=topology, **common)
 
 
@@ -171,6 +177,9 @@ ARMS: dict[str, Config] = {
     **{f"mnist/{p}/{i}": tuned("mnist", percent=p, init=i, growth="gradient", **MNIST) for p in (20, 3) for i in INITS},
     **{f"conv/{p}/{i}": tuned("conv", percent=p, init=i, growth="gradient", **CONV) for p in (20, 10) for i in INITS},
     **{f"separate-{p}": tuned(f"separate-{p}", kind="separate", percent=p, growth="gradient") for p in PERCENTS},
+    "ahead": sparse(20, "uniform", "gradient", kind="ahead"),
+    "ahead-mnist": tuned("mnist", kind="ahead", growth="gradient", **MNIST),
+    **{f"gmp-{p}": tuned(f"gmp-{p}", kind="gmp", percent=p) for p in PERCENTS},
     "packnet": tuned("packnet", kind="packnet"),
     "dense": tuned("dense", kind="dense"),
     "ewc": tuned("ewc", kind="ewc"),
@@ -190,6 +199,26 @@ def changed(trace: xr.Dataset) -> np.ndarray:
 @measure("mean loss since a task was over")
 def forgotten(trace: xr.Dataset) -> np.ndarray:
     return 100 * metrics.per_seed(metrics.forgetting)(trace)
+
+
+@measure("accuracy on tasks after the first when each is over")
+def learned(trace: xr.Dataset) -> np.ndarray:
+    each = metrics.accuracy_matrix(trace).values.diagonal(axis1=1, axis2=2)
+    return 100 * each[:, 1:].mean(axis=1)
+
+
+CHANCE = 10.0  # per cent, in tasks of ten classes
+
+
+@measure("distance from chance of the accuracy on tasks to come, over tasks learned")
+def from_chance(trace: xr.Dataset) -> np.ndarray:
+    ahead = 100 * trace.ahead.transpose("seed", "step", "task").values[:, 1:-1]
+    return abs(np.nanmean(ahead, axis=2).mean(axis=1) - CHANCE)
+
+
+@measure("free weights below the readout at the end, mean over layers")
+def backbone_free(trace: xr.Dataset) -> np.ndarray:
+    return 100 * trace.free.isel(step=-1).transpose("seed", "layer").values[:, :-1].mean(axis=1)
 
 
 def last_layer(name: str) -> Measure:
@@ -273,6 +302,9 @@ ABOVE = Need(
 thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.erk", "At 80 % sparsity ERK ends above uniform initialisation, over growth rules", ERK_LOW, erk_gain(20), "> 0", POINTS),
+    thorough("C1.backbone", "At 80 % sparsity ERK leaves more of the layers below the readout free than uniform, over growth rules", ERK_LOW,
+             mean(backbone_free[f"20/erk/{g}"] - backbone_free[f"20/uniform/{g}"] for g in GROWTHS), "> 0", POINTS,
+             null=backbone_free["20/erk/static"] - backbone_free["20/uniform/static"], added="after results"),
     Claim("C2.uniform", "At 90 % uniform ends above ERK", UNIFORM_HIGH, -erk_gain(10), "> 0", POINTS, needs=(ABOVE,)),
     Claim("C2.robust", "At 90 % growth rules lie closer together under uniform than under ERK", UNIFORM_HIGH,
           spread(10, "erk") - spread(10, "uniform"), "> 0", POINTS, needs=(ABOVE,)),
@@ -329,9 +361,18 @@ CLAIMS = (
     thorough("S.conv-80", "In a convolutional network ERK ends above uniform at 80 %", ERK_LOW, erk_gain(20, "conv/", ("",)), "> 0", POINTS),
     thorough("S.conv-90", "And uniform above ERK at 90 %", UNIFORM_HIGH, -erk_gain(10, "conv/", ("",)), "> 0", POINTS, added="after results"),
     thorough("S.conv", "There ERK's advantage is larger at 80 % than at 90 %", "(C1 and C2)", erk_gain(20, "conv/", ("",)) - erk_gain(10, "conv/", ("",)), "> 0", POINTS),
+    thorough("F.ahead", "What a sub-network can do on tasks to come, the authors' forward transfer, is less than three points from chance",
+             "(measured in the authors' code)", from_chance["ahead"], "< 3", POINTS, null=accuracy["ahead"] - CHANCE, added="after results"),
+    thorough("F.ahead-mnist", "So it is where tasks have the same classes, in permuted MNIST", "(same)",
+             from_chance["ahead-mnist"], "< 3", POINTS, null=accuracy["ahead-mnist"] - CHANCE, added="after results"),
+    *(thorough(f"F.learned-{p}", f"At {100 - p} % sparsity tasks after the first are learned better beside frozen weights, free ones starting from new values, than alone",
+               "(does sharing help what comes?)", learned[f"refilled/{p}/uniform/gradient"] - learned[f"separate-{p}"], "> 0", POINTS,
+               added="after results") for p in PERCENTS),
     thorough("B.packnet", "The best fixed pair at 80 % ends above PackNet", "(anchor)", against("packnet"), "> 0", POINTS),
     thorough("B.dense", "And above dense fine-tuning with a head for each task", "(anchor)", against("dense"), "> 0", POINTS),
     thorough("B.ewc", "And above EWC with a head for each task", "(anchor)", against("ewc"), "> 0", POINTS),
+    *(thorough(f"B.gmp-{p}", f"At {100 - p} % sparsity the best fixed pair ends above gradual pruning of what is free (GMP)", "(coded by the authors, not run)",
+               against(f"gmp-{p}", p), "> 0", POINTS, added="after results") for p in PERCENTS),
     *(thorough(f"B.separate-{p}", f"At {100 - p} % sparsity it ends above separate networks of that density", "(anchor: sharing helps)",
                against(f"separate-{p}", p), "> 0", POINTS) for p in PERCENTS),
 )  # fmt: skip
@@ -410,7 +451,7 @@ ANCHORS = {
     "90 %, new values": "refilled/10/uniform/gradient", "90 %, new values, static": "refilled/10/uniform/static",
     "97 %, new values": "refilled/3/uniform/gradient", "97 %, new values, static": "refilled/3/uniform/static", "80 %, readout of its own": "own-head/20/uniform",
     "80 %, biases shared": "shared-biases", "80 %, nothing frozen": "not-frozen",
-    "PackNet": "packnet", "dense, fine-tuned": "dense", "dense, EWC": "ewc", "separate networks, 80 %": "separate-20",
+    "PackNet": "packnet", "GMP, 80 %": "gmp-20", "GMP, 90 %": "gmp-10", "GMP, 97 %": "gmp-3", "dense, fine-tuned": "dense", "dense, EWC": "ewc", "separate networks, 80 %": "separate-20",
     "separate networks, 90 %": "separate-10", "separate networks, 97 %": "separate-3",
 }  # fmt: skip
 
