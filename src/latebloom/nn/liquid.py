@@ -178,7 +178,7 @@ class CfC(Recurrent):
         """What of the inputs enters the layer, and how long each step is."""
         x = x.astype(jnp.promote_types(x.dtype, self.backbone.weight.dtype))
         weight = self.backbone.weight[: x.shape[2]]
-        return x @ weight + self.backbone.bias, _durations(elapsed, x)
+        return x @ weight + self.backbone.bias, _durations(elapsed, x)  # pyright: ignore
 
     def step(
         self, state: Float[Array, "batch size"], entering: Any
