@@ -155,3 +155,15 @@ def test_forgetting_ends_where_it_says():
     assert list(Forgetting(10, 30).updates(100)) == [10, 20]
     assert list(Forgetting(10, 31).updates(100)) == [10, 20, 30]
     assert list(Forgetting(10).updates(5)) == []
+
+
+def test_half_precision_with_a_rate_that_is_an_array():
+    params = {"embedding": jnp.ones((4, 3), jnp.bfloat16), "rest": jnp.ones(2, jnp.bfloat16)}
+    how = Forgetting(every=2)
+    rule = forgetting(optax.adamw(jnp.float32(1e-3)), lambda p: p["embedding"], how, key=jax.random.key(0))  # fmt: skip
+    state = rule.init(params)
+    for step in range(1, 5):
+        updates, state = rule.update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+        assert params["embedding"].dtype == jnp.bfloat16
+        assert (float(jnp.std(params["embedding"])) > 0.3) == (step >= 2)

@@ -131,6 +131,8 @@ def forgetting(
                 lambda a, b, u: (a - b).astype(u.dtype), new, where(params), where(updates)
             )
             after = anew(split, moments, params) if how.moments else moments
+            # A rate that is an array widens the moments of half precision.
+            after = jax.tree.map(lambda new, old: new.astype(old.dtype) if eqx.is_inexact_array(old) else new, after, moments)  # fmt: skip
             return eqx.tree_at(where, updates, changes), after
 
         updates, moments = jax.lax.cond(
