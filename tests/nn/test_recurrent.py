@@ -182,7 +182,7 @@ def test_whole_numbers_and_half_precision():
         (lambda: GRU(2, 3, key=jax.random.key(0))(jnp.ones((4, 5, 2)), lengths=jnp.ones(3)), "one a sequence, 4"),
         (lambda: LeakyRNN(1, 2, key=jax.random.key(0), tau=0.5), "at least 1 step"),
         (lambda: LeakyRNN(1, 2, key=jax.random.key(0), tau=(2.0, 1.0)), "its range go up"),
-        (lambda: LeakyRNN(1, 2, key=jax.random.key(0), activation="swish"), "leaky_relu, relu"),
+        (lambda: LeakyRNN(1, 2, key=jax.random.key(0), activation="swish"), "relu, leaky_relu"),
         (lambda: LeakyRNN(1, 2, key=jax.random.key(0), form="beside"), "around"),
         (lambda: LIF(0.5), "at least 1 step"),
         (lambda: LIF(2.0, threshold=0.0), "above rest"),

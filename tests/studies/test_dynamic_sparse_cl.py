@@ -11,7 +11,7 @@ from scipy import stats
 
 from latebloom.core.dataset import Dataset
 from latebloom.methods.forgetting.interaction import gain_of_choice, interactions, permutation_p
-from latebloom.methods.forgetting.subnetworks import PackNet, SeparateNetworks
+from latebloom.methods.forgetting.subnetwork_rivals import PackNet, SeparateNetworks
 from latebloom.methods.forgetting.topology import INITS
 from latebloom.studies.forgetting import dynamic_sparse_cl as module
 from latebloom.studies.forgetting.dynamic_sparse_cl import ARMS, CLAIMS, GRID, GROWTHS, TUNED, study

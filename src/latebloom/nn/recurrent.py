@@ -15,12 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from latebloom.nn import mlp
 from latebloom.nn.mlp import Linear
 
-ACTIVATIONS = {
-    "leaky_relu": jax.nn.leaky_relu, "relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid,
-    "identity": lambda x: x,
-}  # fmt: skip
+ACTIVATIONS = {**mlp.ACTIVATIONS, "sigmoid": jax.nn.sigmoid}
 
 
 class Recurrent(eqx.Module):

@@ -35,13 +35,13 @@ from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import L2
-from latebloom.methods.forgetting.subnetworks import (
+from latebloom.methods.forgetting.subnetwork_rivals import (
     GradualPruning,
     LookingAhead,
     PackNet,
     SeparateNetworks,
-    Subnetworks,
 )
+from latebloom.methods.forgetting.subnetworks import Subnetworks
 from latebloom.methods.forgetting.topology import Topology, stepped_adam
 
 

@@ -31,13 +31,13 @@ from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.interaction import gain_of_choice, permutation_p
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC
-from latebloom.methods.forgetting.subnetworks import (
+from latebloom.methods.forgetting.subnetwork_rivals import (
     GradualPruning,
     LookingAhead,
     PackNet,
     SeparateNetworks,
-    Subnetworks,
 )
+from latebloom.methods.forgetting.subnetworks import Subnetworks
 from latebloom.methods.forgetting.topology import Topology, stepped_adam
 from latebloom.nn import MLP, ConvNet
 
