@@ -1,9 +1,9 @@
-"""Which learning rates do pretraining, tuning and replay want, in the class test and in the instance test?
+"""Which learning rates do pretraining, tuning and replay want, in each arrangement of both tests?
 
 Run: python benchmarks/continual_few_shot_instances_tuning.py [pretraining|tuning|scratch ...]
 At the scale of the study, on validation classes, on seeds 100 and 101, which the study does not use. Every rate
 of a grid is tried; the best goes into the table that the study reads, and the script says so where it is the
-first or last. Pretraining is tried on the first of the seeds. Rates of tuning are the best on average of four sets of five images and ten sets of two.
+first or last. Pretraining is tried on the first of the seeds.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from latebloom.studies.forgetting import continual_few_shot_instances as study
 TABLE = Path(study.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 PRETRAINING = (1e-3, 3e-3, 1e-2, 3e-2)
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def put(found: dict[str, float]) -> None:
@@ -73,16 +73,14 @@ def tune_pretraining() -> None:
 def tune(kind: str) -> None:
     arm = {"tuning": "pretrained", "scratch": "scratch"}[kind]
     config = replace(study.ARMS[arm], part="validation", rates=RATES, episodes=6)  # fmt: skip
-    every = study.cells_of(config)
-    wanted = [n for n in every if n.split("/")[1] in study.SEVERAL and every[n].how in ("tune", "replay", "own")]  # fmt: skip
+    cells = {n: c for n, c in study.cells_of(config).items() if c.how in ("tune", "replay", "own")}
+    if kind == "tuning":
+        cells |= {f"course/{how}": study.sequence(config, how) for how in ("tune", "replay")}
     process = study.make_process(config)
-    plan = replace(process.plan, cells=tuple((n, every[n]) for n in wanted))
-    process = replace(process, plan=plan)
+    process = replace(process, plan=replace(process.plan, cells=tuple(cells.items()), course=()))
     trace = unfold(process, seeds=SEEDS, at=study.schedule(config), progress=False)
     scores = trace.accuracy.values[:, -1].mean(axis=0)
-    names = [every[n].rate for n in wanted]
-    found = {r: said(r, RATES, scores[[n == r for n in names]].mean(axis=0)) for r in dict.fromkeys(names)}  # fmt: skip
-    put(found)
+    put({c.rate: said(c.rate, RATES, row) for c, row in zip(cells.values(), scores, strict=True)})
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Puts each study's verdicts, numbers and figures, as the ledger has them, into its page.
 
 In the text of a study's page `{{ C4.perp }}` stands for the effect of that claim with its interval,
-`{{ C4.perp.estimate }}`, `.verdict`, `.seeds` and `.null` for one thing about it.
+`{{ C4.perp.estimate }}`, `.verdict`, `.seeds` and `.null` for one thing about it. In any page
+`{{ some-study:C4.perp }}` is that of another study.
 """
 
 import re
@@ -79,19 +80,22 @@ def _applications():
     )
 
 
-def filled(markdown, entry, page):
+def filled(markdown, entry, page, others=None):
     """The text with its numbers from a study's record; what stands in code is left alone.
 
     Raises `PluginError`, which ends the build, for a claim or field that the record lacks.
     """
-    claims = {row["claim"]: row for row in entry["claims"]} if entry else {}
+    ledger = {"": entry, **(others or {})}
 
     def value(match):
         if match["code"]:
             return match["code"]
-        name, _, field = match["name"].rpartition(".")
-        if match["name"] in claims:
-            return spread(claims[match["name"]])
+        study, _, whole = match["name"].rpartition(":")
+        found = ledger.get(study)
+        claims = {row["claim"]: row for row in found["claims"]} if found else {}
+        name, _, field = whole.rpartition(".")
+        if whole in claims:
+            return spread(claims[whole])
         said = FIELDS[field](claims[name]) if name in claims and field in FIELDS else ""
         if not said:
             raise PluginError(f"{page}: the ledger has nothing for {{{{ {match['name']} }}}}")
@@ -112,7 +116,7 @@ def on_config(config):
 
 def on_page_markdown(markdown, page, config, files):
     entry = config["ledger"].get(Path(page.file.src_path).stem)
-    markdown = filled(markdown, entry, page.file.src_path)
+    markdown = filled(markdown, entry, page.file.src_path, config["ledger"])
     shown = f"{_table(entry)}\n\n{_figures(entry)}" if entry else ""
     markdown = markdown.replace("<!-- verdicts -->", shown)
     markdown = markdown.replace("<!-- applications -->", _applications())

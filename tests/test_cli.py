@@ -412,3 +412,10 @@ def test_the_report_renders_at_desktop_and_phone_width_in_light_and_dark(smoke):
 def luminance(colour):
     r, g, b = (int(c) / 255 for c in colour.removeprefix("rgb(").removesuffix(")").split(","))
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "latebloom", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "run" in done.stdout, done.stderr

@@ -57,6 +57,14 @@ def test_numbers_in_the_text_are_those_of_the_ledger(hooks, text, said):
     assert hooks.filled(text, ENTRY, "lines.md") == said
 
 
+def test_a_page_may_quote_other_studies(hooks):
+    text = "{{ lines:C4.perp.verdict }}, {{ lines:C4.perp.estimate }}"
+    assert hooks.filled(text, None, "overview.md", {"lines": ENTRY}) == "holds, 0.999"
+    for name in ("rows:C4.perp", "lines:C9", ":C4.perp"):
+        with pytest.raises(PluginError, match=rf"overview.md: .*{name}"):
+            hooks.filled(f"{{{{ {name} }}}}", None, "overview.md", {"lines": ENTRY})
+
+
 @pytest.mark.parametrize("name", ["C9", "C4.perp.mean", "C4", "C4.perp.plain.null", "estimate"])
 def test_an_unknown_claim_or_field_ends_the_build(hooks, name):
     with pytest.raises(

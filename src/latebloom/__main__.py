@@ -1,0 +1,3 @@
+from latebloom.cli import main
+
+main()
