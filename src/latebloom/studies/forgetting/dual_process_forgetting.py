@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 
 from latebloom.data.roles import LENGTH, Roles
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import bound
 from latebloom.measures import (
     Effect,
     Measure,
@@ -203,7 +204,7 @@ def sequences(trace: Any) -> np.ndarray:
 
 def reached(claim: Claim) -> Need:
     """Training is a tenth of the paper's, or what is claimed of longer training is there already."""
-    sign, limit = (1 if claim.holds[0] == ">" else -1), float(claim.holds[1:])
+    sign, limit = bound(claim.holds)
     trained = lowest(sequences[arm] for arm in claim.effect.arms) / PAPER_SEQUENCES - 0.1
     return Need(
         highest([trained, sign * (claim.effect - limit)]),
