@@ -24,10 +24,11 @@ def test_a_line_a_row_or_a_list_is_a_sequence(tmp_path):
 
 
 def test_a_number_may_be_padding(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([[3, 0, 4, 0], [0, 7, 7, 0]]))
-    assert read_sequences(tmp_path / "a.npy", pad=0) == [[3, 0, 4], [0, 7, 7]]
-    (tmp_path / "a.jsonl").write_bytes(lines([1, 0, 0], [0]))
-    assert read_sequences(tmp_path / "a.jsonl", pad=0) == [[1], []]
+    np.save(tmp_path / "a.npy", np.array([[3, 0, 4, 0], [0, 7, 7, 0], [0, 0, 3, 0]]))
+    assert read_sequences(tmp_path / "a.npy", pad=0) == [[3, 0, 4], [7, 7], [3]]
+    assert read_sequences(tmp_path / "a.npy") == [[3, 0, 4, 0], [0, 7, 7, 0], [0, 0, 3, 0]]
+    (tmp_path / "a.jsonl").write_bytes(lines([1, 0, 0], [0], [0, 0, 5, 0, 6]))
+    assert read_sequences(tmp_path / "a.jsonl", pad=0) == [[1], [], [5, 0, 6]]
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [

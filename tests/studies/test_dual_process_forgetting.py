@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 
 from latebloom.core.runs.program import Program
+from latebloom.lab.verdict import judge
+from latebloom.methods.forgetting.in_context import RoleLearner
 from latebloom.studies.forgetting import dual_process_forgetting as module
 from latebloom.studies.forgetting.dual_process_forgetting import ARMS, CLAIMS, DUAL, SEVERAL, study
 
@@ -100,3 +102,50 @@ def test_every_arm_has_its_own_size_at_full_and_is_traced():
     assert [configs[f"temporary-{n}"].until for n in SEVERAL] == [500, 1000, 1500, 2000]
     assert configs["zipf/active"].every == 1000 and configs[DUAL].every == 10
     assert Program(study.process(configs[DUAL])).turn is not None
+
+
+def test_answers_in_weights_are_read_of_switched_words_alone():
+    for claim in CLAIMS:
+        null = [claim.null.text] if hasattr(claim.null, "text") else []
+        for text in (claim.effect.text, *null, *(need.effect.text for need in claim.needs)):
+            exams = [part.split("]")[0] for part in text.split("in_weights[exam=")[1:]]
+            assert all(exam.endswith("/switched") for exam in exams), (claim.id, exams)
+
+
+def test_what_repeating_the_query_would_pass_is_set_against_it():
+    """It is a rival of what it would be above, and the null of a level that it has."""
+    half = trace(2, **{name.replace("/", "_"): (0.5, 0.5, 0.5) for name in EXAMS})
+    half.attrs["config"] = json.dumps({"steps": 3000, "batch": 64})
+    low = trace(2, **{name.replace("/", "_"): (0.3, 0.3, 0.3) for name in EXAMS})
+    low.attrs["config"] = half.attrs["config"]
+    for id in ("C4.head", "C4.tuned-head", "C5.known", "C5.later-known"):
+        one, other = BY_ID[id].effect.arms
+        assert BY_ID[id].effect({one: half, other: low}) == pytest.approx([0, 0])
+    assert BY_ID["C2.nonzero"].null == module.REPEATED == 0.5
+
+
+EXAMS = RoleLearner.names()
+
+
+def test_what_training_comes_to_in_the_end_is_not_contradicted_by_a_short_run():
+    claim = BY_ID["C2.steepest"]
+    for steps, left, verdict in (
+        (3000, 0.2, "out of reach"),
+        (3000, 0.01, "holds"),
+        (62_500, 0.2, "contradicted"),
+    ):
+        found = trace(2, law_switched=(left, 0, 0), seen=(1, 1, 1))
+        found.attrs["config"] = json.dumps({"steps": steps, "batch": 64})
+        assert judge(replace(claim, null=None), {"steepest/vanilla": found}).verdict == verdict
+
+
+def test_words_are_compared_in_a_part_of_them_that_is_as_large():
+    traces = {arm: trace(2, **{"band-0_switched": (0, w, 0), "head_switched": (0, 1 - w, 0)})
+              for arm, w in {"words-100": 0.2, "zipf/vanilla": 0.3, "words-1000": 0.4}.items()}  # fmt: skip
+    assert BY_ID["S.words"].effect(traces) == pytest.approx([1, 1])
+
+
+def test_ambiguity_is_judged_by_its_lesser_step():
+    traces = {arm: trace(2, head_switched=(0, w, 0)) for arm, w in {"share-0": 1.0, "zipf/vanilla": 0.9, "share-0.5": 0.1, "share-0.01": 0.95}.items()}  # fmt: skip
+    assert BY_ID["S.ambiguous"].effect(traces) == pytest.approx([0.1, 0.1])
+    assert BY_ID["S.ambiguous"].null(traces) == pytest.approx([0.05, 0.05])

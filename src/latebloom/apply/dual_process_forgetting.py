@@ -39,7 +39,7 @@ NAMES = {"novel": "never seen", "novel/mended": "never seen, mended", "repeated"
 @dataclass(frozen=True)
 class Options:
     """- `words`: the vocabulary is so many of the most frequent tokens. `length`: sequences are cut to it.
-    - `pad`: this number at the end of sequences of numbers is padding (0, mostly); -1: they have none.
+    - `pad`: this number at either end of sequences of numbers is padding (0, mostly); -1: they have none.
     - `methods` that are compared; `steps` updates on `batch` sequences at `rate`, on `seeds` splits.
     - Embeddings are forgotten every `every` updates, before update `until` (0: half of the steps) under temporary
       forgetting.
@@ -76,7 +76,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     say("training on all words", 0.8)
     method = found.best.removesuffix(MENDED)
     model, words = trained_model(sequences, method, **same)
-    length, bias = usual(model)
+    length, bias = usual(model, len(words))
     say("drawing", 0.97)
     summary = {
         "sequences": len(found.corpus.tokens), "vocabulary": len(words), "not_in_the_vocabulary": found.corpus.left_out,

@@ -23,15 +23,18 @@ def read_sequences(path: Path, pad: int = -1) -> list[list[Hashable]]:
     - `.jsonl`: a line each, a list, or an object with one under `input_ids`, `tokens`, `ids` or `words`; where it
       has an `attention_mask`, what that leaves out is padding.
 
-    - `pad`: this number at the end of a sequence is padding, too.
+    - `pad`: this number at either end of a sequence is padding, too; -1: there is none.
 
     Raises `FileError` that names the line and what to do.
     """
     found = _read(path)
-    for sequence in found:
-        while sequence and sequence[-1] == pad:
-            sequence.pop()
-    return found
+    return [_within(sequence, pad) for sequence in found]
+
+
+def _within(sequence: list[Hashable], pad: int) -> list[Hashable]:
+    """Without padding at its ends."""
+    words = [i for i, token in enumerate(sequence) if token != pad]
+    return sequence[words[0] : words[-1] + 1] if words else []
 
 
 def _read(path: Path) -> list[list[Hashable]]:

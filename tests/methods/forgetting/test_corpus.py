@@ -11,9 +11,25 @@ import optax
 import pytest
 
 from latebloom import unfold
-from latebloom.methods.forgetting.corpus import EXAMS, FIRST, HIDDEN, Corpus, CorpusLearner, hidden
+from latebloom.methods.forgetting.corpus import (
+    EXAMS,
+    FIRST,
+    HIDDEN,
+    Corpus,
+    CorpusLearner,
+    bias_at,
+    embeddings_at,
+    hidden,
+    logits_at,
+)
 from latebloom.methods.forgetting.embeddings import Forgetting, new_after
-from latebloom.methods.forgetting.unknown_words import PLAIN, assess, trained_model
+from latebloom.methods.forgetting.unknown_words import (
+    PLAIN,
+    assess,
+    components,
+    trained_model,
+    usual,
+)
 from latebloom.nn.masked_lm import MaskedLM
 from latebloom.optim.parts import PART
 
@@ -265,6 +281,150 @@ def test_settings_that_mean_nothing_are_refused(given, says):
 
 
 def test_a_network_without_a_row_for_each_word_is_refused():
-    process = learner(network=lambda v, n, key: Reader(jnp.ones((4, 4)), 1))
+    process = learner(
+        network=lambda v, n, key: Reader(jnp.ones((4, 4)), 1), embedding=lambda m: m.embedding
+    )
     with pytest.raises(ValueError, match=r"embedding must be \[53, size\], a row for each word"):
         process.init(jax.random.key(0))
+
+
+class Plain(eqx.Module):
+    """Of one sequence: the mean of its embeddings and its own, an affine map, a product with the embeddings."""
+
+    tokens: eqx.nn.Embedding
+    places: eqx.nn.Embedding
+    mix: eqx.nn.Linear
+    bias: jax.Array
+
+    def __init__(self, vocabulary, positions, key):
+        one, two, three = jax.random.split(key, 3)
+        self.tokens = eqx.nn.Embedding(vocabulary, 6, key=one)
+        self.places = eqx.nn.Embedding(positions, 6, key=two)
+        self.mix, self.bias = eqx.nn.Linear(12, 6, key=three), jnp.zeros(vocabulary)
+
+    def hidden(self, x):
+        each = jax.vmap(self.tokens)(x) + self.places.weight[: len(x)]
+        mean = jnp.broadcast_to(each.mean(axis=0), each.shape)
+        return jax.vmap(self.mix)(jnp.concatenate([each, mean], axis=1))
+
+    def __call__(self, x):
+        return self.hidden(x) @ self.tokens.weight.T + self.bias
+
+
+class Dropped(Plain):
+    """The same with dropout, whose key it wants."""
+
+    def __call__(self, x, *, key=None):
+        h = eqx.nn.Dropout(0.5)(self.hidden(x), key=key, inference=key is None)
+        return h @ self.tokens.weight.T + self.bias
+
+
+class Whole(Plain):
+    """The same of a whole batch."""
+
+    def __call__(self, x):
+        return jax.vmap(super().__call__)(x)
+
+
+class Tied(eqx.Module):
+    """Embeddings and output are one matrix; `keeps` is where it stays."""
+
+    layers: eqx.nn.Shared
+    mix: eqx.nn.Linear
+
+    def __init__(self, vocabulary, key, keeps):
+        one, two, three = jax.random.split(key, 3)
+        pair = eqx.nn.Embedding(vocabulary, 6, key=one), eqx.nn.Linear(6, vocabulary, key=two)
+        self.layers = eqx.nn.Shared(pair, lambda p: p[1 - keeps].weight, lambda p: p[keeps].weight)
+        self.mix = eqx.nn.Linear(6, 6, key=three)
+
+    def __call__(self, x):
+        tokens, output = self.layers()
+        each = jax.vmap(tokens)(x)
+        return jax.vmap(output)(jax.vmap(self.mix)(each + each.mean(axis=0)))
+
+
+STRANGERS = {
+    "plain": (Plain, lambda m: m.tokens.weight, lambda m: m.bias),
+    "dropout": (Dropped, lambda m: m.tokens.weight, lambda m: m.bias),
+    "batch": (Whole, lambda m: m.tokens.weight, lambda m: m.bias),
+    "tied, kept in front": (lambda v, n, key: Tied(v, key, 0), lambda m: m.layers.pytree[0].weight, lambda m: m.layers.pytree[1].bias),
+    "tied, kept behind": (lambda v, n, key: Tied(v, key, 1), lambda m: m.layers.pytree[1].weight, lambda m: m.layers.pytree[1].bias),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_network_of_anybody_learns_forgets_and_is_examined(name):
+    network, embedding, bias = STRANGERS[name]
+    process = learner(network=network, how=Forgetting(2))
+    state = process.init(jax.random.key(0))
+    assert embeddings_at(state.model, 53)(state.model) is embedding(state.model)
+    at = bias_at(state.model, 53)
+    assert at is not None and at(state.model) is bias(state.model)
+    step = eqx.filter_jit(process.step)
+    states = [state]
+    for _ in range(3):
+        states.append(step(states[-1]))
+    moved = [float(jnp.abs(embedding(b.model) - embedding(a.model)).max()) for a, b in pairwise(states)]  # fmt: skip
+    assert (
+        0 < max(moved[:2]) < 0.1 and moved[2] > 0.5
+    )  # drawn anew after the second, before the third
+    assert float(jnp.abs(states[3].model.mix.weight - state.model.mix.weight).max()) < 0.1
+    mended = process.with_novel(states[3], True)
+    held, words = np.asarray(state.held), np.arange(53) >= FIRST
+    lengths = np.linalg.norm(embedding(mended), axis=1)
+    assert lengths[held] == pytest.approx(np.full(held.sum(), lengths[words & ~held].mean()), rel=1e-4)  # fmt: skip
+    np.testing.assert_allclose(bias(mended)[held], bias(states[3].model)[words & ~held].mean(), atol=1e-6)  # fmt: skip
+    tokens, places = CORPUS.tokens[:4], jnp.array([[0, 2], [1, 1], [3, 0], [6, 5]])
+    found = logits_at(state.model, tokens, places)
+    for i in range(4):
+        alone = state.model(tokens[i : i + 1])[0] if name == "batch" else state.model(tokens[i])
+        np.testing.assert_allclose(found[i], alone[places[i]], rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_of_anybody_is_assessed_and_trained():
+    given = {"words": 50, "steps": 10, "batch": 4, "network": Plain}
+    found = assess(SEQUENCES, length=7, seeds=2, **given)
+    assert found.exams["right"].notna().any() and len(found.ways) == 6
+    model, words = trained_model(SEQUENCES, PLAIN, length=7, **given)
+    rows = np.asarray(model.tokens.weight, np.float64)[FIRST:]
+    length, bias = usual(model, len(words))
+    assert length == pytest.approx(np.linalg.norm(rows, axis=1).mean())
+    assert bias == pytest.approx(np.asarray(model.bias)[FIRST:].mean())
+    centred = rows - rows.mean(axis=0)
+    spread = np.sqrt(np.linalg.eigvalsh(centred.T @ centred)[::-1][:2])
+    np.testing.assert_allclose(np.linalg.norm(components(model, 50), axis=0), spread, rtol=1e-6)
+
+
+class Two(Plain):
+    more: eqx.nn.Embedding
+
+    def __init__(self, vocabulary, positions, key):
+        super().__init__(vocabulary, positions, key)
+        self.more = eqx.nn.Embedding(vocabulary, 6, key=key)
+
+
+def test_which_of_two_embeddings_is_to_be_said():
+    with pytest.raises(
+        ValueError, match=r"2 matrices with a row for each of 53 tokens.*embedding=lambda"
+    ):
+        learner(network=Two).init(jax.random.key(0))
+    with pytest.raises(ValueError, match="0 matrices with a row for each of 53 tokens"):
+        learner(network=lambda v, n, key: eqx.nn.Linear(2, 2, key=key)).init(jax.random.key(0))
+    process = learner(network=Two, embedding=lambda m: m.tokens.weight, how=Forgetting(1))
+    state = process.init(jax.random.key(0))
+    after = process.step(process.step(state))
+    assert float(jnp.abs(after.model.tokens.weight - state.model.tokens.weight).max()) > 0.5
+    np.testing.assert_allclose(after.model.more.weight, state.model.more.weight, rtol=1e-5)
+
+
+def test_a_network_that_makes_no_logits_of_each_place_is_refused():
+    class Pooled(Plain):
+        def __call__(self, x):
+            return super().__call__(x).mean(axis=0)
+
+    process = learner(network=Pooled)
+    with pytest.raises(
+        ValueError, match=r"must make logits \[length, vocabulary\] of tokens \[length\]"
+    ):
+        process.step(process.init(jax.random.key(0)))

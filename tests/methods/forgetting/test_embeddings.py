@@ -72,6 +72,24 @@ def test_embeddings_are_drawn_anew_and_the_body_never(moments):
     assert np.allclose(after, adam(told(6, 9)) if moments else whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("moments", [True, False])
+def test_a_schedule_of_the_embeddings_starts_anew_and_that_of_the_rest_goes_on(moments):
+    """With slopes of 1 plain descent moves by the rate of that update."""
+    body, own = optax.linear_schedule(0.0, 9.0, 9), optax.linear_schedule(0.0, -20.0, 2)
+    how = Forgetting(every=3, until=7, moments=moments)
+    for embeddings, rate in ((None, body), (optax.sgd(own), own)):
+        rule = forgetting(optax.sgd(body), lambda m: m.embedding, how, key=jax.random.key(0), embeddings=embeddings)  # fmt: skip
+        params, ones = tiny(), jax.tree.map(jnp.ones_like, tiny())
+        state, update = rule.init(params), jax.jit(rule.update)
+        for step in range(9):
+            updates, state = update(ones, state, params)
+            assert np.allclose(updates.body, -body(step), atol=1e-5)
+            if step + 1 not in (3, 6):
+                since = step % 3 if moments and step < 6 else step - 6 if moments else step
+                assert np.allclose(updates.embedding, -rate(since), atol=1e-5)
+            params = optax.apply_updates(params, updates)
+
+
 def test_what_is_drawn_has_the_deviation_and_differs():
     how = Forgetting(every=1, spread=0.5)
     params = Tiny(jnp.ones((400, 50)), jnp.zeros(2))

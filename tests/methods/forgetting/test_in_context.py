@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from latebloom import unfold
 from latebloom.data.roles import Roles
 from latebloom.methods.forgetting.embeddings import Forgetting
 from latebloom.methods.forgetting.in_context import (
@@ -79,7 +80,37 @@ def test_exams_are_in_the_order_of_their_names():
             continue
         switched = name.endswith("/switched")
         assert float(found["in_context"][i]) == (0.0 if switched else 1.0), name
-        assert float(found["in_weights"][i]) == 1.0, name
+        told = float(found["in_weights"][i])
+        assert told == 1.0 if switched else np.isnan(told), (
+            name
+        )  # where nothing tells the two apart
+    also = learner(roles=lambda key: Roles(WORDS, key=key, share=0.0), same_answers=True)
+    assert (np.asarray(also.observe(state._replace(model=model))["in_weights"])[len(NOVEL) :] == 1).all()  # fmt: skip
+
+
+def test_a_network_that_repeats_the_query_has_half_of_each_exam_right():
+    process = learner(roles=lambda key: Roles(WORDS, key=key, share=0.0), exam=400)
+    state = process.init(jax.random.key(2))
+
+    class Repeats(MaskedLM):
+        def __call__(self, x, *, key=None, train=False, at=slice(None)):
+            return jax.nn.one_hot(jnp.repeat(x[:, 3:4], 3, axis=1), len(self.embedding))
+
+    model = Repeats(WORDS + 4, 7, key=jax.random.key(0), size=8, hidden=8, layers=1)
+    found = process.observe(state._replace(model=model))
+    for i, name in enumerate(process.names()):
+        for of in ("in_context", "in_weights", "chosen"):
+            told = float(found[of][i])
+            if of == "in_weights" and not name.endswith("/switched"):
+                assert np.isnan(told)
+            else:
+                assert told == pytest.approx(0.5, abs=0.09), (name, of)
+
+
+def test_a_run_may_tell_nothing_of_weights_where_words_are_not_switched():
+    trace = unfold(learner(), seeds=1, steps=2, every=1, progress=False)
+    assert np.isnan(trace.in_weights.sel(exam="seen")).all() and not (trace.diverged_at >= 0).any()
+    assert np.isfinite(trace.in_weights.sel(exam="head/switched")).all()
 
 
 def test_exams_on_novel_words_leave_the_network_as_it_is():

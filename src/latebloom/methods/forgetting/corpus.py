@@ -6,8 +6,10 @@ of the two is hidden and asked for; only the other tells it. Words that were tra
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -17,6 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import call
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import gradients, step_key, trainable, update
 from latebloom.data.sequences import pieces
@@ -128,9 +131,11 @@ class State(NamedTuple):
 class CorpusLearner(Process):
     """A masked language model on a `Corpus`; one step is one update on `batch` sequences, SHARE of their tokens hidden.
 
-    - `network(vocabulary, positions, key)`: a model called as `nn.MaskedLM`, with a matrix `embedding` of a row for
-      each word, to which its output should be tied: otherwise a word that is held out can never be told. A vector
-      `bias` of its output is mended in exams, if there is one.
+    - `network(vocabulary, positions, key)`: any Equinox module from tokens [positions] to logits [positions,
+      vocabulary], or from a batch of such to a batch (`core.calling.how_to_call`); one with `at`, as `nn.MaskedLM`, is
+      asked for those places alone. Its output should be tied to its embeddings: otherwise a word that is held out can never
+      be told. The one vector [vocabulary] that it has, a bias of its output, is mended in exams.
+    - `embedding(model)`: the matrix [vocabulary, size] of its embeddings; None: what `embeddings_at` finds.
     - `optimiser(**hyper)`, and `how` embeddings are forgotten, or None.
     - `exam`: at most so many questions of each kind.
 
@@ -145,6 +150,7 @@ class CorpusLearner(Process):
     optimiser: Callable[..., optax.GradientTransformation]
     hyper: Mapping[str, Any]
     how: Forgetting | None = eqx.field(static=True)
+    embedding: Callable[[Any], Any] | None = eqx.field(static=True)
     batch: int = eqx.field(static=True)
     exam: int = eqx.field(static=True)
     seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
@@ -152,7 +158,7 @@ class CorpusLearner(Process):
     def __init__(
         self, corpus: Corpus, *, network: Callable[[int, int, PRNGKeyArray], Any],
         optimiser: Callable[..., optax.GradientTransformation], hyper: Mapping[str, Any], how: Forgetting | None = None,
-        batch: int = 32, exam: int = 500, seeds_by: Literal["vmap", "map"] = "map",
+        batch: int = 32, exam: int = 500, embedding: Callable[[Any], Any] | None = None, seeds_by: Literal["vmap", "map"] = "map",
     ):  # fmt: skip
         for name, value in {"batch": batch, "exam": exam}.items():
             if value < 1:
@@ -162,10 +168,19 @@ class CorpusLearner(Process):
         self.corpus, self.network, self.optimiser = corpus, network, optimiser
         self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
         self.how, self.batch, self.exam, self.seeds_by = how, batch, exam, seeds_by
+        self.embedding = embedding
 
-    def rule(self) -> optax.GradientTransformation:
+    def where(self, model: Any) -> Callable[[Any], Any]:
+        """Where a network has its embeddings."""
+        return (
+            embeddings_at(model, self.corpus.vocabulary)
+            if self.embedding is None
+            else self.embedding
+        )
+
+    def rule(self, model: Any) -> optax.GradientTransformation:
         rule = self.optimiser(**self.hyper)
-        return rule if self.how is None else trained(rule, _embedding, others=rule)
+        return rule if self.how is None else trained(rule, self.where(model), others=rule)
 
     def init(self, key: PRNGKeyArray) -> State:
         held_key, exam_key, model_key, new_key, key = jax.random.split(key, 5)
@@ -177,9 +192,12 @@ class CorpusLearner(Process):
         apart = ~with_held & (jax.random.uniform(apart_key, with_held.shape) < EXAM)
         weight = (~with_held & ~apart).astype(jnp.float32)
         model = self.network(size, corpus.tokens.shape[1], model_key)
-        first = _embedding(model)
-        if first.ndim != 2 or len(first) != size:
-            raise ValueError(f"the network's embedding must be [{size}, size], a row for each word, not {list(first.shape)}")  # fmt: skip
+        first = self.where(model)(model)
+        if getattr(first, "ndim", 0) != 2 or len(first) != size:
+            told = (
+                list(getattr(first, "shape", [])) if eqx.is_array(first) else type(first).__name__
+            )
+            raise ValueError(f"the network's embedding must be [{size}, size], a row for each word, not {told}")  # fmt: skip
         if self.how is not None:
             first = drawn(new_key, first, self.how.spread)
         word = corpus.tokens[corpus.row, corpus.place]
@@ -193,7 +211,7 @@ class CorpusLearner(Process):
         exams = [self._drawn(k, which) for k, which in zip(keys, asked, strict=True)]
         questions = jax.tree.map(lambda *x: jnp.stack(x), *exams)
         return State(
-            model, self.rule().init(trainable(model)), held, jnp.cumsum(weight) / weight.sum(), questions, first, key, jnp.int32(0)
+            model, self.rule(model).init(trainable(model)), held, jnp.cumsum(weight) / weight.sum(), questions, first, key, jnp.int32(0)
         )  # fmt: skip
 
     def _drawn(self, key: PRNGKeyArray, which: Bool[Array, " questions"]) -> Questions:
@@ -213,12 +231,12 @@ class CorpusLearner(Process):
         )
         tokens = self.corpus.tokens[jnp.minimum(drawn_rows, len(state.law) - 1)]
         asked, places, answers, real = hidden(tokens, hide)
-        model, moments, rule = state.model, state.moments, self.rule()
+        model, moments, rule = state.model, state.moments, self.rule(state.model)
         if self.how is not None:  # after an update and its exams, before the next update
             model, moments = self._forgotten(rule, state, self.how)
 
         def objective(model: Any) -> Array:
-            logits = model(asked, key=dropout, train=True, at=places).astype(jnp.float32)
+            logits = logits_at(model, asked, places, dropout, True).astype(jnp.float32)
             each = optax.softmax_cross_entropy_with_integer_labels(logits, answers)
             return (each * real).sum() / jnp.maximum(real.sum(), 1)
 
@@ -233,7 +251,9 @@ class CorpusLearner(Process):
 
         def new(arrays: Any) -> Any:
             model, moments = eqx.combine(arrays, rest)
-            return eqx.filter(forgotten(rule, model, moments, _embedding, how, key), eqx.is_array)
+            return eqx.filter(
+                forgotten(rule, model, moments, self.where(model), how, key), eqx.is_array
+            )
 
         return eqx.combine(jax.lax.cond(how.now(state.step), new, lambda same: same, arrays), rest)
 
@@ -248,7 +268,9 @@ class CorpusLearner(Process):
         return {
             **{name: jnp.stack([one[name] for one in found]) for name in found[0]},
             "ratio": self._ratio(state),
-            "length": jnp.mean(_lengths(_embedding(state.model)), where=trained[:, None]),
+            "length": jnp.mean(
+                _lengths(self.where(state.model)(state.model)), where=trained[:, None]
+            ),
         }
 
     def _ratio(self, state: State) -> Float[Array, " exams"]:
@@ -260,17 +282,18 @@ class CorpusLearner(Process):
 
     def with_novel(self, state: State, mended: bool) -> Any:
         """The model with embeddings of words that are held out as they were at first, or mended."""
-        embedding, held = _embedding(state.model), state.held[:, None]
+        where, held = self.where(state.model), state.held[:, None]
+        embedding = where(state.model)
         words = jnp.arange(len(state.held)) >= FIRST
         trained, rows = words[:, None] & ~held, state.first
         model = state.model
         if mended:
             mean = jnp.mean(_lengths(embedding), where=trained)
             rows = rows * (mean / _lengths(rows)).astype(rows.dtype)
-            if getattr(getattr(model, "bias", None), "shape", None) == state.held.shape:
-                usual = jnp.mean(model.bias, where=trained[:, 0])
-                model = eqx.tree_at(lambda m: m.bias, model, jnp.where(state.held, usual, model.bias))  # fmt: skip
-        return eqx.tree_at(_embedding, model, jnp.where(held, rows, embedding))
+            if (at := bias_at(model, len(state.held))) is not None:
+                usual = jnp.mean(at(model), where=trained[:, 0])
+                model = eqx.tree_at(at, model, jnp.where(state.held, usual, at(model)))
+        return eqx.tree_at(where, model, jnp.where(held, rows, embedding))
 
     def quantities(self) -> dict[str, Quantity]:
         exams = {"dims": ("exam",), "coords": {"exam": EXAMS}}
@@ -308,7 +331,7 @@ def hidden(
 
 def _judged(model: Any, of: Questions) -> dict[str, Array]:
     """Shares of the questions that count; NaN where none does."""
-    logits = model(of.tokens, at=of.place[:, None])[:, 0].astype(jnp.float32)
+    logits = logits_at(model, of.tokens, of.place[:, None])[:, 0].astype(jnp.float32)
     offered = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], of.choices].set(True)  # fmt: skip
     words = jnp.arange(logits.shape[1]) >= FIRST
     offered &= words
@@ -328,5 +351,74 @@ def _lengths(rows: Float[Array, "n size"]) -> Float[Array, "n 1"]:
     return jnp.sqrt(jnp.square(rows.astype(jnp.float32)).sum(axis=1, keepdims=True))
 
 
-def _embedding(model: Any) -> Any:
-    return model.embedding
+def logits_at(
+    model: Any, tokens: Int[Array, "batch length"], places: Int[Array, "batch k"], key: Any = None, train: bool = False
+) -> Float[Array, "batch k vocabulary"]:  # fmt: skip
+    """The logits of any network at some places of each sequence.
+
+    Raises `ValueError` for a network that does not make logits of each place of a sequence.
+    """
+    if "at" in inspect.signature(model).parameters:
+        return model(tokens, key=key, train=train, at=places)
+    logits = call(model, tokens, key, train)
+    if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
+        raise ValueError(
+            f"the network must make logits [length, vocabulary] of tokens [length], but of a batch {list(tokens.shape)} it "
+            f"makes {list(logits.shape)}"
+        )
+    return jnp.take_along_axis(logits, places[..., None], axis=1)
+
+
+def embeddings_at(model: Any, words: int) -> Callable[[Any], Float[Array, "words size"]]:
+    """Where a network has its embeddings, as `equinox.tree_at` takes it.
+
+    They are its attribute `embedding` if that is a matrix, else the one `equinox.nn.Embedding` with a row for each
+    word, else the one matrix that has as many. What `equinox.nn.Shared` ties to it goes with it.
+
+    Raises `ValueError` where that leaves none or several.
+    """
+
+    def rows(x: Any) -> bool:
+        return eqx.is_inexact_array(x) and x.ndim == 2 and len(x) == words
+
+    if rows(getattr(model, "embedding", None)):
+        return lambda m: m.embedding
+    leaves = jax.tree_util.tree_leaves_with_path(model)
+    layers = jax.tree_util.tree_leaves_with_path(model, is_leaf=_is_embedding)
+    within = [path for path, node in layers if _is_embedding(node)]
+    matrices = [path for path, leaf in leaves if rows(leaf)]
+    found = [path for path in matrices if path[:-1] in within]
+    if len(found := found if found else matrices) != 1:
+        raise ValueError(
+            f"the network has {len(found)} matrices with a row for each of {words} tokens, and one is wanted: say which its "
+            "embeddings are, as in embedding=lambda m: m.tokens.weight"
+        )
+    return partial(_along, found[0])
+
+
+def _along(path: tuple[Any, ...], tree: Any) -> Any:
+    """What is at a path of `jax.tree_util` in a tree of the same structure."""
+    for step in path:
+        tree = (
+            getattr(tree, step.name)
+            if hasattr(step, "name")
+            else tree[getattr(step, "idx", getattr(step, "key", None))]
+        )
+    return tree
+
+
+def bias_at(model: Any, words: int) -> Callable[[Any], Float[Array, " words"]] | None:
+    """Where a network has its output's bias: its attribute `bias` if that is a vector with a number for each word, else the one
+    such vector; None if there is none, or several."""
+
+    def fits(x: Any) -> bool:
+        return eqx.is_inexact_array(x) and x.shape == (words,)
+
+    if fits(getattr(model, "bias", None)):
+        return lambda m: m.bias
+    found = [path for path, x in jax.tree_util.tree_leaves_with_path(model) if fits(x)]
+    return partial(_along, found[0]) if len(found) == 1 else None
+
+
+def _is_embedding(node: Any) -> bool:
+    return isinstance(node, eqx.nn.Embedding)

@@ -95,15 +95,23 @@ def forgotten(
 
 
 def forgetting(
-    rule: optax.GradientTransformation, where: Where, how: Forgetting, *, key: PRNGKeyArray
-) -> optax.GradientTransformation:
+    rule: optax.GradientTransformation, where: Where, how: Forgetting, *, key: PRNGKeyArray,
+    embeddings: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformation:  # fmt: skip
     """An Optax rule in place of `rule`, after whose updates the parameters at `where` are forgotten now and then.
 
     - `where(params)` returns the embeddings, a leaf or a tree of leaves: `lambda m: m.embedding`. A tied output is
       the same leaf, and forgets with them.
     - `key` fixes what is drawn.
+    - `embeddings`: a rule of their own for what is at `where`; None: the same as for the rest.
 
-    Moments of the embeddings, their count included, are apart from those of all others. Where embeddings are drawn
+    Moments of the embeddings, their count included, are apart from those of all others. With that count a schedule of their
+    rate starts anew each time (`how.moments`), while that of the rest goes on: so it is in Chen et al., whose code
+    goes through the whole schedule, warm-up and decay, between two times. A schedule of a whole run would stay in its warm-up:
+    give `embeddings` one that is `how.every` updates long, and, with an end, one that does not decay to 0, because after the last
+    time it is not begun again.
+
+    Where embeddings are drawn
     anew, the update is the difference to their new values: *what is examined or saved right after such an update knows no
     word*, so do it before (`how.now(update)`), or give an end. Rules that look at all parameters at once, as clipping
     by the global norm does, belong before it in a chain.
@@ -111,7 +119,7 @@ def forgetting(
     Raises `ValueError` for settings that say nothing, no parameter at `where`, and `update` without parameters.
     """
     how.check()
-    split = trained(rule, where, others=rule)
+    split = trained(rule if embeddings is None else embeddings, where, others=rule)
 
     def init(params: Any) -> ForgettingState:
         return ForgettingState(split.init(params), key, jnp.int32(0))

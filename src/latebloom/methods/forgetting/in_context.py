@@ -35,7 +35,8 @@ BANDS = 5
 
 
 class Judged(NamedTuple):
-    """Shares of sequences. What is neither `in_context` nor `in_weights` is another answer.
+    """Shares of sequences. Of switched words, what is neither `in_context` nor `in_weights` is another answer; of
+    others the two answers are one.
 
     `chosen` is the share whose answer is right in context if only the two words of the context may be told:
     whether the role is known, whatever the network would rather say.
@@ -87,6 +88,10 @@ class RoleLearner(Process):
       `noise_from` (0 is the first) and before update `noise_until`.
     - `embeddings`: they learn as the rest, are "frozen" or lose `decay` x rate of themselves at each update.
     - `head`, `tail`: how many of the commonest and rarest words of each kind an exam has; `exam` sequences in each.
+    - `same_answers`: tell `in_weights` of exams whose words are not switched too, where it is `in_context` but for a few
+      ambiguous words; otherwise it is NaN there, because nothing tells the two apart.
+
+    A network that repeats the query has half of each exam right, in context and, if words are switched, in weights.
 
     Exams, with embeddings of novel words as they were at first ("novel"): drawn with a deviation of 0.02
     ("small") or 1 ("unit"); with the mean bias of trained words ("bias"), with their mean length ("scaled"), with both
@@ -112,6 +117,7 @@ class RoleLearner(Process):
     exam: int = eqx.field(static=True)
     head: int = eqx.field(static=True)
     tail: int = eqx.field(static=True)
+    same_answers: bool = eqx.field(static=True)
     seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
 
     def __init__(
@@ -120,7 +126,7 @@ class RoleLearner(Process):
         batch: int = 128, forgetting: Forgetting | None = None, noise: float | None = None,
         noise_from: int = 0, noise_until: int | None = None, embeddings: Literal["learned", "frozen"] = "learned",
         decay: float | Float[Array, ""] = 0.0, exam: int = 200, head: int = 20, tail: int = 10,
-        seeds_by: Literal["vmap", "map"] = "vmap",
+        same_answers: bool = False, seeds_by: Literal["vmap", "map"] = "vmap",
     ):  # fmt: skip
         for name, value in {"steps": steps, "batch": batch, "exam": exam, "head": head, "tail": tail}.items():  # fmt: skip
             if value < 1:
@@ -146,7 +152,7 @@ class RoleLearner(Process):
         self.forgetting, self.embeddings = forgetting, embeddings
         self.noise_from, self.noise_until = noise_from, noise_until
         self.steps, self.batch, self.exam, self.head, self.tail = steps, batch, exam, head, tail
-        self.seeds_by = seeds_by
+        self.same_answers, self.seeds_by = same_answers, seeds_by
 
     def rule(self) -> optax.GradientTransformation:
         rule = self.optimiser(**self.hyper)
@@ -250,6 +256,9 @@ class RoleLearner(Process):
         found = jax.tree.map(
             lambda *x: jnp.concatenate(x), self.on_novel(state), jax.vmap(judged)(*parts)
         )
+        if not self.same_answers:
+            apart = jnp.array([name.endswith("/switched") for name in self.names()])
+            found = found._replace(in_weights=jnp.where(apart, found.in_weights, jnp.nan))
         words, embedding, bias = state.roles.words, state.model.embedding, state.model.bias
         kinds = embedding[:words].reshape(2, words // 2, -1)
         means = kinds.mean(axis=1)
@@ -308,7 +317,7 @@ class RoleLearner(Process):
         exams = {"dims": ("exam",), "coords": {"exam": self.names()}}
         return {
             "in_context": Quantity(about="share answered by context", **exams),  # pyright: ignore
-            "in_weights": Quantity(about="share answered by the words' usual role", **exams),  # pyright: ignore
+            "in_weights": Quantity(about="share of switched words answered by their usual role", gaps=not self.same_answers, **exams),  # pyright: ignore
             "chosen": Quantity(about="share right in context of two words", **exams),  # pyright: ignore
             "probe": Quantity(about="share of words whose kind a linear probe of the query tells", dims=("layer",)),
             "probe_switched": Quantity(about="the same in the other kind's role: the usual kind", dims=("layer",)),

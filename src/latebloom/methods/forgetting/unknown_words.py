@@ -28,6 +28,8 @@ from latebloom.methods.forgetting.corpus import (
     MIDDLE,
     Corpus,
     CorpusLearner,
+    bias_at,
+    embeddings_at,
 )
 from latebloom.methods.forgetting.embeddings import Forgetting
 from latebloom.methods.forgetting.intervals import not_behind, resampled_interval
@@ -74,7 +76,8 @@ class Assessed:
 def assess(
     sequences: Sequence[Sequence[Hashable]], *, words: int = 2000, length: int = 32, methods: Sequence[str] = METHODS,
     steps: int = 10_000, every: int = 50, until: int | None = None, rate: float = 1e-3, batch: int = 32, seeds: int = 5,
-    network: Callable[[int, int, PRNGKeyArray], Any] | None = None, say: Callable[[str, float], None] = lambda what, share: None,
+    network: Callable[[int, int, PRNGKeyArray], Any] | None = None, embedding: Callable[[Any], Any] | None = None,
+    say: Callable[[str, float], None] = lambda what, share: None,
 ) -> Assessed:  # fmt: skip
     """Masked language models, each trained in several ways on `seeds` splits of the sequences.
 
@@ -82,7 +85,8 @@ def assess(
       are the vocabulary.
     - Embeddings are forgotten every `every` updates before update `until` (half of the `steps`, if None), or, as
       "active forgetting", to the end. AdamW at `rate`, `batch` sequences an update.
-    - `network(vocabulary, positions, key)`: two layers of 64 features, or what `CorpusLearner` takes.
+    - `network(vocabulary, positions, key)`: two layers of 64 features, or any Equinox module that `CorpusLearner` takes;
+      `embedding(model)`: where its embeddings are, if that is not found.
 
     Raises `ValueError` for too few or too short sequences, unknown methods, and settings out of range.
     """
@@ -97,7 +101,15 @@ def assess(
     if unknown or PLAIN not in methods:
         raise ValueError(f'methods must be "{PLAIN}" and any of {", ".join(METHODS[1:])}, not {", ".join(methods)}')  # fmt: skip
     corpus = Corpus.of(sequences, words=words, length=length)
-    learner = partial(_learner, network=network, rate=rate, batch=batch, every=every, until=until)
+    learner = partial(
+        _learner,
+        network=network,
+        embedding=embedding,
+        rate=rate,
+        batch=batch,
+        every=every,
+        until=until,
+    )
     traces = {}
     for i, method in enumerate(methods):
         say(method, i / len(methods))
@@ -117,7 +129,7 @@ def assess(
 def trained_model(
     sequences: Sequence[Sequence[Hashable]], method: str, *, words: int = 2000, length: int = 32, steps: int = 10_000, every: int = 50,
     until: int | None = None, rate: float = 1e-3, batch: int = 32, seed: int = 0,
-    network: Callable[[int, int, PRNGKeyArray], Any] | None = None,
+    network: Callable[[int, int, PRNGKeyArray], Any] | None = None, embedding: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, tuple[Hashable, ...]]:  # fmt: skip
     """A model trained as `assess` trains, but no word is held out; and its words, whose first row is FIRST.
 
@@ -125,27 +137,34 @@ def trained_model(
     """
     corpus = replace(Corpus.of(sequences, words=words, length=length), held=0)
     until = max(steps // 2, 1) if until is None else until
-    process = _learner(corpus, method, network=network, rate=rate, batch=batch, every=every, until=until)  # fmt: skip
+    process = _learner(corpus, method, network=network, embedding=embedding, rate=rate, batch=batch, every=every, until=until)  # fmt: skip
     state = eqx.filter_jit(process.init)(jax.random.key(seed))
     return advanced(process, state, steps).model, corpus.words
 
 
-def usual(model: Any) -> tuple[float, float | None]:
-    """Mean length of the embeddings of a model's words, and mean output bias if it has one: what a new word may be given."""
-    length = np.linalg.norm(np.asarray(model.embedding, np.float64)[FIRST:], axis=1).mean()
-    bias = getattr(model, "bias", None)
-    return float(length), None if bias is None else float(
-        np.asarray(bias, np.float64)[FIRST:].mean()
-    )
+def usual(
+    model: Any, words: int, embedding: Callable[[Any], Any] | None = None
+) -> tuple[float, float | None]:
+    """Mean length of the embeddings of a model's `words`, and mean output bias if it has one: what a new word may be given."""
+    length = np.linalg.norm(_rows(model, words, embedding), axis=1).mean()
+    at = bias_at(model, FIRST + words)
+    return float(length), None if at is None else float(np.asarray(at(model), np.float64)[FIRST:].mean())  # fmt: skip
+
+
+def _rows(model: Any, words: int, embedding: Callable[[Any], Any] | None) -> np.ndarray:
+    """Embeddings [words, size] of a model."""
+    where = embeddings_at(model, FIRST + words) if embedding is None else embedding
+    return np.asarray(where(model), np.float64)[FIRST:]
 
 
 def _learner(
-    corpus: Corpus, method: str, *, network: Callable[[int, int, PRNGKeyArray], Any] | None, rate: float, batch: int, every: int, until: int
+    corpus: Corpus, method: str, *, network: Callable[[int, int, PRNGKeyArray], Any] | None, embedding: Callable[[Any], Any] | None,
+    rate: float, batch: int, every: int, until: int,
 ) -> CorpusLearner:  # fmt: skip
     how = {PLAIN: None, TEMPORARY: Forgetting(every, until), ACTIVE: Forgetting(every)}[method]
     return CorpusLearner(
         corpus, network=_small if network is None else network, optimiser=lambda rate: optax.adamw(rate, weight_decay=0.01),
-        hyper={"rate": rate}, how=how, batch=batch,
+        hyper={"rate": rate}, how=how, batch=batch, embedding=embedding,
     )  # fmt: skip
 
 
@@ -222,9 +241,9 @@ def bands(words: int) -> np.ndarray:
     return np.digitize(np.arange(words) / words, [COMMON, MIDDLE])
 
 
-def components(model: Any, words: int) -> np.ndarray:
+def components(model: Any, words: int, embedding: Callable[[Any], Any] | None = None) -> np.ndarray:
     """Two principal components [words, 2] of embeddings."""
-    rows = np.asarray(model.embedding, np.float64)[FIRST : FIRST + words]
+    rows = _rows(model, words, embedding)
     rows = rows - rows.mean(axis=0)
     left, size, _ = np.linalg.svd(rows, full_matrices=False)
     return left[:, :2] * size[:2]

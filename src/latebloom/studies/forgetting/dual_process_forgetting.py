@@ -19,15 +19,20 @@ from matplotlib.axes import Axes
 
 from latebloom.data.roles import LENGTH, Roles
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import bound
 from latebloom.measures import (
     Effect,
     Measure,
     Traces,
     at,
+    combined,
     curve,
     final,
+    highest,
     lowest,
+    measure,
     peak,
+    setting,
     spearman,
 )
 from latebloom.measures import tail as tail_of
@@ -83,7 +88,7 @@ def make_process(config: Config) -> RoleLearner:
         network=partial(_network, config), roles=partial(_roles, config), optimiser=_adamw, hyper={"rate": config.rate},
         steps=config.steps, batch=config.batch, forgetting=forgetting, noise=config.noise if config.noise else None, noise_from=config.noise_from,
         noise_until=config.noise_until if config.noise_until else None, embeddings=config.embeddings, decay=config.decay,
-        exam=config.exam, head=config.head, tail=max(config.words // 20, 1), seeds_by="map",
+        exam=config.exam, head=config.head, tail=max(config.words // 20, 1), same_answers=True, seeds_by="map",
     )  # fmt: skip
 
 
@@ -108,7 +113,7 @@ def _adamw(rate: Array) -> optax.GradientTransformation:
     return optax.adamw(rate, weight_decay=0.01)
 
 
-# What won on seeds 100 and 101 (benchmarks/dual_process_forgetting_tuning.py); the rate is ten times the paper's, for all.
+# What won on seeds 100 and 101 (benchmarks/dual_process_forgetting_tuning.py), but for noise, its end, and the rate of all, ten times the paper's: not tuned.
 TUNED: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
 LAWS = {"uniform": 0.0, "zipf": 1.0001, "steep": 1.2, "steepest": 1.5}
 FORGET, SEVERAL = TUNED["every"], (250, 500, 1000, 2000)
@@ -123,7 +128,7 @@ ARMS: dict[str, Config] = {
     **{f"{law}/active": replace(plain, alpha=a, **ACTIVE) for law, a in LAWS.items()},
     **{f"temporary-{n}": replace(plain, every=FORGET, until=n) for n in SEVERAL},
     **{f"{law}/temporary": replace(plain, alpha=a, every=FORGET, until=CHOSEN) for law, a in LAWS.items() if law != "zipf"},
-    "noise": replace(plain, noise=TUNED["noise"], noise_until=CHOSEN), "noise-always": replace(plain, noise=TUNED["noise"]),
+    "noise": replace(plain, noise=TUNED["noise"], noise_until=TUNED["noise_until"]), "noise-always": replace(plain, noise=TUNED["noise"]),
     "noise-later": replace(plain, noise=TUNED["noise"], noise_from=LATER, noise_until=2 * LATER),
     "frozen": replace(plain, embeddings="frozen", start=1.0), "unit": replace(plain, start=1.0), "start": replace(plain, start=TUNED["start"]),
     "decay": replace(plain, decay=TUNED["decay"]), "untied": replace(plain, tied=False),
@@ -141,12 +146,15 @@ def exam(name: str, of: str = "in_context") -> Any:
     return curve(of, exam=name)
 
 
+# Share of any exam that a network has right by repeating the query: in context, in weights if words are switched, of two words.
+REPEATED = 0.5
 kinds = curve("probe", layer=0)
 novel, mended = exam("novel"), exam("novel/mended")
 unit, unit_known, left = exam("novel/unit"), exam("novel/unit", "chosen"), exam("novel/left")
 known, known_mended = exam("novel", "chosen"), exam("novel/mended", "chosen")
 head, tail, lawful = (exam(f"{name}/switched") for name in ("head", "tail", "law"))
 head_weights, tail_weights = exam("head/switched", "in_weights"), exam("tail/switched", "in_weights")  # fmt: skip
+fifth_weights = exam("band-0/switched", "in_weights")  # of the commonest fifth of the words
 
 
 def lost(of: Any) -> Measure:
@@ -161,6 +169,11 @@ def average_of_cycle(of: Any) -> Measure:
 
 def over(of: Any, one: str, other: str) -> Effect:
     return final(of)[one] - final(of)[other]
+
+
+def over_repeating(of: Any, one: str, other: str) -> Effect:
+    """By how much one arm is above another, and above a network that repeats the query: the better of the two."""
+    return final(of)[one] - combined("highest", np.maximum, final(of)[other], REPEATED)
 
 
 def over_words(arm: str) -> Effect:
@@ -181,6 +194,27 @@ TEMPORARILY = (
     "temporary forgetting: in-weights on the head and structural in-context learning in one model"
 )
 ROSE = Need(peak(novel)["zipf/vanilla"], "> 0.3", "novel words were never answered in context by vanilla training, so nothing can be lost")  # fmt: skip
+PAPER_SEQUENCES, PAPER_WORDS = 8_000_000, 10_000
+
+
+@measure("sequences trained on")
+def sequences(trace: Any) -> np.ndarray:
+    return np.full(trace.sizes["seed"], setting(trace, "steps") * setting(trace, "batch"), float)
+
+
+def reached(claim: Claim) -> Need:
+    """Training is a tenth of the paper's, or what is claimed of longer training is there already."""
+    sign, limit = bound(claim.holds)
+    trained = lowest(sequences[arm] for arm in claim.effect.arms) / PAPER_SEQUENCES - 0.1
+    return Need(
+        highest([trained, sign * (claim.effect - limit)]),
+        "> 0",
+        "not seen within fewer than a tenth of the paper's sequences",
+    )
+
+
+# Of the paper's claims, those on what training comes to in the end.
+IN_THE_END = ("C1.known", "C1.mended", "C1.left", "C1.sure", "C1.scale", "C1.start", "C2.head", "C2.steepest", "C3.structural", "C3.preference", "C4.structural", "C4.weights")  # fmt: skip
 thorough = partial(Claim, budget="thorough")
 later = partial(Claim, added="after results")
 later_thorough, later_full = (partial(later, budget=budget) for budget in ("thorough", "full"))
@@ -229,7 +263,7 @@ CLAIMS = (
           final(tail)["zipf/vanilla"] - final(tail_weights)["zipf/vanilla"], "> 0", SHARE, null=final(tail)["frozen"] - final(tail_weights)["frozen"]),
     thorough("C2.preference.steep", "So it is with exponent 1.2, by 20 points", PREFERS, over_words("steep/vanilla"), "> 0.2", SHARE, null=over_words("uniform/vanilla")),
     thorough("C2.nonzero", "Over uniform words, Zipf's law and 1.2 more than a twentieth of switched words stay in context (least)", PREFERS,
-             lowest(final(lawful)[f"{law}/vanilla"] for law in ("uniform", "zipf", "steep")), "> 0.05", SHARE),
+             lowest(final(lawful)[f"{law}/vanilla"] for law in ("uniform", "zipf", "steep")), "> 0.05", SHARE, null=REPEATED),
     thorough("C2.steepest", "With exponent 1.5 fewer than a twentieth do", "except in the case of highly skewed distributions", final(lawful)["steepest/vanilla"], "< 0.05", SHARE,
              null=final(lawful)["steepest/active"]),
     Claim("C3.structural", "Zipf: active forgetting answers more than 80 % of novel sequences", ACTIVELY, final(novel)["zipf/active"], "> 0.8", SHARE,
@@ -243,18 +277,20 @@ CLAIMS = (
           null=over(novel, "unit", "zipf/vanilla")),
     Claim("C3.preference", "Zipf: with it fewer than a tenth of switched words of the head are answered in weights", ACTIVELY,
           final(head_weights)["zipf/active"], "< 0.1", SHARE, null=final(head_weights)["zipf/vanilla"]),
-    *(thorough(f"C3.structural.{law}", f"Active forgetting answers more than 80 % of novel sequences {HOW[law]}", ACTIVELY, final(novel)[f"{law}/active"], "> 0.8", SHARE)
-      for law in LAWS if law != "zipf"),
+    *(thorough(f"C3.structural.{law}", f"Active forgetting answers more than 80 % of novel sequences {HOW[law]}, where vanilla training does not (a larger start is no rival here)",
+               ACTIVELY, final(novel)[f"{law}/active"], "> 0.8", SHARE, null=final(novel)[f"{law}/vanilla"]) for law in LAWS if law != "zipf"),
     *(thorough(f"C3.preference.{law}", f"And fewer than a tenth of the head in weights {HOW[law]}", ACTIVELY, final(head_weights)[f"{law}/active"], "< 0.1", SHARE,
                null=final(head_weights)[f"{law}/vanilla"]) for law in LAWS if law != "zipf"),
     Claim("C4.structural", "Temporary forgetting answers more than 70 % of novel sequences", TEMPORARILY, final(novel)[DUAL], "> 0.7", SHARE, null=final(novel)["start"]),
     later("C4.start", "More than training that starts with the deviation of resets and forgets nothing", TEMPORARILY, over(novel, DUAL, "unit"), "> 0", SHARE),
-    later("C4.tuned-head", "More of the switched head in weights than training from the best first deviation", TEMPORARILY, over(head_weights, DUAL, "start"), "> 0", SHARE),
+    later("C4.tuned-head", "More of the switched head in weights than training from the best first deviation, and than a repeat of the query", TEMPORARILY,
+          over_repeating(head_weights, DUAL, "start"), "> 0", SHARE),
     *(later_thorough(f"C4.{what}.{law}", f"{said} {HOW[law]}", TEMPORARILY, final(of)[f"{law}/temporary"], "> 0.7", SHARE, null=final(of)[f"{law}/{rival}"])
       for law in LAWS if law != "zipf"
-      for what, said, of, rival in (("structural", "It answers more than 70 % of novel sequences", novel, "vanilla"), ("weights", "And more than 70 % of the head in weights", head_weights, "active"))),
+      for what, said, of, rival in (("structural", "Where vanilla training does not, it answers more than 70 % of novel sequences", novel, "vanilla"), ("weights", "And more than 70 % of the head in weights", head_weights, "active"))),
     later("C4.mended", "More than vanilla training does with length and bias of new words mended", TEMPORARILY, final(novel)[DUAL] - final(mended)["zipf/vanilla"], "> 0", SHARE),
-    later("C4.head", "More of the switched head in weights than training that starts so", TEMPORARILY, over(head_weights, DUAL, "unit"), "> 0", SHARE),
+    later("C4.head", "More of the switched head in weights than training that starts so, and than a repeat of the query", TEMPORARILY,
+          over_repeating(head_weights, DUAL, "unit"), "> 0", SHARE),
     later_full("C4.long", "Four times as long: temporary forgetting answers more than 70 % of novel sequences", TEMPORARILY, final(novel)["long/temporary"], "> 0.7", SHARE,
            null=final(novel)["long/unit"]),
     later_full("C4.long-weights", "And more than 70 % of the head in weights, switched", TEMPORARILY, final(head_weights)["long/temporary"], "> 0.7", SHARE,
@@ -268,12 +304,14 @@ CLAIMS = (
              needs=(Need(peak(novel)[DUAL], "> 0.7", "novel words were not answered, so that nothing can be lost"),)),
     thorough("C5.structural", "Words of noise for a while: more novel sequences are answered than by vanilla training", "probabilistic temporary forgetting",
              over(unit, "noise", "zipf/vanilla"), "> 0.2", SHARE),
-    thorough("C5.known", "So they are, asked for one of two words", "(same)", over(unit_known, "noise", "zipf/vanilla"), "> 0", SHARE),
+    later_thorough("C5.known", "Asked for one of two words, more than by vanilla training, and than a repeat of the query has", "(same)",
+                   over_repeating(unit_known, "noise", "zipf/vanilla"), "> 0", SHARE),
     thorough("C5.weights", "And more than 70 % of the head in weights, switched", "(same)", final(head_weights)["noise"], "> 0.7", SHARE, null=final(head_weights)["noise-always"]),
     thorough("C5.always", "Words of noise for ever answer more than 70 % of novel sequences", "(drift)", final(unit)["noise-always"], "> 0.7", SHARE),
     thorough("C5.later", "After training without, words of noise for a while: more novel sequences are answered than by vanilla training", "extends to pre-trained models",
              over(unit, "noise-later", "zipf/vanilla"), "> 0.2", SHARE),
-    thorough("C5.later-known", "So they are, asked for one of two words", "(same)", over(unit_known, "noise-later", "zipf/vanilla"), "> 0", SHARE),
+    later_thorough("C5.later-known", "Asked for one of two words, more than by vanilla training, and than a repeat of the query has", "(same)",
+                   over_repeating(unit_known, "noise-later", "zipf/vanilla"), "> 0", SHARE),
     thorough("C5.later-weights", "And more than 70 % of the head in weights, switched", "(same)", final(head_weights)["noise-later"], "> 0.7", SHARE,
              null=final(head_weights)["noise-always"]),
     thorough("S.probe", "A linear probe of embeddings tells nouns from adjectives: more than 70 % of words that it was not fitted to", "(ours: what weights hold)",
@@ -286,17 +324,22 @@ CLAIMS = (
     thorough("S.moments", "Active forgetting is no worse where moments are kept: at most 5 points", "(Chen et al. reset them)", over(novel, "kept-moments", "zipf/active"), "> -0.05", SHARE),
     thorough("S.spread", "Resets with BERT's deviation of 0.02 answer as many with length and bias mended: at most 10 points fewer", "(the code resets with 1)", over(mended, "small-resets", "zipf/active"), "> -0.1", SHARE),
     thorough("S.untied", "Without a tied output vanilla training answers fewer than a tenth", "(ours)", final(novel)["untied"], "< 0.1", SHARE, null=at(novel, 0)["untied"]),
-    thorough("S.ambiguous", "The more words are ambiguous, the fewer of the head are answered in weights", "ambiguity makes identity uninformative",
-             spearman([0.0, 0.01, 0.1, 0.5], [final(head_weights)[a] for a in ("share-0", "share-0.01", "zipf/vanilla", "share-0.5")]), "< -0.5", RANKS),
-    thorough("S.words", "The more words, the more of the head are answered in weights", "(vocabularies of 100 to 20,000)",
-             spearman([100.0, 400.0, 1000.0], [final(head_weights)[a] for a in ("words-100", "zipf/vanilla", "words-1000")]), "> 0.5", RANKS),
+    later_thorough("S.ambiguous", "A tenth of ambiguous words makes fewer of the others in the head be answered in weights, and a half fewer still (the lesser step)",
+                   "ambiguity makes identity uninformative", lowest([over(head_weights, "share-0", "zipf/vanilla"), over(head_weights, "zipf/vanilla", "share-0.5")]), "> 0", SHARE,
+                   null=over(head_weights, "share-0", "share-0.01")),
+    later_thorough("S.words", "The more words, the more of the commonest fifth of them are answered in weights", "(vocabularies of 100 to 20,000)",
+                   spearman([100.0, 400.0, 1000.0], [final(fifth_weights)[a] for a in ("words-100", "zipf/vanilla", "words-1000")]), "> 0.5", RANKS,
+                   needs=(Need(sequences["words-1000"] / 1000, f"> {PAPER_SEQUENCES / PAPER_WORDS:g}", "of 1,000 words each was trained on in fewer sequences than the paper's 10,000"),)),
     thorough("S.layer", "One layer prefers weights in the head, too", "(1, 2 and 6 layers)", final(head_weights)["one-layer"], "> 0.5", SHARE, null=final(head_weights)["frozen"]),
 )  # fmt: skip
 
 
-# Nothing is said of an arm that has not learned its training sequences.
+# Nothing is said of an arm that has not learned its training sequences; and of longer training, nothing is contradicted here.
 CLAIMS = tuple(
-    replace(claim, needs=(*claim.needs, Need(lowest(final(exam("seen"))[arm] for arm in claim.effect.arms), "> 0.95", "training sequences were not learned")))
+    replace(claim, needs=(
+        *claim.needs, *([reached(claim)] if claim.id.startswith(IN_THE_END) else []),
+        Need(lowest(final(exam("seen"))[arm] for arm in claim.effect.arms), "> 0.95", "training sequences were not learned"),
+    ))
     for claim in CLAIMS
 )  # fmt: skip
 
@@ -387,7 +430,8 @@ study = Study(
     data="sequences of nouns and adjectives, made as they are needed",
     notes="Words are 400 in place of 100 to 20,000, two layers in place of six, a rate of 0.0005 in place of 0.00005, 3,000 updates of 64 sequences in "
     "place of 62,500 of 128. All words of a kind can be drawn; in the authors' code the commonest never is. Exams on switched words leave ambiguous ones "
-    "out. Novel words are examined with embeddings of the first deviation, 0.02, and where embeddings are forgotten, or words are noise, with that of resets, 1. There is no dropout of attention. "
-    "When embeddings are forgotten, strength of decay and of noise, and the first deviation of one arm are the best on two other seeds; the rate was not tuned.",
+    "out. Novel words are examined with embeddings of the first deviation (0.02 but for the arms that start with another), and where embeddings are forgotten with that of resets, 1; claims "
+    "on words of noise examine them with 1, both there and after vanilla training. There is no dropout of attention. "
+    "When embeddings are forgotten, strength of decay, and the first deviation of one arm are the best on two other seeds; strength and end of noise, and the rate, were not tuned.",
     watch="in_context",
 )  # fmt: skip
