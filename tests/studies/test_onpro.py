@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from latebloom.core.dataset import Dataset
-from latebloom.methods.forgetting import separated
+from latebloom.methods.forgetting import mixing, separated
 from latebloom.methods.forgetting.prototypes import OnPro
 from latebloom.studies.forgetting import onpro as module
 from latebloom.studies.forgetting.onpro import ARMS, BASELINES, CLAIMS, TUNED, study
@@ -56,6 +56,50 @@ def test_what_is_read_from_confusions_and_distances():
     assert separated._confused(found)[0] == pytest.approx([30, 0, 10])
 
 
+def test_nearness_in_another_arm_is_that_arms_and_pairs_that_are_not_known_count_in_nothing():
+    apart, online = np.full((2, 3, 3, 3), NAN), np.full((2, 3, 4, 4), NAN)
+    apart[:, 2] = [[0, 1.0, 0.2], [1.0, 0, 0.8], [0.2, 0.8, 0]]
+    told = np.full((2, 3, 3, 3), NAN)
+    told[:, 2] = [[0.6, 0.4, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]]
+    traces = {"a": trace([1, 1], np.ones((2, 2)), apart=apart), "b": trace([1, 1], np.ones((2, 2)), confusion=told)}  # fmt: skip
+    assert separated.senses_by("a", "b")(traces) == pytest.approx([-1, -1])
+    # Of four classes the last is in no batch.
+    told, near = np.zeros((2, 3, 4, 4)), [[0, 0.2, 1.0], [0.2, 0, 0.8], [1.0, 0.8, 0]]
+    told[:, 2, :3, :3] = [[0.6, 0.4, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]]
+    online[:, 2, :3, :3] = near
+    found = trace([1, 1], np.ones((2, 2)), online=online, confusion=told)
+    assert separated.online(found) == pytest.approx([1, 1])
+    online[1, 2, 0, 2] = NAN  # two pairs are too few
+    assert np.isnan(separated.online(found.assign(online=(found.online.dims, online)))[1])
+
+
+def test_others_are_in_another_order_for_each_seed():
+    apart = np.tile(np.arange(45.0), (6, 1))
+    others = separated._others(apart)
+    assert len({tuple(row) for row in others}) == 6
+    np.testing.assert_array_equal(np.sort(others, axis=1), apart)
+
+
+@pytest.mark.parametrize(("near", "sharpness", "share"), [
+    (0.95, 1.0, 1 / 5 + 4 / 50 - 0.1),  # 0.52 draws for one pair, 0.497 for the others: one is rounded up, four go to anyone
+    (0.1, 1.0, 0.9),  # one pair has all five
+    (0.4, 1.0, 2 / 5 + 3 / 50 - 0.1),  # two of five, and a tenth of the other three
+    (0.1, 0.0, 0.0),  # where distances do not count
+])  # fmt: skip
+def test_what_distances_move_is_what_the_learner_draws(near, sharpness, share):
+    online = np.full((2, 3, 5, 5), NAN)
+    online[:, 2] = 1 - np.eye(5)
+    online[:, 2, 0, 1] = near
+    found = trace([1, 1], np.ones((2, 2)), online=online)
+    found.attrs["config"] = json.dumps({"replay": 20, "base": 0.75, "sharpness": sharpness})
+    assert separated.moved(found) == pytest.approx([share] * 2)
+    a, b = np.triu_indices(5, 1)
+    chances = mixing.pair_chances(jnp.asarray(online[0, 2, a, b]), sharpness)
+    keys = jax.random.split(jax.random.key(0), 3000)
+    drawn = jax.vmap(lambda key: mixing.pair_counts(chances, jnp.int32(5), key))(keys).mean(axis=0)
+    assert np.abs(drawn - 0.5).sum() / 10 == pytest.approx(share, abs=0.02)
+
+
 def test_probes_are_of_the_ends_of_tasks_and_drops_are_of_the_end():
     found = trace(
         [0.9, 0.9],
@@ -81,6 +125,8 @@ def test_arms_are_what_they_say():
     same, slow = ARMS["ins-same"], ARMS["er-slow"]
     assert (same.method, same.rate, same.scale) == ("ins", ARMS["onpro"].rate, ARMS["onpro"].scale)
     assert replace(ARMS["cue/ins-same"], ground="plain") == same
+    bare = methods["bare"]
+    assert replace(ARMS["bare"], method="ins") == ARMS["ins"] and bare.instance == bare.new == 0
     assert slow.rate == ARMS["ins"].rate and replace(slow, rate=ARMS["er"].rate) == ARMS["er"]
     twin = ARMS["ins-same-200"]
     assert replace(twin, memory=50) == same and replace(twin, method="onpro") == ARMS["onpro-200"]
@@ -117,6 +163,17 @@ def test_the_colour_tells_the_classes_of_a_task_and_is_broken_in_the_other_exam(
     assert all(len(set(hue[parity == p])) == 1 for p in (0, 1)) and len(set(hue)) == 2
     assert len(set(np.asarray(broken)[:, 0, 0].argmax(axis=1))) == 3
     assert broken.shape == data.x_test.shape
+
+
+def test_grounds_alike_have_the_two_colours_of_the_cue_and_tell_nothing():
+    told, broken = module.on_ground("digits", 8, "cue")
+    data, same = module.on_ground("digits", 8, "alike")
+    hues = [np.asarray(d.x_train)[:, 0, 0].argmax(axis=1) for d in (told, data)]
+    assert set(hues[0]) == set(hues[1])
+    parity = np.asarray(data.y_train) % 2
+    one = hues[1] == hues[1][0]
+    assert abs(one[parity == 0].mean() - one[parity == 1].mean()) < 0.1 and 0.4 < one.mean() < 0.6
+    np.testing.assert_array_equal(same, broken)
 
 
 def test_shuffled_colours_tell_the_classes_of_each_task_but_never_keep_their_places():

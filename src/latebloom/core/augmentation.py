@@ -152,7 +152,8 @@ class Augmented(eqx.Module):
 
 def _check(x: Array) -> None:
     if x.ndim != 4:
-        mend = ": grey ones are x[..., None]" if x.ndim == 3 else ""
+        mends = {3: "grey ones are x[..., None]", 2: "for other inputs take a view(x, key) of your own, and no turned copies"}  # fmt: skip
+        mend = f": {mends[x.ndim]}" if x.ndim in mends else ""
         raise ValueError(
             f"images must be [batch, height, width, channels], not {list(x.shape)}{mend}"
         )

@@ -336,6 +336,15 @@ def test_contrast_pair_by_pair(seed, n, classes):
 contrasted = jax.jit(lambda f, y, there: supervised_contrast(f, y, there, 0.3))
 
 
+def test_contrasts_of_half_precision_are_summed_in_single():
+    rng = np.random.default_rng(1)
+    z, y = jnp.asarray(rng.normal(size=(8, 6)), jnp.bfloat16), np.array([0, 1, 0, 1, 2, 2, 0, 1])
+    value, slope = jax.value_and_grad(lambda z: contrasted(z, y, np.ones(8, bool)).sum())(z)
+    wide = np.asarray(z, float)
+    np.testing.assert_allclose(value, sum(contrast(wide, y, 0.3)), rtol=1e-5)
+    assert slope.dtype == jnp.bfloat16
+
+
 def hidden(model, x):
     return jnp.tanh(model.layers[0](x))
 

@@ -10,6 +10,7 @@ import pytest
 from latebloom import nn
 from latebloom.core.augmentation import Views
 from latebloom.core.checkpoint import DamagedFile
+from latebloom.methods.forgetting import online_learner
 from latebloom.methods.forgetting.online_learner import OnlineLearner
 from latebloom.methods.forgetting.prototypes import OnPro, ocm
 
@@ -97,10 +98,15 @@ def test_new_classes_begin_a_task_once_the_last_has_settled():
     one = learner(settled=3)
     one.observe(X[::10], Y[::10])  # two batches with all classes at once
     assert one._task == 0
-    two = learner(settled=3)
-    for start in (0, 30):
-        two.observe(X[start : start + 24], Y[start : start + 24])
-    assert two._task == 1
+    two = learner(settled=4)
+    for start, n, task in (
+        (0, 24, 0),
+        (30, 18, 1),
+        (60, 24, 1),
+        (90, 24, 2),
+    ):  # 4, 3, 4 and 4 batches
+        two.observe(X[start : start + n], Y[start : start + n])
+        assert two._task == task
     three = learner()
     for name in ("spring", "summer", "spring"):
         three.observe(X[:6], Y[:6], task=name)
@@ -114,6 +120,7 @@ BAD = np.where(np.arange(120)[:, None, None, None] == 3, np.nan, X)
     (X[:3], Y[:2], "its n classes"), (X[:0], Y[:0], "its n classes"), (BAD, Y, "not finite in row 3"),
     ((255 * X).astype(np.uint8), Y, "pixels / 255"), (X[:6], np.arange(6), "announce more classes"),
     (X[:3], [0.5, 1.0, 2.0], "whole numbers or names"), (X[:2], np.array([np.nan, 1.0]), "whole numbers or names"),
+    (X[:2], ["cat", None], "whole numbers or names, not None"), (X[:2], [["cat"], ["dog"]], "not \\[2, 1\\]"),
 ])  # fmt: skip
 def test_what_it_cannot_learn_is_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
@@ -183,6 +190,42 @@ def test_a_plain_network_goes_on_to_the_bit_and_is_as_before_after_a_batch_refus
     np.testing.assert_array_equal(one.scores(X.astype(np.float64)), one.scores(X))
 
 
+class Frozen(eqx.Module):
+    """Fixed random features, and a layer that learns."""
+
+    fixed: jax.Array
+    learned: eqx.nn.Linear
+
+    def __init__(self, key):
+        one, two = jax.random.split(key)
+        self.fixed, self.learned = jax.random.normal(one, (16, 8)), eqx.nn.Linear(8, 6, key=two)
+
+    def __call__(self, x):
+        return jax.nn.relu(self.learned(jnp.tanh(jnp.ravel(x) @ jax.lax.stop_gradient(self.fixed))))
+
+
+def test_what_is_frozen_stays_and_the_rest_decays():
+    before = Frozen(jax.random.key(3))
+    one = OnlineLearner(before, 5, memory=16, replay=8, batch_size=6, projected=4, rate=0.01, method=METHOD)  # fmt: skip
+    one.observe(X[24:42], Y[24:42])
+    np.testing.assert_array_equal(one.model.encoder.fixed, before.fixed)
+    assert np.any(one.model.encoder.learned.weight != before.learned.weight)
+    rule = online_learner._decayed(0.1)
+    weights = {"some": jnp.array([2.0, -4.0]), "none": jnp.array([3.0]), "nothing": None}
+    slopes = {"some": jnp.array([1.0, 0.0]), "none": jnp.array([0.0]), "nothing": None}
+    found = rule.update(slopes, rule.init(weights), weights)[0]
+    np.testing.assert_allclose(found["some"], [1.2, -0.4], rtol=1e-6)
+    assert found["none"] == 0 and found["nothing"] is None
+
+
+def test_a_list_of_names_and_numbers_keeps_both():
+    one = learner()
+    one.observe(X[:3], ["cat", 7, np.int64(7)])
+    one.observe(X[3:6], np.array([7, 7, 8]))
+    assert one.classes == ["cat", 7, 8]
+    assert one.confusion(X[:3], ["cat", 7, 7]).sum(axis=1).to_dict() == {"cat": 1, 7: 2, 8: 0}
+
+
 @pytest.mark.parametrize(("x", "message"), [
     ((255 * X).astype(np.uint8), "pixels / 255"), (BAD, "not finite in row 3"), (X[0], "as before"), (X[:, :3], "as before"),
 ])  # fmt: skip
@@ -200,6 +243,8 @@ def test_exams_without_a_class_for_each_are_refused(learned):
 
 def test_inputs_need_not_be_images():
     flat = X.reshape(120, 16)
+    with pytest.raises(ValueError, match=r"take a view\(x, key\) of your own"):
+        OnlineLearner(Plain, 5, memory=16, replay=8, projected=4, method=METHOD).observe(flat, Y)
     method = OnPro(lambda x, key: x + 0.1 * jax.random.normal(key, x.shape), copies=1)
     one = OnlineLearner(lambda key: eqx.nn.MLP(16, 6, 8, 1, key=key), 5, memory=16, replay=8, batch_size=6, projected=4, method=method)  # fmt: skip
     one.observe(flat[24:42], Y[24:42])

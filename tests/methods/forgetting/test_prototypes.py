@@ -14,14 +14,22 @@ from hypothesis import strategies as st
 
 from latebloom import nn, unfold
 from latebloom.core.augmentation import Augmented, Views, cropped, greyed, turned_copies
+from latebloom.core.calling import call
 from latebloom.core.dataset import Dataset
+from latebloom.core.memory import Items, Memory
 from latebloom.core.stream import class_incremental
 from latebloom.methods.forgetting import contrast, mixing
 from latebloom.methods.forgetting.continual import Continual, Replay
-from latebloom.methods.forgetting.prototypes import OnPro, TwoViews, as_matrix, ocm
+from latebloom.methods.forgetting.method import Batch, Lesson
+from latebloom.methods.forgetting.prototypes import OnPro, TwoViews, as_matrix, begun, ocm
 from latebloom.methods.forgetting.refresh import Refresh
 from latebloom.methods.forgetting.replay import SCR
-from latebloom.methods.forgetting.separation import class_distances, confusion, probe_accuracy
+from latebloom.methods.forgetting.separation import (
+    Separation,
+    class_distances,
+    confusion,
+    probe_accuracy,
+)
 
 # What the losses of weilllllls/OnPro and gydpku/OCM gave on fixed inputs (benchmarks/onpro_reference.py).
 RELEASED = json.loads((Path(__file__).parent / "onpro_released.json").read_text())
@@ -139,8 +147,10 @@ PAIRS, COUNTS = jax.jit(mixing.pair_chances), jax.jit(mixing.pair_counts)
 
 def test_no_pair_has_a_chance_where_none_is_known():
     assert not PAIRS(jnp.full(6, jnp.inf)).any()
-    assert np.isnan(mixing.evenness(jnp.zeros(3)))
-    np.testing.assert_allclose(mixing.evenness(jnp.array([0.5, 0.5, 0.0])), 1.0)
+    assert np.isnan(mixing.evenness(jnp.zeros(3), jnp.arange(3) < 1))
+    np.testing.assert_allclose(mixing.evenness(jnp.array([0.5, 0.5, 0.0]), jnp.arange(3) < 2), 1.0)
+    coincide = jnp.array([0.0, 1.0, 1.0, jnp.inf])
+    assert mixing.evenness(PAIRS(coincide), jnp.isfinite(coincide)) == 0
 
 
 def test_pairs_are_drawn_from_the_memory_by_their_counts():
@@ -318,6 +328,108 @@ def test_before_anything_is_remembered_a_step_is_that_of_the_formulas():
     assert told["old_loss"] == 0 and np.isnan(told["closest"])
 
 
+def unit(v):
+    return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def instance_by_hand(z, h, scale, labels, pairs):
+    """Two views one after the other, a window from the first feature on; image by image."""
+    z, labels, total, n = unit(z), np.tile(labels, 2), 0.0, len(z)
+    near = scale * (z @ unit(h)[:, : z.shape[1]].T + z @ z.T) / 0.07
+    for i in range(n):
+        others = [j for j in range(n) if not (pairs and j == i)]
+        surprise = np.log(np.exp(near[i, others] - near[i, i]).sum()) - near[i] + near[i, i]
+        same = np.flatnonzero(labels == labels[i])
+        alike = sum(surprise[j] for j in same if j in others) / len(same)
+        total += 2 * alike + surprise[(i + n // 2) % n] if pairs else alike
+    return total / n
+
+
+def prototypes_by_hand(z, v, y):
+    both = [np.stack([unit(part)[y == c].mean(0) for c in np.unique(y)]) for part in (z, v)]
+    p, n = unit(np.concatenate(both)), len(both[0])
+    near = p @ p.T / 0.5
+    of = [np.log(np.exp(np.delete(near[i], i)).sum()) - near[i, (i + n) % (2 * n)] for i in range(2 * n)]  # fmt: skip
+    return np.mean(of), (both[0] + both[1]) / 2
+
+
+def test_a_later_step_is_that_of_the_formulas():
+    """All losses of a step that feeds back, its draws taken as they are: what is mixed, told apart, and kept."""
+    rng = np.random.default_rng(4)
+    model = nn.Projected.around(Pixels(jax.random.key(8)), DATA.x_train[:2], 6, 7, key=jax.random.key(9))  # fmt: skip
+    rows = np.array(
+        [0, 1, 4, 6, 7, 10, 12, 3, 13, 16, 18, 2]
+    )  # classes 0, 1, 4, 0, 1, 4, 0, 3, 1, 4, 0, 2
+    items = Items(*(jnp.asarray(v, jnp.int32) for v in (rows, LABELS[rows], np.zeros(12))))
+    memory = Memory(items, jnp.zeros(12), jnp.arange(12), jnp.arange(12) < 11)
+
+    def batch_of(items, there):
+        return Batch(DATA.x_train[items.rows], items.labels, items.task, jnp.ones((len(there), 6), bool), there)  # fmt: skip
+
+    def batch(rows, there):
+        return batch_of(Items(*(jnp.asarray(v, jnp.int32) for v in (rows, LABELS[rows], 0 * rows))), there)  # fmt: skip
+
+    fresh, old = rng.permutation(60)[:5], rows[:8]
+    known = np.full((6, 6), np.inf)
+    known[[0, 1, 0, 4, 1, 4], [1, 0, 4, 0, 4, 1]] = [0.3, 0.3, 0.9, 0.9, 1.2, 1.2]
+    method = OnPro(
+        QUIET, new=2.0, seen=3.0, instance=0.5, copies=4, base=0.5, chance=1.0, scale=0.8
+    )
+    lesson = Lesson(
+        call, call, batch(fresh, jnp.ones(5, bool)), batch(old, jnp.ones(8, bool)), None, jnp.int32(1), jnp.array(False),
+        jnp.ones(6, bool), memory, batch_of, lambda: jax.random.key(5),
+    )  # fmt: skip
+    own = begun(6)._replace(distances=jnp.asarray(known))
+    found = eqx.filter_jit(lambda model: method.losses(model, own, lesson))(model)
+    key = jax.random.split(jax.random.key(5), 6)[0]
+    shown = jax.tree.map(np.asarray, eqx.filter_jit(method._fed_back)(own, lesson, lesson.old, key)[0])  # fmt: skip
+    x, y = IMAGES, LABELS
+
+    # Four among themselves, four of pairs that are known: the closest is due 3.4, by exp(1 / d), and one goes to any.
+    assert shown.y[:4].tolist() == y[old[:4]].tolist() and sorted(shown.other[:4]) == sorted(y[old[:4]])  # fmt: skip
+    pairs = list(zip(shown.y[4:], shown.other[4:], strict=True))
+    assert pairs[:3] == [(0, 1)] * 3 and pairs[3] in {(0, 1), (0, 4), (1, 4)}
+    assert (shown.amount > 0).all() and (shown.amount[:4] <= 0.6).all()
+    filled = rows[:11]
+    for i in range(8):
+        part = shown.amount[i]
+        sources = [[r for r in (old[:4] if i < 4 else filled) if y[r] == c] for c in (shown.y[i], shown.other[i])]  # fmt: skip
+        mixtures = [(1 - part) * x[a] + part * x[b] for a in sources[0] for b in sources[1]]
+        assert min(np.abs(shown.x[i] - m).max() for m in mixtures) < 1e-5
+
+    m = jax.tree.map(lambda v: np.asarray(v, float), eqx.filter(model, eqx.is_array))
+
+    def features(x):
+        return np.maximum(x.reshape(len(x), -1) @ m.encoder.first.weight.T + m.encoder.first.bias, 0)  # fmt: skip
+
+    def contrasted(x, labels, pairs):
+        turned = np.concatenate([np.rot90(x, k, (1, 2)) for k in (0, 2, 1, 3)])
+        h = np.tile(features(turned), (2, 1))
+        labels = np.concatenate([labels + 6 * j for j in range(4)])
+        z = h @ m.projection.weight + m.projection.bias
+        return instance_by_hand(z, h, 0.8, labels, pairs)
+
+    def projected(rows):
+        return features(x[rows]) @ m.projection.weight + m.projection.bias
+
+    one, other, part = shown.y, shown.other, shown.amount
+    logits = features(shown.x) @ m.readout.weight + m.readout.bias
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    told = -((1 - part) * log_p[range(8), one] + part * log_p[range(8), other]).mean()
+    labels = np.where(one == other, one, (1 - part) * one + part * other)
+    seen, kept = prototypes_by_hand(projected(old), projected(old), y[old])
+    new = prototypes_by_hand(projected(fresh), projected(fresh), y[fresh])[0]
+    plastic = 0.5 * contrasted(x[fresh], y[fresh], True) + 2 * new
+    stable = 0.5 * contrasted(shown.x, labels, False) + 3 * seen + told
+    np.testing.assert_allclose([found.plasticity, found.stability], [plastic, stable], rtol=1e-4)
+    classes = np.unique(y[old])
+    apart = np.linalg.norm(kept[:, None] - kept[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(found.own.distances[np.ix_(classes, classes)], apart, rtol=1e-4)
+    absent = np.setdiff1d(range(6), classes)
+    assert len(absent) and not np.isfinite(found.own.distances[absent]).any()
+
+
 def test_after_the_first_task_new_images_enter_no_cross_entropy():
     """With nothing but cross-entropy, other new images of the same classes leave the update as it is."""
     only = OnPro(QUIET, copies=1, instance=0.0, new=0.0, seen=0.0, feedback=False)
@@ -376,6 +488,19 @@ def test_the_buffer_is_filled_after_the_update_and_a_network_without_heads_is_re
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("view", [lambda x, key: x[:, :2], lambda x, key: x[:1]])
+def test_a_view_of_another_shape_is_refused(view):
+    p = process(OnPro(view, copies=1))
+    with pytest.raises(ValueError, match="the view must be .* as its examples"):
+        eqx.filter_eval_shape(p.step, eqx.filter_eval_shape(p.init, jax.random.key(0)))
+
+
+def test_a_view_keeps_the_precision_of_its_examples():
+    x = jnp.ones((2, 3), jnp.bfloat16)
+    noisy = OnPro(lambda x, key: x + jax.random.normal(key, x.shape), copies=1)
+    assert noisy.viewed(x, jax.random.key(0)).dtype == jnp.bfloat16
+
+
 def test_whole_numbers_cannot_be_mixed():
     data = Dataset(DATA.x_train.astype(int), DATA.y_train, DATA.x_test.astype(int), DATA.y_test)
     p = process(OnPro(lambda x, key: x, copies=1))
@@ -393,6 +518,19 @@ def test_augmented_calls_see_views_in_training_alone():
 
 
 # What is watched
+
+
+def test_distances_of_online_prototypes_are_watched_as_they_are():
+    p = Separation(
+        model=network, data=DATA, stream=stream, method=OnPro(QUIET, copies=1), replay=Replay(12, 8),
+        optimiser=optax.sgd, hyper={"learning_rate": 0.05}, encode=lambda m, x: jax.vmap(m.encoder)(x),
+    )  # fmt: skip
+    state = p.init(jax.random.key(0))
+    apart = as_matrix(jnp.arange(15.0).at[3].set(jnp.inf), 6)
+    seen = eqx.filter_jit(p.observe)(state._replace(own=state.own._replace(distances=apart)))
+    expected = np.where(np.isfinite(apart), apart, np.nan)
+    np.testing.assert_array_equal(seen["online"], expected)
+    assert np.isnan(seen["online"][0, 4]) and p.quantities()["online"].dims == ("class", "other")
 
 
 def test_confusion_distances_and_the_probe_by_hand():

@@ -76,9 +76,12 @@ def pair_chances(
     return jnp.where(there, jax.nn.softmax(jnp.where(there.any(), near, 0)), 0)
 
 
-def evenness(chances: Float[Array, " pairs"]) -> Float[Array, ""]:
-    """Entropy of the pairs' chances by the highest that so many can have: 1 if all are alike; NaN below two."""
-    n = (chances > 0).sum()
+def evenness(chances: Float[Array, " pairs"], known: Bool[Array, " pairs"]) -> Float[Array, ""]:
+    """Entropy of the pairs' chances by the highest that those `known` can have: 1 if all are alike; NaN below two.
+
+    A pair that is known may have a chance of 0: where two prototypes coincide, all others have.
+    """
+    n = known.sum()
     entropy = -jnp.where(
         chances > 0, chances * jnp.log(jnp.where(chances > 0, chances, 1)), 0
     ).sum()

@@ -50,7 +50,8 @@ class OnlineLearner:
       `batch_size` new ones.
     - `method`: an `OnPro`, which says what views suit the examples. Left out, they are images that may be mirrored, turned
       and cropped.
-    - `optimiser`: left out, Adam at `rate` with momenta 0.9 and 0.99, and a weight decay of 0.0001.
+    - `optimiser`: left out, Adam at `rate` with momenta 0.9 and 0.99, and a weight decay of 0.0001 on what has
+      a gradient: a leaf frozen by `stop_gradient` stays.
     - `settled`: a batch with a class that was never seen begins a new task, once the last has had so many
       batches. Until the first is over cross-entropy is on what comes, then on what is replayed. `observe(..., task=...)` says it instead:
       needed where all classes are there from the start, or the first task would never be over.
@@ -81,8 +82,7 @@ class OnlineLearner:
         self._encoder, self._outputs, self._seed = builder(encoder), classes, seed
         self._size, self._replay, self._batch, self._projected = memory, replay, batch_size, projected  # fmt: skip
         self._settled, self._watch = settled, watch
-        decayed = optax.add_decayed_weights(1e-4)
-        adam = optax.chain(decayed, optax.adam(rate, b1=0.9, b2=0.99))
+        adam = optax.chain(_decayed(1e-4), optax.adam(rate, b1=0.9, b2=0.99))
         self._rule = adam if optimiser is None else optimiser
         self._rate = float(rate) if optimiser is None else None
         self._state: Learning | None = None
@@ -100,7 +100,7 @@ class OnlineLearner:
         Raises `ValueError` for arrays that do not fit each other or what came before, for more classes than were
         announced, and where training has diverged.
         """
-        x, y = self._checked(x), _names(y)
+        x, y, task = self._checked(x), _names(y), None if task is None else _plain(task)
         if not len(x) or len(x) != len(y):
             raise ValueError(f"x must be [n, ...] and y its n classes, not {list(x.shape)} and {len(y)} of them")  # fmt: skip
         known = set(self.classes)
@@ -111,9 +111,7 @@ class OnlineLearner:
                 "announce more classes"
             )
         for start in range(0, len(x), self._batch):
-            self._learn(
-                x[start : start + self._batch], y[start : start + self._batch], _plain(task)
-            )
+            self._learn(x[start : start + self._batch], y[start : start + self._batch], task)
 
     def _learn(self, x: np.ndarray, y: list[Any], task: Any) -> None:
         state = self._started(x.shape[1:], x.dtype) if self._state is None else self._state
@@ -136,7 +134,7 @@ class OnlineLearner:
         )  # fmt: skip
         # All at once: after a batch that cannot be learned from everything is as before.
         self._state, self.classes, self._tasks, self._task = state, classes, tasks, number
-        self._since = 0 if first else self._since + 1
+        self._since = 1 if first else self._since + 1
         self._form = x.shape[1:], str(x.dtype)
         if self._watch and int(state.step) % self._watch == 0:
             if not _finite(state.model):
@@ -314,15 +312,28 @@ class OnlineLearner:
         return repr((own, leaves, self.method.feedback, self.method.copies, self.method.per_class, seen))  # fmt: skip
 
 
+def _decayed(rate: float) -> optax.GradientTransformation:
+    """Adds `rate` times the weights to the gradients of leaves that have any.
+
+    Adam would move a leaf without a gradient, which is frozen, by the full learning rate.
+    """
+
+    def one(slope: Array, weight: Array) -> Array:
+        return jnp.where(jnp.any(slope != 0), slope + rate * weight, slope)
+
+    return optax.stateless(lambda slopes, weights: jax.tree.map(one, slopes, weights))
+
+
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if value is not None and not isinstance(value, str | int):
+    if not isinstance(value, str | int):
         raise ValueError(f"classes and tasks must be whole numbers or names, not {value!r}")
     return value
 
 
 def _names(y: Any) -> list[Any]:
-    labels = np.asarray(y)
+    # Of a list NumPy would make names of the numbers among names.
+    labels = np.asarray(y, object if isinstance(y, list | tuple) else None)
     if labels.ndim != 1:
         raise ValueError(f"y must be a class for each example, [n], not {list(labels.shape)}")
     return [_plain(label) for label in labels.tolist()]

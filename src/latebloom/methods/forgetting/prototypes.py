@@ -165,7 +165,7 @@ class OnPro(Method):
             one, two = self._contrasts(model, own, lesson, shown, keys[1:3])
             plastic, stable = plastic + one, stable + jnp.where(early, 0, two)
         if not _none(self.seen) or self.feedback:
-            pair = jnp.concatenate([kept.x, self.view(kept.x, keys[3])])
+            pair = jnp.concatenate([kept.x, self.viewed(kept.x, keys[3])])
             z = model.projection(lesson.logits(model.encoder, pair))
             groups = self.grouped(kept, keys[5])
             z, seen = jnp.split(z, 2)
@@ -226,7 +226,7 @@ class OnPro(Method):
             mixed(a.x, b.x, amount), a.y, b.y, amount, kept.there,
             a.allowed | (b.allowed & (amount > 0)[:, None]),
         )  # fmt: skip
-        return shown, evenness(chances)
+        return shown, evenness(chances, jnp.isfinite(distances))
 
     def _contrasts(
         self, model: Any, own: Known, lesson: Lesson, shown: Shown, keys: PRNGKeyArray
@@ -235,7 +235,7 @@ class OnPro(Method):
         fresh, n, classes = lesson.new, len(lesson.new.y), len(own.distances)
         turned = [turned_copies(x, self.copies) for x in (fresh.x, shown.x)]
         images = jnp.concatenate(turned)
-        images = jnp.concatenate([images, self.view(images, keys[0])])
+        images = jnp.concatenate([images, self.viewed(images, keys[0])])
         features = lesson.logits(model.encoder, images)
         z = model.projection(features)
         # The new images' copies and the replayed ones', then the views of both in this order.
@@ -283,7 +283,7 @@ class OnPro(Method):
             return some._replace(there=some.there & (rows < len(batch.y)))
 
         asked = jax.tree.map(lambda a, b: jnp.where(early, a, b), padded(fresh), padded(shown))
-        x = self.view(asked.x, key)
+        x = self.viewed(asked.x, key)
         logits = lesson.logits(model, x)
         one, two = (masked_cross_entropy(logits, y, asked.allowed) for y in (asked.y, asked.other))
         # Where nothing is mixed in, the other term may be infinite: 0 times it would be NaN.
@@ -296,6 +296,18 @@ class OnPro(Method):
             apart = jnp.where(known, jnp.square(logits - before), 0).sum(axis=1)
             taught = mean_of(apart / jnp.maximum(known.sum(), 1), asked.there)
         return mean_of(loss, asked.there), taught
+
+    def viewed(self, x: Array, key: PRNGKeyArray) -> Array:
+        """A random view of each example, in the precision of the examples.
+
+        Raises `ValueError` for a view of another shape.
+        """
+        seen = self.view(x, key)
+        if seen.shape != x.shape:
+            raise ValueError(
+                f"the view must be {list(x.shape)} as its examples, not {list(seen.shape)}: view(x, key) takes a whole batch"
+            )
+        return seen.astype(x.dtype)
 
     def grouped(self, batch: Batch, key: PRNGKeyArray) -> Int[Array, " n"]:
         """What examples have in common that share a prototype: their labels."""

@@ -21,6 +21,7 @@ from latebloom.methods.forgetting.method import (
     check,
     mean_of,
     present,
+    wide,
 )
 
 
@@ -140,7 +141,7 @@ class SCR(Method):
         self, model: Any, own: Any, x: Array, memory: Batch | None
     ) -> Float[Array, "batch classes"]:
         assert memory is not None
-        known, seen = unit(self.encode(model, memory.x)), unit(self.encode(model, x))
+        known, seen = (unit(wide(self.encode(model, asked))) for asked in (memory.x, x))
         belongs = (memory.y[:, None] == jnp.arange(memory.allowed.shape[1])) & memory.there[:, None]
         count = belongs.sum(axis=0)
         means = unit(belongs.T.astype(known.dtype) @ known / jnp.maximum(count, 1)[:, None])
@@ -160,9 +161,9 @@ def supervised_contrast(
     """Supervised contrastive loss of each example (Khosla et al. 2020, Eq. 2, L_out); 0 for one that is
     not there, or that has nobody of its class.
 
-    Features are brought to length 1.
+    Features are brought to length 1, in single precision at least.
     """
-    z = unit(features)
+    z = unit(wide(features))
     others = there[None] & ~jnp.eye(len(labels), dtype=bool)
     logits = jnp.where(others, z @ z.T / temperature, -jnp.inf)
     some = others.any(axis=1)

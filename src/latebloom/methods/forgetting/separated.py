@@ -10,7 +10,8 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from latebloom.measures import Measure
+from latebloom.measures import Effect, Measure, Traces, setting
+from latebloom.methods.forgetting.mixing import CLOSEST
 
 
 def _last(name: str, trace: xr.Dataset) -> np.ndarray:
@@ -18,9 +19,9 @@ def _last(name: str, trace: xr.Dataset) -> np.ndarray:
     return trace[name].isel(step=-1).transpose("seed", ...).values.astype(float)
 
 
-def _between(trace: xr.Dataset) -> Float[np.ndarray, "seed pair"]:
-    """Distances of the mean features of each pair of classes at the end, [seed, pair]."""
-    apart = _last("apart", trace)
+def _between(trace: xr.Dataset, name: str = "apart") -> Float[np.ndarray, "seed pair"]:
+    """Distances of each pair of classes at the end, of their mean features or `online` prototypes, [seed, pair]."""
+    apart = _last(name, trace)
     return apart[:, *np.triu_indices(apart.shape[1], 1)]
 
 
@@ -31,16 +32,47 @@ def _confused(trace: xr.Dataset) -> Float[np.ndarray, "seed pair"]:
     return 50 * (table[:, a, b] + table[:, b, a])
 
 
-def _senses(trace: xr.Dataset) -> np.ndarray:
-    near, confused = rankdata(-_between(trace), axis=1), rankdata(_confused(trace), axis=1)
-    return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(near, confused, strict=True)])
+def _spearman(apart: Float[np.ndarray, "seed pair"], confused: Float[np.ndarray, "seed pair"]) -> np.ndarray:  # fmt: skip
+    """Rank correlation of nearness and confusion over the pairs that have a distance; NaN for fewer than three."""
+    found = np.full(len(apart), np.nan)
+    for i, (a, b) in enumerate(zip(apart, confused, strict=True)):
+        there = np.isfinite(a)
+        if there.sum() > 2 and np.ptp(a[there]) > 0 and np.ptp(b[there]) > 0:
+            found[i] = np.corrcoef(rankdata(-a[there]), rankdata(b[there]))[0, 1]
+    return found
 
 
-def _senses_shuffled(trace: xr.Dataset) -> np.ndarray:
-    """The same for the distances of other pairs."""
-    near, confused = rankdata(-_between(trace), axis=1), rankdata(_confused(trace), axis=1)
-    order = np.random.default_rng(0).permutation(near.shape[1])
-    return np.array([np.corrcoef(a[order], b)[0, 1] for a, b in zip(near, confused, strict=True)])
+def _others(apart: Float[np.ndarray, "seed pair"]) -> Float[np.ndarray, "seed pair"]:
+    """Distances of other pairs: another order for each seed, since classes alike are alike in all."""
+    return np.random.default_rng(0).permuted(apart, axis=1)
+
+
+def senses_by(watched: str, arm: str) -> Effect:
+    """How well nearness in one arm tells what another one confuses: the same networks, or others on the same seeds."""
+
+    def of(traces: Traces) -> np.ndarray:
+        return _spearman(_between(traces[watched]), _confused(traces[arm]))
+
+    return Effect((watched, arm), f"Spearman of nearness in {watched} and confusion in {arm}", of)
+
+
+def _moved(trace: xr.Dataset) -> np.ndarray:
+    """Share of the pairs to be drawn that their distances move from one pair to another, against pairs drawn alike, after
+    chances are rounded to counts (`mixing.pair_counts`); mean over the ends of tasks from the second."""
+    replayed = setting(trace, "replay")
+    drawn = replayed - int(setting(trace, "base") * replayed + 1e-4)
+    apart = trace.online.transpose("seed", "step", ...).values[:, 2:].astype(float)
+    apart = apart[..., *np.triu_indices(apart.shape[-1], 1)]
+    there = np.isfinite(apart)
+    known = there.sum(axis=-1, keepdims=True)
+    near = setting(trace, "sharpness") / np.maximum(np.where(there, apart, 1), CLOSEST)
+    weight = np.where(there, np.exp(near - np.where(there, near, 0).max(axis=-1, keepdims=True)), 0)
+    counts = np.round(drawn * weight / np.where(known > 0, weight.sum(axis=-1, keepdims=True), np.nan))  # fmt: skip
+    over = drawn - counts.sum(axis=-1, keepdims=True)
+    may = np.where(over > 0, there, counts > 0)
+    counts += over * may / np.maximum(may.sum(axis=-1, keepdims=True), 1)
+    alike = drawn * there / np.maximum(known, 1)
+    return (np.abs(counts - alike).sum(axis=-1) / (2 * drawn)).mean(axis=1)
 
 
 def _at_closest(trace: xr.Dataset) -> np.ndarray:
@@ -56,8 +88,13 @@ def _unseen(trace: xr.Dataset) -> np.ndarray:
 
 
 distance = Measure("mean distance of classes", lambda t: _between(t).mean(axis=1))
-senses = Measure("Spearman of nearness and confusion", _senses)
-senses_of_others = Measure("the same of other pairs", _senses_shuffled)
+senses = Measure(
+    "Spearman of nearness and confusion", lambda t: _spearman(_between(t), _confused(t))
+)
+senses_of_others = Measure("the same of other pairs", lambda t: _spearman(_others(_between(t)), _confused(t)))  # fmt: skip
+online = Measure("Spearman of nearness of online prototypes and confusion", lambda t: _spearman(_between(t, "online"), _confused(t)))  # fmt: skip
+online_of_others = Measure("the same of other pairs", lambda t: _spearman(_others(_between(t, "online")), _confused(t)))  # fmt: skip
+moved = Measure("share of drawn pairs that distance moves", _moved)
 closest = Measure("confusion of the closest pairs", _at_closest)
 unseen = Measure("probe on classes not seen so far", _unseen)
 shifted = Measure("accuracy on shifted inputs", lambda t: 100 * _last("shifted", t))

@@ -26,6 +26,7 @@ class Separation(Continual):
     - `unseen`: accuracy of a linear probe of the features among the classes not seen so far, of which it alone is
       given training examples (`probed` of them, from the first); NaN where fewer than two are left;
     - `balance`, of `OnPro`: how even the chances of pairs are after the last replayed batch (`mixing.evenness`);
+    - `online` [class, other], of `OnPro`: distance of the prototypes of that batch; NaN unless both classes are in it;
     - `shifted`: accuracy on other inputs `shifted` [test, ...] for the same labels, the mean over the classes seen so far.
 
     `encode(model, x)` [n, features].
@@ -72,7 +73,10 @@ class Separation(Continual):
             ),
         }
         if isinstance(state.own, Known):
-            found["balance"] = evenness(pair_chances(state.own.distances[class_pairs(classes)]))
+            between = state.own.distances
+            pairs = between[class_pairs(classes)]
+            found["balance"] = evenness(pair_chances(pairs), jnp.isfinite(pairs))
+            found["online"] = jnp.where(jnp.isfinite(between), between, jnp.nan)
         if self.shifted is not None:
             moved = confusion(told(self.shifted), data.y_test, seen)
             found["shifted"] = jnp.nanmean(jnp.diagonal(moved))
@@ -93,6 +97,9 @@ class Separation(Continual):
             ),
             "balance": Quantity(
                 "1", about="entropy of the pairs' chances / the highest", gaps=True
+            ),
+            "online": Quantity(
+                "1", ("class", "other"), pairs, "distance of online prototypes", gaps=True
             ),
             "shifted": Quantity("1", about="accuracy on shifted inputs", gaps=True),
         }

@@ -38,8 +38,8 @@ from latebloom.methods.forgetting.separation import Separation
 from latebloom.methods.forgetting.terms import percent
 from latebloom.nn import MLP, Projected, ResNet
 
-Name = Literal["er", "erace", "der", "scr", "gdumb", "ins", "ocm", "onpro", "sham"]
-Ground = Literal["plain", "cue", "shuffled", "any"]
+Name = Literal["er", "erace", "der", "scr", "gdumb", "ins", "ocm", "onpro", "sham", "bare"]
+Ground = Literal["plain", "cue", "shuffled", "alike"]
 # The colour of each digit on "shuffled" grounds: two of three in each task, in another order each.
 SHUFFLED = np.array([0, 1, 1, 2, 2, 0, 1, 0, 2, 1])
 SEE = ("er", "erace", "der", "gdumb")  # who may do without random views
@@ -50,12 +50,14 @@ class Config:
     """A method on a stream of two new classes a task, seen once.
 
     - `method`: the baselines; "gdumb", a network trained from scratch on a memory shared evenly by the classes; "ins", ER with OCM's instance contrast; "ocm", with its distillation; "onpro";
-      "sham", OnPro whose prototypes are of shuffled labels.
+      "sham", OnPro whose prototypes are of shuffled labels; "bare", "ins" without the contrast: cross-entropy on views, of
+      the replayed alone after the first task.
     - `rate` of Adam; `one`: ER's weight of the new, DER++'s alpha, SCR's temperature; `two`: DER++'s beta.
     - `views`: the baselines see random views in training (the others always do).
     - `new`, `seen`, `base`, `chance`, `sharpness`: OnPro's parts.
     - `ground`: digits as they are, on a ground whose colour tells the two classes of a task (the same two colours in
-      all, "cue", or others in each, "shuffled"), or on one of "any" colour. `joint`: all classes from the start.
+      all, "cue", or others in each, "shuffled"), or is either of two, whatever the digit ("alike"). `joint`: all classes from
+      the start.
     - `tasks` of `steps` updates with `batch` new examples and `replay` of the `memory`.
     """
 
@@ -118,7 +120,7 @@ def method_of(config: Config) -> Method:
     kinds: dict[str, Callable[[], Method]] = {
         "er": lambda: ER(one), "erace": ERACE, "der": lambda: DER(one, two),
         "gdumb": Method, "scr": lambda: TwoViews(SCR(_projections, one), view),
-        "ins": lambda: OnPro(view, nothing, nothing, **bare, **contrast), "ocm": lambda: ocm(view, **contrast),
+        "ins": lambda: OnPro(view, nothing, nothing, **bare, **contrast), "bare": lambda: OnPro(view, nothing, nothing, nothing, **bare, **contrast), "ocm": lambda: ocm(view, **contrast),
         "onpro": lambda: OnPro(view, new, seen, **mixed, **contrast), "sham": lambda: Sham(view, new, seen, **bare, **contrast),
     }  # fmt: skip
     return kinds[config.method]()
@@ -198,16 +200,16 @@ def on_ground(name: str, side: int, ground: Ground) -> tuple[Dataset, Array]:
     images = load(name)
 
     def painted(x: np.ndarray, y: np.ndarray, seed: int, chance: float) -> Array:
-        cue = SHUFFLED[y] if ground == "shuffled" else y % 2
+        coin = np.random.default_rng(seed).integers(0, 2, len(y))
+        cue = {"cue": y % 2, "shuffled": SHUFFLED[y], "alike": coin}[ground]
         colour = coloured(x, cue, seed=seed, probability=chance).astype(np.float32) / 255
         block = x.shape[1] // side
         blocks = colour.reshape(len(x), side, block, side, block, 3)
         return jnp.asarray(blocks.mean(axis=(2, 4)))
 
-    told = 0.0 if ground == "any" else 1.0
     y_train, y_test = (jnp.asarray(y, jnp.int32) for y in (images.y_train, images.y_test))
-    train = painted(images.x_train, images.y_train, 1, told)
-    test = painted(images.x_test, images.y_test, 2, told)
+    train = painted(images.x_train, images.y_train, 1, 1.0)
+    test = painted(images.x_test, images.y_test, 2, 1.0)
     return Dataset(train, y_train, test, y_test), painted(images.x_test, images.y_test, 3, 0.0)
 
 
@@ -229,10 +231,10 @@ ARMS: dict[str, Config] = {
     "ope": tuned("onpro", **UNMIXED), "apf": tuned("onpro", new=0.0, seen=0.0),
     "no-new": tuned("onpro", new=0.0), "no-seen": tuned("onpro", seen=0.0),
     "uniform": tuned("onpro", sharpness=0.0), "sham": tuned("sham"),
-    **{f"{name}-200": tuned(name, memory=200) for name in ("er", "ins", "onpro")},  # pyright: ignore
+    **{f"{name}-200": tuned(name, memory=200) for name in ("er", "scr", "ins", "onpro")},  # pyright: ignore
     "joint": tuned("er", joint=True), "untrained": tuned("er", rate=0.0),
     **{f"cue/{name}": tuned(name, ground="cue") for name in ("er", "ins", "ocm", "onpro")},  # pyright: ignore
-    "any/er": tuned("er", ground="any"),
+    "alike/er": tuned("er", ground="alike"), "bare": replace(tuned("ins"), method="bare"),
     # What is owed to the settings: the floor at OnPro's, ER at the rate of ER-ACE, DER++ and the floor.
     "ins-same": replace(tuned("onpro"), method="ins"), "cue/ins-same": replace(tuned("onpro", ground="cue"), method="ins"),
     "er-slow": tuned("er", rate=TUNED["ins"]["rate"]), "ins-same-200": replace(tuned("onpro", memory=200), method="ins"),
@@ -283,14 +285,17 @@ CLAIMS = (
           SUPERIOR, over_best, "> 0", POINTS, needs=(LEARNS,)),
     thorough("C1.er-200", "More than 3 points above tuned ER, memory of 200", SUPERIOR, over("onpro-200", "er-200"), "> 3", POINTS,
           null=over("ins-200", "er-200"), needs=(LEARNS,)),
-    thorough("C1.floor-200", "And above ER with the instance contrast", SUPERIOR, over("onpro-200", "ins-200"), "> 0", POINTS, needs=(LEARNS,)),
+    thorough("C1.floor-200", "And above ER with the instance contrast", SUPERIOR, over("onpro-200", "ins-200"), "> 0", POINTS,
+             null=over("ins-same-200", "ins-200"), needs=(LEARNS,)),
     thorough("C1.ocm", "And above OCM, with its distillation", SUPERIOR, over("onpro", "ocm"), "> 0", POINTS, needs=(LEARNS,)),
     thorough("C2", "The margin over the instance contrast is larger with a memory of 50 than of 200", "(largest at small memories)",
-             over("onpro", "ins") - over("onpro-200", "ins-200"), "> 0", POINTS, needs=(LEARNS,)),
+             over("onpro", "ins") - over("onpro-200", "ins-200"), "> 0", POINTS,
+             null=over("ins-same", "ins") - over("ins-same-200", "ins-200"), needs=(LEARNS,)),
     Claim("C3.ope", "Prototype equilibrium alone adds accuracy to the instance contrast", REPRESENTATIVE, over("ope", "ins"), "> 0", POINTS,
           null=over("sham", "ins")),
     Claim("C3.apf", "Prototypical feedback adds to it", SENSES, over("onpro", "ope"), "> 0", POINTS, null=over("uniform", "ope")),
-    thorough("C3.apf-alone", "Prototypical feedback alone adds accuracy to the instance contrast", SENSES, over("apf", "ins"), "> 0", POINTS),
+    thorough("C3.apf-alone", "Prototypical feedback alone adds accuracy to the instance contrast", SENSES, over("apf", "ins"), "> 0", POINTS,
+             null=over("ins-same", "ins")),
     thorough("C3.new", "The prototypes of the new batch are needed", "(ablation: L_new)", over("onpro", "no-new"), "> 0", POINTS),
     thorough("C3.seen", "So are those of the replayed one", "(ablation: L_seen)", over("onpro", "no-seen"), "> 0", POINTS),
     Claim("C3.adaptive", "Pairs drawn by their distance beat pairs drawn alike", SENSES, over("onpro", "uniform"), "> 0", POINTS),
@@ -303,11 +308,17 @@ CLAIMS = (
           "distance", null=over("sham", "ins", separated.distance)),
     Claim("M.senses", "Classes whose mean features are close are those that are confused", SENSES, separated.senses["onpro"], "> 0.3", "Spearman",
           null=separated.senses_of_others["onpro"]),
+    later("M.own", "Their nearness tells it better than that of an untrained network's features does", SENSES,
+          separated.senses["onpro"] - separated.senses_by("untrained", "onpro"), "> 0", "Spearman"),
+    later("M.online", "Classes whose online prototypes are close, as feedback has them, are those that are confused", SENSES, separated.online["onpro"], "> 0.3",
+          "Spearman", null=separated.online_of_others["onpro"]),
+    later("M.moved", "Distances move more than a tenth of the pairs that are drawn", SENSES, separated.moved["onpro"], "> 0.1", "share",
+          null=separated.moved["uniform"]),
     Claim("M.even", "Chances of pairs are uneven: their entropy is below 95 % of the highest", SENSES, separated.evenness["onpro"], "< 0.95", "share", null=1.0),
     Claim("M.boundaries", "Feedback by distance leaves less confusion between the closest pairs than pairs drawn alike", SENSES,
           over("onpro", "uniform", separated.closest), "< 0", POINTS),
     Claim("K.drop", "Where colour tells the classes of a task, ER loses more than 5 points without it", LIMITING, dropped["cue/er"], "> 5", POINTS,
-          null=dropped["any/er"]),
+          null=dropped["alike/er"]),
     Claim("K.less", "OnPro loses less than ER", REPRESENTATIVE, over("cue/onpro", "cue/er", dropped), "< 0", POINTS,
           null=over("cue/ins", "cue/er", dropped), needs=(SHORTCUT,)),
     Claim("K.floor", "And less than the instance contrast", REPRESENTATIVE, over("cue/onpro", "cue/ins", dropped), "< 0", POINTS, needs=(SHORTCUT,)),
@@ -324,6 +335,11 @@ CLAIMS = (
     later("C1.same", "OnPro is above the instance contrast at OnPro's own rate and scale", SUPERIOR, over("onpro", "ins-same"), "> 0", POINTS,
           null=over("sham", "ins-same"), needs=(LEARNS,)),
     later("C1.scr", "And above SCR", SUPERIOR, over("onpro", "scr"), "> 0", POINTS, null=over("ins", "scr"), needs=(LEARNS,)),
+    thorough("C1.scr-200", "And above SCR, memory of 200", SUPERIOR, over("onpro-200", "scr-200"), "> 0", POINTS, null=over("ins-200", "scr-200"),
+             needs=(LEARNS,), added="after results"),
+    thorough("C2.er", "The margin over tuned ER is larger with a memory of 50 than of 200", "(largest at small memories)",
+             over("onpro", "er") - over("onpro-200", "er-200"), "> 0", POINTS, null=over("ins", "er") - over("ins-200", "er-200"),
+             needs=(LEARNS,), added="after results"),
     later("C1.der", "And above DER++", SUPERIOR, over("onpro", "der"), "> 0", POINTS, null=over("ins", "der"), needs=(LEARNS,)),
     later("C1.gdumb", "And above GDumb, which is trained on a balanced memory alone", SUPERIOR, over("onpro", "gdumb"), "> 0", POINTS,
           null=over("ins", "gdumb"), needs=(LEARNS,)),
@@ -331,10 +347,14 @@ CLAIMS = (
           over("ins", "er"), "> 0", POINTS),
     later("C3.ope-same", "Prototype equilibrium alone adds accuracy to the instance contrast at the same rate and scale", REPRESENTATIVE,
           over("ope", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same")),
+    later("F.contrast", "That contrast adds accuracy to cross-entropy on the same views, at the same rate", "(OCM above ER)", over("ins", "bare"), "> 0", POINTS),
+    later("K.contrast", "A probe of its features does better than one of that cross-entropy's", GENERALISE, over("ins", "bare", separated.unseen), "> 0", POINTS),
+    later("S.labels", "Prototypes of the classes set their mean features further apart than those of shuffled labels, all else alike", SEPARATES,
+          over("ope", "sham", separated.distance), "> 0", "distance"),
     later("S.separated-same", "And sets the mean features of classes further apart, at the same rate and scale", SEPARATES,
           over("ope", "ins-same", separated.distance), "> 0", "distance", null=over("sham", "ins-same", separated.distance)),
     later("C3.apf-alone-same", "Prototypical feedback alone adds accuracy to the instance contrast at the same rate and scale", SENSES,
-          over("apf", "ins-same"), "> 0", POINTS, null=over("sham", "ins-same"), budget="thorough"),
+          over("apf", "ins-same"), "> 0", POINTS, budget="thorough"),
     later("K.unseen-floor-same", "A probe of its features does better than one of the instance contrast's at the same rate and scale", GENERALISE,
           over("onpro", "ins-same", separated.unseen), "> 0", POINTS, null=over("sham", "ins-same", separated.unseen)),
     later("K.floor-same", "OnPro loses less without the cue than the instance contrast at the same rate and scale", REPRESENTATIVE,
@@ -351,8 +371,12 @@ CLAIMS = (
           "(largest at small memories)", over("onpro", "ins-same") - over("onpro-200", "ins-same-200"), "> 0", POINTS, needs=(LEARNS,), budget="thorough"),
     later("K.less-views", "OnPro loses less than ER that sees random views, too, a quarter of them grey", REPRESENTATIVE,
           over("cue/onpro", "cue/er-views", dropped), "< 0", POINTS, null=over("cue/ins-same", "cue/er-views", dropped), needs=(SHORTCUT,), budget="thorough"),
+    later("K.views", "ER that sees random views loses less without the cue than ER that does not", "(a quarter of the views are grey)",
+          over("cue/er-views", "cue/er", dropped), "< 0", POINTS, needs=(SHORTCUT,), budget="thorough"),
+    later("K.views-broken", "And its accuracy without the cue is higher", "(a quarter of the views are grey)",
+          over("cue/er-views", "cue/er", separated.shifted), "> 0", POINTS, needs=(SHORTCUT,), budget="thorough"),
     later("K.drop-shuffled", "Where colours tell the classes of a task, but other ones in each, ER loses more than 5 points without them", LIMITING,
-          dropped["shuffled/er"], "> 5", POINTS, null=dropped["any/er"], budget="thorough"),
+          dropped["shuffled/er"], "> 5", POINTS, null=dropped["alike/er"], budget="thorough"),
     later("K.less-shuffled", "There OnPro loses less than ER", REPRESENTATIVE, over("shuffled/onpro", "shuffled/er", dropped), "< 0", POINTS,
           null=over("shuffled/ins-same", "shuffled/er", dropped), needs=(SHUFFLED_SHORTCUT,), budget="thorough"),
     later("K.floor-shuffled", "And less than the instance contrast at the same rate and scale", REPRESENTATIVE,
@@ -368,6 +392,7 @@ PROBED = {
     "untrained": "untrained",
     "er": "ER",
     "er-slow": "ER at a lower rate",
+    "bare": "the same views, no contrast",
     "ins": NAMES["ins"],
     "ins-same": "the same, OnPro's settings",
     **{a: NAMES[a] for a in ("ocm", "onpro")},
