@@ -220,7 +220,7 @@ def delaunay_tokens(
     """`delaunay` of padded sets: targets [batch, 3 (2n - 5) + 1], and lengths with the end.
 
     Triangles whose circle holds no point, of all triples, so n is at most 12. Signs are those of the points' own
-    precision: of 10,000 uniform sets in float32 a few differ from `delaunay`. Points on one circle: all its triangles, as far as there
+    precision: a set within rounding of a tie may differ from `delaunay`. Points on one circle: all its triangles, as far as there
     is room. With `order`, a number for each triple, triangles go by it.
 
     Raises `ValueError` for fewer than 3 or more than 12 points.
