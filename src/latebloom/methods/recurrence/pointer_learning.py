@@ -1,0 +1,167 @@
+"""Training a pointer network, or a rival, on problems drawn anew at each step.
+
+Vinyals, Fortunato and Jaitly (NIPS 2015, arXiv 1506.03134), section 4: descent by plain stochastic gradients at a rate
+of 1, gradients of a norm of at most 2, parameters from U(-0.08, 0.08), batches of 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from latebloom.core.process import Process, Quantity, Stepped
+from latebloom.core.training import gradients, step_key, trainable, update
+from latebloom.data.planar import Problems
+from latebloom.methods.recurrence.pointer import Writer, sequence_loss, uniform_start
+from latebloom.methods.recurrence.pointer_answers import Kind, judged, task
+
+
+class Drawn(Protocol):
+    """What draws problems: `Hulls`, `Delaunays`, `Tours`, `Kept`."""
+
+    def draw(self, key: PRNGKeyArray, batch: int) -> Problems: ...
+
+
+class Kept(eqx.Module):
+    """Draws from problems that are at hand, each as likely, as from those of `label_all`."""
+
+    problems: Problems
+
+    def draw(self, key: PRNGKeyArray, batch: int) -> Problems:
+        rows = jax.random.randint(key, (batch,), 0, len(self.problems.counts))
+        return jax.tree.map(lambda a: a[rows], self.problems)
+
+
+def clipped_sgd(learning_rate: Any = 1.0, clip: Any = 2.0) -> optax.GradientTransformation:
+    """Plain descent with gradients scaled to a norm of at most `clip`: the paper's."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.sgd(learning_rate))
+
+
+def clipped_adam(learning_rate: Any = 1e-3, clip: Any = 2.0) -> optax.GradientTransformation:
+    """Adam with gradients scaled to a norm of at most `clip`."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.adam(learning_rate))
+
+
+class State(NamedTuple):
+    model: Any
+    moments: Any
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+class PointerLearner(Process):
+    """A `Writer` learns to answer problems; one step is one update on a batch drawn anew.
+
+    - `network(key)`; its parameters are then drawn from U(-`bound`, `bound`), or left as they are with None.
+    - `problems` are drawn from; `kind` "hull", "delaunay" or "tour" says how answers are scored; `exams` by name.
+    - `optimiser(**hyper)`: values of `hyper` are array leaves, so that runs which differ in them share one program.
+    - `per`: whether the loss is the sum over a sequence, on average over the batch, or the mean over all steps.
+    - `widths` of the beam, by name, in exams that are not taken greedily.
+
+    Recorded are scores of each exam (`pointer_answers`): means over its problems, of areas, lengths and such over those
+    that have one; `loss` of each exam in nats, averaged as in training; `train_loss` and `gradient_norm` before it is
+    clipped, means over the steps since the last observation.
+
+    Raises `ValueError` for another kind or `per`, an empty batch or no exam, widths of no exam or below 1, and exams
+    whose targets point beyond their sets.
+    """
+
+    network: Callable[[PRNGKeyArray], Writer]
+    problems: Drawn
+    exams: tuple[Problems, ...]
+    optimiser: Callable[..., optax.GradientTransformation]
+    hyper: dict[str, Array]
+    kind: Kind = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
+    bound: float | None = eqx.field(static=True)
+    per: Literal["sequence", "step"] = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)  # of the exams
+    widths: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self, *, network: Callable[[PRNGKeyArray], Writer], problems: Drawn, kind: Kind, exams: Mapping[str, Problems],
+        optimiser: Callable[..., optax.GradientTransformation] = clipped_sgd, hyper: Mapping[str, Any], batch: int = 128,
+        bound: float | None = 0.08, per: Literal["sequence", "step"] = "sequence",
+        widths: Mapping[str, int] | None = None,
+    ):  # fmt: skip
+        task(kind)
+        if per not in ("sequence", "step"):
+            raise ValueError(f'per must be "sequence" or "step", not {per!r}')
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, not {batch}")
+        if not exams:
+            raise ValueError("there must be at least one exam")
+        for name, exam in exams.items():
+            if (np.asarray(exam.targets).max(axis=1) > np.asarray(exam.counts)).any():
+                raise ValueError(f"targets of exam {name!r} point beyond their sets")
+        for name, width in (widths := dict(widths or {})).items():
+            if name not in exams or width < 1:
+                raise ValueError(f"widths must be at least 1, of exams that there are, not {width} of {name!r}")  # fmt: skip
+        self.network, self.problems, self.kind = network, problems, kind
+        self.exams, self.names = tuple(exams.values()), tuple(exams)
+        self.widths = tuple(widths.get(name, 1) for name in exams)
+        self.optimiser = optimiser
+        self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+        self.batch, self.bound, self.per = batch, bound, per
+
+    def init(self, key: PRNGKeyArray) -> State:
+        network_key, start_key, key = jax.random.split(key, 3)
+        model = self.network(network_key)
+        if self.bound is not None:
+            model = uniform_start(model, start_key, self.bound)
+        return State(model, self.optimiser(**self.hyper).init(trainable(model)), key, jnp.int32(0))
+
+    def loss(self, model: Writer, problems: Problems) -> Array:
+        scores = model(problems.points, problems.counts, problems.targets)
+        return sequence_loss(scores, problems.targets, problems.lengths, self.per)
+
+    def step(self, state: State) -> Stepped:
+        drawn = self.problems.draw(step_key(state.key, state.step), self.batch)
+
+        def objective(model: Writer) -> tuple[Array, Array]:
+            loss = self.loss(model, drawn)
+            return loss, loss
+
+        slopes, seen, loss = gradients(objective, state.model, has_aux=True)
+        rule = self.optimiser(**self.hyper)
+        model, moments = update(rule, slopes, state.moments, state.model, seen)
+        told = {"train_loss": loss, "gradient_norm": optax.tree.norm(slopes)}
+        return Stepped(State(model, moments, state.key, state.step + 1), told)
+
+    def observe(self, state: State) -> dict[str, Array]:
+        found = []
+        for exam, width in zip(self.exams, self.widths, strict=True):
+            scores = judged(state.model, exam, self.kind, width=width)
+            means = {name: jnp.nanmean(value) for name, value in scores.items()}
+            found.append(means | {"loss": self.loss(state.model, exam)})
+        return {name: jnp.stack([one[name] for one in found]) for name in found[0]}
+
+    def quantities(self) -> dict[str, Quantity]:
+        by = {"dims": ("exam",), "coords": {"exam": self.names}}
+        told = {
+            name: Quantity(about=ABOUT[name], gaps=True, **by) for name in task(self.kind).names
+        }
+        return told | {
+            "loss": Quantity("nats", about="loss, what came before being told", **by),
+            "train_loss": Quantity("nats", about="training loss", over="mean"),
+            "gradient_norm": Quantity(
+                about="norm of the gradient before it is clipped", over="mean"
+            ),
+        }
+
+
+ABOUT = {
+    "exact": "share of answers that are right",
+    "failed": "share of answers that are none",
+    "area": "area of the intersection over the hull's, where it is a polygon",
+    "covered": "share of the true triangles",
+    "length": "length of tours",
+    "gap": "length of tours over the target's, less 1",
+}
