@@ -1,0 +1,113 @@
+"""What makes learned equations cheap to solve: penalties on what the solver sees, everywhere or at one point; random ends."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from latebloom.core.odes import TSIT5, Solution, Tableau, first_length, one_step
+from latebloom.core.odes.solving import Caught, Field
+
+Kind = Literal["error", "error_squared", "stiffness"]
+Aggregate = Literal["sum", "mean", "max"]
+KINDS = ("error", "error_squared", "stiffness")
+
+
+def solver_penalty(
+    solution: Solution, kind: Kind = "error", aggregate: Aggregate = "sum"
+) -> Float[Array, "*each"]:
+    """R_E = sum of E |h| over accepted steps, R_E2 = sum of E^2 |h|, or R_S = sum of S; or their mean, or the largest.
+
+    A mean does not grow with the steps, and may reward more of them. E depends on the tolerances, and so does the right
+    strength.
+
+    Source: Pal et al. 2021 (arXiv 2105.03918), Sec. 3; the aggregates: the authors' code.
+
+    Raises `ValueError` for another kind or aggregate, and for a solution by the adjoint equation, whose steps have no
+    gradients.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if aggregate not in ("sum", "mean", "max"):
+        raise ValueError(f"aggregate must be one of sum, mean, max, not {aggregate!r}")
+    if not solution.exact:
+        raise ValueError("steps of a solution by the adjoint equation have no gradients: use solve, or local_penalty")  # fmt: skip
+    tally = {"error": solution.error, "error_squared": solution.error2, "stiffness": solution.stiffness}[kind]  # fmt: skip
+    if aggregate == "max":
+        return tally.max
+    return tally.sum if aggregate == "sum" else tally.sum / jnp.maximum(solution.accepted, 1)
+
+
+def point_to_catch(
+    key: Array, start: Any, end: Any, sampler: Literal["unbiased", "biased"] = "unbiased"
+) -> Array:
+    """What `solve(..., catch=...)` needs for `local_penalty`: a time, each as likely ("unbiased"), or a key to draw the start of an accepted step ("biased": more points where steps are short).
+
+    Raises `ValueError` for another sampler.
+    """
+    if sampler not in ("unbiased", "biased"):
+        raise ValueError(f'sampler must be "unbiased" or "biased", not {sampler!r}')
+    if sampler == "biased":
+        return key
+    start, end = jnp.asarray(start), jnp.asarray(end)
+    dtype = jnp.promote_types(jnp.result_type(start, end), jnp.float32)
+    return start + jax.random.uniform(key, (), dtype) * (end - start)
+
+
+def local_penalty(
+    field: Field, caught: Caught, end: Any, *, kind: Literal["error", "stiffness"] = "error",
+    rtol: Any = 1e-6, atol: Any = 1e-6, tableau: Tableau = TSIT5,
+    length: Literal["restart", "solver"] = "restart",
+) -> Float[Array, ""]:  # fmt: skip
+    """E |h| or S of one step from a point that the solver caught. Any solver may have caught it.
+
+    Time, state, the first stage and h are constants: gradients reach what the later stages of the field depend on.
+    - `length`: h of a solver that starts anew there ("restart", by Hairer's rule), or of the step that the point lies in
+      ("solver"); never beyond `end`.
+
+    It takes as many evaluations of the field as the method has stages, with "restart" one more.
+
+    Source: Pal et al. 2023 (arXiv 2303.02262), Sec. 3.
+
+    Raises `ValueError` for another kind or length.
+    """
+    if kind not in ("error", "stiffness") or length not in ("restart", "solver"):
+        raise ValueError(f'kind must be "error" or "stiffness" and length "restart" or "solver", not {kind!r} and {length!r}')  # fmt: skip
+    caught = jax.lax.stop_gradient(caught)
+    dtype = jnp.result_type(*jax.tree.leaves(caught.state))
+    time, end = caught.time, jax.lax.stop_gradient(jnp.asarray(end, dtype))
+    sign = jnp.where(end < time, -1.0, 1.0).astype(dtype)
+
+    def slope(t: Array, y: Any) -> Any:
+        found = field(time + sign * t, y)
+        return jax.tree.map(lambda k, y: sign.astype(y.dtype) * k.astype(y.dtype), found, y)
+
+    zero, left = jnp.zeros((), dtype), sign * (end - time)
+    rtol, atol = jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+    first = jax.lax.stop_gradient(slope(zero, caught.state))
+    if length == "restart":
+        h = first_length(slope, zero, caught.state, first, left, rtol, atol, tableau.order)
+    else:
+        h = jnp.minimum(caught.step, left)
+    h = jax.lax.stop_gradient(h)
+    _, _, error, stiff = one_step(slope, zero, caught.state, first, h, rtol, atol, tableau)
+    return error * h if kind == "error" else stiff
+
+
+def annealed(first: Any, last: Any, share: Any) -> Array:
+    """A strength that falls (or rises) exponentially from `first` to `last` as `share` of the training goes from 0 to 1."""
+    first, last = jnp.asarray(first), jnp.asarray(last)
+    return first * (last / first) ** share
+
+
+def random_end(key: Array, end: Any, width: Any) -> Array:
+    """An end of time from U(end - width, end + width), for a step of training.
+
+    Source: STEER, Behl et al. 2020 (arXiv 2006.10711).
+    """
+    end = jnp.asarray(end)
+    dtype = jnp.promote_types(end.dtype, jnp.float32)
+    return end + width * jax.random.uniform(key, (), dtype, -1.0, 1.0)
