@@ -355,7 +355,7 @@ class Subnetworks(Continual):
         found = jax.lax.fori_loop(0, held, lambda i, found: hold(order[i], found), nothing)
         own, now = state.own, self._chosen(state)
         mask, used, fired = (jax.tree.leaves(t) for t in (now.mask, own.used, own.fired))
-        pairs = list(zip(mask, used, strict=True))
+        pairs: list[tuple[Array, Array]] = list(zip(mask, used, strict=True))
         active = jnp.stack([m.mean() for m in mask])
         both = jnp.stack([jnp.mean(m & u) for m, u in pairs])
         taken = jnp.stack([jnp.mean(m | u) for m, u in pairs])
