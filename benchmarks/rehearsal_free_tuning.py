@@ -3,10 +3,11 @@
 Run: python benchmarks/rehearsal_free_tuning.py [PART ...] [--regimes REGIME ...] [--losses LOSS ...]
 On seeds 100 to 103, which the study does not use, by the accuracy over all classes at the end. For pre-trained networks and
 those from scratch: fine-tuning's rate by each loss; each method's strength by softmax over the task's own classes and by
-sigmoids, at the rate of fine-tuning by it; but for PredKD the rate of the better, and if that moved, its strength again; beside
-PredKD, as it is alone by each of the two losses, the strength of a second, or in its place the rate of a slower body. Then the
-transformer, by the own softmax. `--losses` leaves one of the two losses out for L2, EWC and FeatKD alone. Every value of a grid is tried, and the grid goes on where its best is its first or last;
-prints what was tried, says where the best lies on an edge all the same, and puts the winners into the table that the study reads.
+sigmoids, at the rate of fine-tuning by it; the rate of the better (PredKD's by both), and if that moved, its strength again;
+beside PredKD, as it is alone by each of the two losses, the strength of a second, or in its place the rate of a slower body.
+Then the transformer, by the own softmax. `--losses` leaves one of the two losses out for L2, EWC and FeatKD alone. Every
+value of a grid is tried, and the grid goes on where its best is its first or last; prints what was tried, says where the best
+lies on an edge all the same, and puts the winners into the table that the study reads.
 """
 
 import argparse
@@ -29,8 +30,9 @@ RATES = (3e-3, 3e-2)  # first and last, on THREES; strengths on TENS
 STRENGTHS = {
     "l2": (0.1, 100.0), "ewc": (1.0, 1e3), "featkd": (1e-4, 1e-1), "weighted": (1e-2, 10.0), "predkd": (0.1, 100.0),
 }  # fmt: skip
-BESIDE = {"l2": (0.1, 10.0), "ewc": (1.0, 100.0), "featkd": (1e-5, 1e-3)}  # where PredKD holds, too
+BESIDE = STRENGTHS | {"featkd": (1e-5, 1e-2)}  # where PredKD holds, too
 BODIES, SHARES = (3e-2, 0.3), (*THREES, 1.0)  # at 1 it is the method itself
+HEADS = (1e-2, 3e-2)
 TEACHING = ("local_ce", "bce")
 VIT_RATES = {"full": (3e-4, 3e-3), "head": (3e-3, 3e-2), "l2p": (3e-2, 0.3), "dual": (1e-2, 0.1)}
 
@@ -107,6 +109,7 @@ def alone(regime: str, name: str, losses: Sequence[str]) -> None:
         found = {"loss": loss, "rate": study.TUNED[f"{regime}/base/{loss}"]["rate"]}
         found = scan(f"{regime} {name}", plain, found, "one", TENS, STRENGTHS[name])
         if name == "predkd":
+            found = settled(f"{regime} {name}", plain, found, STRENGTHS[name])
             save(f"{regime}/{name}/{loss}", found)
         options.append(found)
     best = best_of(options)
@@ -126,13 +129,13 @@ def beside(regime: str, name: str) -> None:
 
 
 def slow(regime: str, name: str) -> None:
-    """A body slower than the head: beside fine-tuning by the own softmax, or PredKD by each loss."""
+    """A body slower than the head, at each of two rates of this: with fine-tuning by the own softmax, or PredKD by each loss."""
     plain = study.Config(pretrained=regime == "pretrained", method=name)
     of = ["base/local_ce"] if name == "base" else [f"{name}/{loss}" for loss in TEACHING]
     options = [
-        scan(f"{regime} slow {o}", plain, study.TUNED[f"{regime}/{o}"], "body", SHARES, BODIES)
-        for o in of
-    ]
+        scan(f"{regime} slow {o}", plain, study.TUNED[f"{regime}/{o}"] | {"rate": rate}, "body", SHARES, BODIES)
+        for o in of for rate in HEADS
+    ]  # fmt: skip
     save(f"{regime}/slow/{name}", best_of(options) | {"method": name})
 
 
