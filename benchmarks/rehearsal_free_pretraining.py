@@ -1,11 +1,14 @@
 """What do the pre-trained networks of `rehearsal-free` know, and how well do their features tell new classes?
 
-Run: python benchmarks/rehearsal_free_pretraining.py
+Run: python benchmarks/rehearsal_free_pretraining.py [--check] [--networks NAME ...]
 Trains each network from three seeds on glyph classes of which no stream has one, and writes the bodies (heads
 left out, in half precision) to the file beside the study. Prints the accuracy on new drawings of the classes that were
-trained on, and on the stream's classes by the nearest mean of features: as drawn, and after training.
+trained on, and on the stream's classes by the nearest mean of features: as drawn, and after training. With `--check`
+nothing is written: it says whether the file has what was trained now, and ends with an error where it has not.
 """
 
+import argparse
+import sys
 import time
 from functools import partial
 
@@ -37,10 +40,19 @@ def nearest_mean(model, data, outputs: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--networks", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    given = parser.parse_args()
+    if not given.check and set(given.networks) != set(SETTINGS):
+        parser.error("the file has all networks: only a check may leave one out")
     found: dict[str, np.ndarray] = {}
     base = scaled(glyph_images(BASE, *DRAWINGS, seed=0, size=study.SIDE))
     new = study.images("glyphs")
-    for name, (steps, batch, rate) in SETTINGS.items():
+    for name in given.networks:
+        steps, batch, rate = SETTINGS[name]
         start = time.perf_counter()
         process = Supervised(
             model=partial(study.fresh, name, len(BASE)), data=base, optimiser=optax.adamw,
@@ -55,7 +67,28 @@ def main() -> None:
             bodies.append(jax.tree.leaves(study.body(model)))
         for place, parts in enumerate(zip(*bodies, strict=True)):
             found[f"{name}/{place}"] = np.stack(parts).astype(np.float16)
-    np.savez_compressed(study.WEIGHTS, **found)
+    if not given.check:
+        np.savez_compressed(study.WEIGHTS, **found)
+        return
+    with np.load(study.WEIGHTS) as file:
+        shipped = {place: file[place] for place in file.files if place.split("/")[0] in given.networks}  # fmt: skip
+    if said := differences(shipped, found):
+        sys.exit("not what was trained now: " + "; ".join(said))
+    print(f"the weights in {study.WEIGHTS.name} are those that were trained now")
+
+
+def differences(shipped: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> list[str]:
+    """A sentence for each array that is missing, of another shape, or of other values."""
+    said = [f"{place} is missing" for place in sorted(found.keys() - shipped.keys())]
+    said += [f"{place} is not made" for place in sorted(shipped.keys() - found.keys())]
+    for place in sorted(found.keys() & shipped.keys()):
+        one, other = shipped[place], found[place]
+        if one.shape != other.shape:
+            said.append(f"{place} is {list(one.shape)} and was {list(other.shape)}")
+        elif not np.array_equal(one, other):
+            apart = np.abs(one.astype(np.float64) - other).max(axis=tuple(range(1, one.ndim)))
+            said.append(f"{place} differs by at most {', '.join(f'{a:.2g}' for a in apart)} (by body)")  # fmt: skip
+    return said
 
 
 def trained(process: Supervised, seed: int, steps: int):

@@ -245,6 +245,8 @@ def test_dots_have_rows_colours_and_a_bar_at_the_mean():
     bars = [line for line in left.get_lines() if line.get_marker() == "|"]
     assert [bar.get_xdata()[0] for bar in bars] == [5, 4, 3]  # means of 7, 3; 6, 2; and 5, 1
     assert [round(float(bar.get_ydata()[0])) for bar in bars] == [0, 0, 1]
+    (alone,) = (line for line in right.get_lines() if line.get_marker() == "|")
+    assert list(alone.get_ydata()) == [0]  # the other panel's labels move nothing
     assert left.get_ylim()[0] > left.get_ylim()[1]  # the first row on top
 
 

@@ -46,13 +46,16 @@ def test_fine_tuning_has_the_loss_that_is_best_on_the_other_seeds_and_its_null_m
     flat = lambda a, b: trace([0.9] * 2, [[a, a], [b, b]])  # noqa: E731
     traces = {
         "scratch/base/ce": flat(0.2, 0.2), "scratch/base/bce": flat(0.1, 0.4), "scratch/base/local_ce": flat(0.3, 0.3),
-        "scratch/l2": flat(0.5, 0.6), "scratch/slow": flat(0.3, 0.4), "scratch/predkd": flat(0.4, 0.4),
-        "scratch/predkd+l2": flat(0.7, NAN),
+        "scratch/l2": flat(0.5, 0.6), "scratch/slow/base": flat(0.3, 0.4), "scratch/predkd": flat(0.4, 0.4),
+        "scratch/predkd+l2": flat(0.7, NAN), "scratch/slow/predkd": flat(0.45, 0.5),
     }  # fmt: skip
     # On the second seed sigmoids are best, on the first the own softmax.
     assert BY_ID["C1.l2.scratch"].effect(traces) == pytest.approx([50 - 10, 60 - 30])
     assert BY_ID["C1.l2.scratch"].null(traces) == pytest.approx([20, 10])
     assert BY_ID["C1.with.l2.scratch"].effect(traces) == pytest.approx([30, NAN], nan_ok=True)
+    assert BY_ID["C1.with.l2.scratch"].null(traces) == pytest.approx([5, 10])
+    assert BY_ID["C1.slow.l2.scratch"].effect(traces) == pytest.approx([20, 20])
+    assert BY_ID["C1.with.slow.l2.scratch"].effect(traces) == pytest.approx([25, NAN], nan_ok=True)
 
 
 def test_the_reversal_is_a_difference_of_differences():
@@ -98,9 +101,10 @@ def test_arms_are_what_they_say():
             ARMS[f"{regime}/l2"].loss,
             "base",
         )
-        assert ARMS[f"{regime}/slow"].rate == pytest.approx(
-            ARMS[f"{regime}/base/local_ce"].rate / 3
-        )
+        for name, of in (("slow/base", "base/local_ce"), ("slow/predkd", "predkd/{}")):
+            slow = ARMS[f"{regime}/{name}"]
+            whole = module.tuned(regime, of.format(slow.loss))
+            assert slow.body < 1 and (slow.one, slow.method) == (whole.one, whole.method)
     assert all(ARMS[arm].fresh for arm in ARMS if arm != "carried")
     assert isinstance(methods["mismatched"], module.Mismatched)
     assert (
@@ -110,6 +114,24 @@ def test_arms_are_what_they_say():
     )
     assert isinstance(methods["vit/ncm"].host, NearestClassMean)
     assert {ARMS[f"vit/{n}"].learns for n in ("l2", "attention")} == {"attention"}
+
+
+def test_a_slow_body_moves_by_its_share_of_the_heads_rate():
+    """Adam's first update is as long as its rate, whatever the gradient."""
+    sizes = {"classes": 4, "tasks": 2, "steps": 2, "batch": 4, "exam": 4, "rate": 0.01}
+    process = module.make_process(Config(body=0.1, **sizes))
+    before = process.init(jax.random.key(0))
+    after = eqx.filter_jit(process.step)(before)
+    after = getattr(after, "state", after)
+    moved = [
+        np.abs(np.asarray(a) - np.asarray(b))[np.asarray(a) != np.asarray(b)].max()
+        for of in (lambda m: m.readout.weight, lambda m: m.layers[0].weight, lambda m: m.layers[2].bias)
+        for a, b in [(of(after.model), of(before.model))]
+    ]  # fmt: skip
+    np.testing.assert_allclose(moved, [0.01, 0.001, 0.001], rtol=1e-3)
+    assert set(module.make_process(Config(**sizes)).hyper) == {"rate"}
+    with pytest.raises(ValueError, match="learns='all', not 'head'"):
+        module.make_process(Config(body=0.1, learns="head", **sizes))
 
 
 def test_pre_trained_bodies_have_seen_no_class_of_the_stream():

@@ -144,9 +144,10 @@ def dots(
         height = 1.3 + 0.28 * max(len(names), 3)
         figure, places = panels(len(shown), sharey=True, width=width, height=height)
         for ax, (title, rows) in zip(places, shown.items(), strict=False):
+            here = [label for label in labels if any(label in effects for effects in rows.values())]
             for row, effects in rows.items():
                 for label, effect in effects.items():
-                    apart = 0.24 * (labels.index(label) - (len(labels) - 1) / 2)
+                    apart = 0.24 * (here.index(label) - (len(here) - 1) / 2)
                     mark(ax, effect(traces), names.index(row) + apart, looks[label]["colour"], label)  # fmt: skip
             for name, place in (levels or {}).items():
                 vertical(ax, place, name)
