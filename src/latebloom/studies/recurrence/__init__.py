@@ -1,0 +1,1 @@
+"""Studies of recurrence: what memory inside a network is good for."""
