@@ -28,8 +28,19 @@ def test_without_jitter_each_spike_is_where_the_pattern_says():
 def test_losses_and_noise_are_as_said():
     patterns = TimedPatterns(2, 50, key=jax.random.key(0), lost=0.3, noise=0.02)
     x, _ = patterns.draw(jax.random.key(1), 200)
-    expected = 0.7 + 0.02 * patterns.steps
+    expected = 0.7 + 0.02 * patterns.steps  # but for bursts beyond the edges
     assert float(np.asarray(x).sum(1).mean()) == pytest.approx(expected, abs=0.04)
     for wrong in ({"classes": 1}, {"lost": 1.0}, {"jitter": -1.0}, {"shift": -1}):
         with pytest.raises(ValueError):
             TimedPatterns(**{"classes": 2, "channels": 3, "key": jax.random.key(0)} | wrong)
+
+
+def test_bursts_are_as_long_as_said():
+    patterns = TimedPatterns(3, 6, key=jax.random.key(0), span=9, shift=2, jitter=0.0, noise=0.0, lost=0.0, burst=3)  # fmt: skip
+    x, y = (np.asarray(v) for v in patterns.draw(jax.random.key(1), 12))
+    assert x.shape == (12, 16, 6) and (x.sum(1) == 3).all()
+    starts = x.argmax(1)
+    assert (
+        np.ptp(starts - np.floor(np.asarray(patterns.at)[y]), axis=1) == 0
+    ).all()  # shifted as one
+    assert (np.asarray(patterns.matched(x)).argmax(1) == y).mean() > 0.9

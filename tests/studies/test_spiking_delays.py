@@ -98,5 +98,5 @@ def test_shuffled_examples_keep_their_counts():
 
 def test_the_full_budget_is_of_the_papers_sizes():
     full = study.configs("full")
-    assert module.sizes(full["learned"]) == [20, 256, 256, 20] and full["learned"].epochs == 150
+    assert module.sizes(full["learned"]) == [40, 256, 256, 20] and full["learned"].epochs == 150
     assert full["recurrent"].layers == 1

@@ -7,13 +7,14 @@ any Equinox model that is called as `model(x, sigma, key=..., train=...)` on [ba
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import accuracy, batch_rows, gradients, step_key, trainable, update
@@ -21,6 +22,7 @@ from latebloom.methods.recurrence.spiking import (
     clipped,
     delay_rule,
     delays_of,
+    every_delays,
     sigma_at,
     vote_loss,
     votes,
@@ -54,7 +56,9 @@ class DelayLearner(Process):
       to choose by, and one "test".
     - `hyper`: `rate`, the peak of the weights' rate; `delay_rate`, that of delays in steps an update, 0 to leave them
       as they are; `sigma`, the deviation of taps in the first epoch.
-    - `annealed`: sigma falls to 0.23 over the first quarter of `epochs`, or stays. `fixed`: delays are whole from the
+    - `annealed`: sigma falls to 0.23 over the first quarter of `epochs`, or stays. `finish`: the share of epochs, the last
+      ones, in which delays are whole and held and weights alone learn, with taps of one step (the network is given a
+      sigma of -1, which `SpikingDelays` takes so). `fixed`: delays are whole from the
       start, each tap is one step wide in training, too, and none is learned.
     - `show`: the input and the spikes of the first hidden layer for the first test example are recorded.
 
@@ -71,15 +75,20 @@ class DelayLearner(Process):
     annealed: bool = eqx.field(static=True)
     fixed: bool = eqx.field(static=True)
     show: bool = eqx.field(static=True)
+    finish: float = eqx.field(static=True)
     seeds_by: Literal["vmap", "map"] = eqx.field(static=True)  # pyright: ignore
 
     def __init__(
         self, *, network: Callable[[PRNGKeyArray], Any], data: Sequences | Callable[[PRNGKeyArray], Sequences],
         hyper: Mapping[str, Any], epochs: int, batch: int = 64, annealed: bool = True, fixed: bool = False,
-        show: bool = False, seeds_by: Literal["vmap", "map"] = "vmap",
+        show: bool = False, finish: float = 0.0, seeds_by: Literal["vmap", "map"] = "vmap",
     ):  # fmt: skip
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {epochs}")
+        if not 0 <= finish < 1:
+            raise ValueError(
+                f"finish must be a share of the epochs, from 0 to below 1, not {finish}"
+            )
         drawn = data if isinstance(data, Sequences) else jax.eval_shape(data, jax.random.key(0))
         if not 1 <= batch <= len(drawn.y):
             raise ValueError(f"batch must be from 1 to the {len(drawn.y)} training sequences, not {batch}")  # fmt: skip
@@ -87,18 +96,31 @@ class DelayLearner(Process):
         self.hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
         self.epochs, self.batch, self.count = epochs, batch, len(drawn.y)
         self.annealed, self.fixed, self.show, self.seeds_by = annealed, fixed, show, seeds_by
+        self.finish = finish
 
     @property
     def an_epoch(self) -> int:
         return self.count // self.batch
 
     def sigma(self, step: Int[Array, ""]) -> Float[Array, ""] | None:
-        """Of a step's taps; None where they are of one step."""
+        """Of a step's taps; None where they are of one step in all of training, -1 in its last part."""
         if self.fixed:
             return None
-        if not self.annealed:
-            return self.hyper["sigma"]
-        return sigma_at(step // self.an_epoch, self.epochs, self.hyper["sigma"])
+        epoch, sigma = step // self.an_epoch, self.hyper["sigma"]
+        if self.annealed:
+            sigma = sigma_at(epoch, self.epochs, sigma)
+        return jnp.where(step >= self._finishing, -1.0, sigma) if self.finish else sigma
+
+    @property
+    def _finishing(self) -> int:
+        """The update from which on delays are whole."""
+        return self.an_epoch * (self.epochs - round(self.finish * self.epochs))
+
+    def turns(self) -> tuple[int, ...]:
+        return (self._finishing,) if self.finish and not self.fixed else ()
+
+    def turn(self, state: State) -> State:
+        return state._replace(model=whole(state.model))
 
     def rule(self) -> optax.GradientTransformation:
         delay_rate = jnp.zeros(()) if self.fixed else self.hyper["delay_rate"]
@@ -125,7 +147,8 @@ class DelayLearner(Process):
             return vote_loss(model(x, sigma, key=key, train=True), y).mean()
 
         slopes, seen = gradients(objective, state.model)
-        model, moments = update(self.rule(), slopes, state.moments, state.model, seen)
+        held = (lambda c: c) if not self.finish else partial(_held, state.step >= self._finishing)
+        model, moments = update(self.rule(), slopes, state.moments, state.model, seen, held)
         return state._replace(model=clipped(model), moments=moments, step=state.step + 1)
 
     def observe(self, state: State) -> dict[str, Array]:
@@ -171,6 +194,12 @@ class DelayLearner(Process):
             "raster_input": Quantity(dims=("time", "channel"), about="spikes of the first test example"),
             "raster": Quantity(dims=("later", "neuron"), about="spikes of the first hidden layer for it"),
         }  # fmt: skip
+
+
+def _held(now: Bool[Array, ""], changes: Any) -> Any:
+    """The changes without those of delays, where `now`."""
+    still = lambda d: eqx.tree_at(lambda d: d.delay, d, jnp.where(now, 0.0, d.delay))  # noqa: E731
+    return every_delays(changes, still)
 
 
 class Found(NamedTuple):

@@ -34,6 +34,9 @@ class SpikingDelays(eqx.Module):
     - `trailing`: each layer goes on for (taps - 1) // 2 steps after its input's end, so that late spikes arrive.
     - `dropout`: the share of a layer's neurons that are silent through an example of training.
 
+    `sigma` is the deviation of taps (see `latebloom.nn.delays.delay_kernel`); None, or a negative number, is taps of one
+    step at whole delays.
+
     Raises `ValueError` for fewer than two layers and for connections or dropout that cannot be.
     """
 
@@ -82,7 +85,7 @@ class SpikingDelays(eqx.Module):
         after = (self.layers[0].taps - 1) // 2 if self.trailing else 0
         fired, at = [], x
         for i, (layer, weight) in enumerate(zip(self.layers, self.weights(), strict=True)):
-            kernel = delay_kernel(weight, layer.delay, layer.taps, sigma)
+            kernel = _kernel(weight, layer, sigma)
             current = delayed(at, kernel, after)
             if i == len(self.norms):
                 return tuple(fired), self.readout(current)[1]
@@ -99,6 +102,13 @@ class SpikingDelays(eqx.Module):
         train: bool = False,
     ) -> Float[Array, "batch steps classes"]:  # fmt: skip
         return self.spikes(x, sigma, key=key, train=train)[1]
+
+
+def _kernel(weight: Array, layer: Delays, sigma: Sigma) -> Float[Array, "taps inputs outputs"]:
+    if sigma is None:
+        return delay_kernel(weight, layer.delay, layer.taps, None)
+    one_step = delay_kernel(weight, layer.delay, layer.taps, None)
+    return jnp.where(sigma < 0, one_step, delay_kernel(weight, layer.delay, layer.taps, sigma))  # pyright: ignore
 
 
 class RecurrentLIF(Recurrent):
