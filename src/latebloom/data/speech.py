@@ -42,8 +42,8 @@ def mel_filters(
 
     A band too narrow to hold a frequency has the one nearest to its centre.
     """
-    mel = 2595 * np.log10(1 + np.array([low, high]) / 700)
-    edges = 700 * (10 ** (np.linspace(*mel, bands + 2) / 2595) - 1)
+    first, last = 2595 * np.log10(1 + np.array([low, high]) / 700)
+    edges = 700 * (10 ** (np.linspace(first, last, bands + 2) / 2595) - 1)
     at = np.arange(length // 2 + 1) * rate / length
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     found = np.maximum(np.minimum((at - left) / (centre - left), (right - at) / (right - centre)), 0)  # fmt: skip

@@ -102,10 +102,12 @@ def _events(file: h5py.File, path: str, channels: int) -> Events:
         times.append(when[order])
         units.append(which.astype(np.int64)[order])
     starts = np.concatenate([[0], np.cumsum([len(when) for when in times])])
-    speakers, keys = file.get("extra/speaker"), file.get("extra/keys")
-    if speakers is not None and len(speakers) != count:
-        raise DataError(f"{path}, extra/speaker: {len(speakers)} examples, but there are {count} labels")  # fmt: skip
-    classes = () if keys is None else tuple(k.decode() if isinstance(k, bytes) else str(k) for k in keys[()])  # fmt: skip
+    more = {name: at[()] for name in ("speaker", "keys") if isinstance(at := file.get(f"extra/{name}"), h5py.Dataset)}  # fmt: skip
+    speakers = more.get("speaker")
+    if speakers is not None and np.shape(speakers) != (count,):
+        raise DataError(f"{path}, extra/speaker: {np.size(speakers)} examples, but there are {count} labels")  # fmt: skip
+    names = np.atleast_1d(more.get("keys", ()))
+    classes = tuple(k.decode() if isinstance(k, bytes) else str(k) for k in names)
     if classes and labels.max() >= len(classes):
         raise DataError(f"{path}, labels: {labels.max()}, but extra/keys names {len(classes)} classes")  # fmt: skip
     return Events(

@@ -135,10 +135,10 @@ def fetch_spoken(say: Callable[[str], None] = lambda text: None) -> Path:
             raise DataError(f"{NAME} could not be had: {error}") from None
     sounds = [*spoken, *people]
     waves = [np.round(wave).astype(np.int16) for wave, *_ in sounds]
+    part, label, speaker = (np.array([s[i] for s in sounds], np.int32) for i in (1, 2, 3))
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, waves=np.concatenate(waves), starts=np.cumsum([0, *map(len, waves)]),
-        **{name: np.array([s[i] for s in sounds], np.int32) for i, name in enumerate(("part", "label", "speaker"), 1)},
+        buffer, waves=np.concatenate(waves), starts=np.cumsum([0, *map(len, waves)]), part=part, label=label, speaker=speaker,
     )  # fmt: skip
     write_atomically(target / _FILE, buffer.getvalue())
     return target

@@ -270,7 +270,7 @@ def one_cycle(peak: float | Array, epochs: int, steps_an_epoch: int) -> optax.Sc
     up = max(0.3 * epochs - 1, 1e-6)
     down = max(epochs - 1 - up, 1e-6)
 
-    def rate(count: Array) -> Array:
+    def rate(count: Any) -> Array:
         epoch = jnp.minimum(count // steps_an_epoch, epochs - 1)
         rising, falling = jnp.clip(epoch / up, 0, 1), jnp.clip((epoch - up) / down, 0, 1)
         low, least = peak / 25, peak / 25 / 1e4
@@ -284,7 +284,7 @@ def one_cycle(peak: float | Array, epochs: int, steps_an_epoch: int) -> optax.Sc
 def half_cosine(first: float | Array, epochs: int, steps_an_epoch: int) -> optax.Schedule:
     """From `first` to 0 along half a cosine, a step an epoch."""
 
-    def rate(count: Array) -> Array:
+    def rate(count: Any) -> Array:
         epoch = jnp.minimum(count // steps_an_epoch, epochs)
         return first * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
 
