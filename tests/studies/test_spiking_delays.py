@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -99,4 +100,16 @@ def test_shuffled_examples_keep_their_counts():
 def test_the_full_budget_is_of_the_papers_sizes():
     full = study.configs("full")
     assert module.sizes(full["learned"]) == [40, 256, 256, 20] and full["learned"].epochs == 150
-    assert full["recurrent"].layers == 1
+    assert full["recurrent"].layers == 1 and full["teacher"].width == 6
+    assert [full[f"taps-{t}"].taps for t in TAPS if t != 21] == [5, 11, 31]
+    assert full["learned/width-8"].width < full["learned"].width < full["learned/width-32"].width
+
+
+def test_every_network_of_the_short_budget_takes_a_step():
+    for arm, config in study.configs("smoke").items():
+        if config.data == "timed":
+            process = module.make_process(config)
+            eqx.filter_eval_shape(
+                lambda k, p=process: p.observe(p.step(p.init(k))), jax.random.key(0)
+            )
+            assert module.schedule(config)[-1] == 12, arm

@@ -8,7 +8,13 @@ import pytest
 from latebloom import unfold
 from latebloom.data.timed_patterns import TimedPatterns
 from latebloom.methods.recurrence.delay_learning import DelayLearner, Sequences, TeacherRecovery
-from latebloom.methods.recurrence.spiking import SpikingDelays, SpikingRecurrent, delays_of
+from latebloom.methods.recurrence.spiking import (
+    SpikingDelays,
+    SpikingRecurrent,
+    delays_of,
+    votes,
+    whole,
+)
 
 HYPER = {"rate": 2e-2, "delay_rate": 0.3, "sigma": 4.0}
 
@@ -86,10 +92,23 @@ def test_data_may_be_shared_and_networks_without_delays_learn_too():
     )  # fmt: skip
     seen = process.observe(process.step(process.init(jax.random.key(0))))
     assert {"accuracy", "rate"} <= set(seen) and "delays" not in seen
-    assert tuple(process.quantities()["accuracy"].coords["exam"]) == ("valid", "test")
+    assert tuple(process.quantities()["accuracy"].coords["exam"]) == ("test", "valid")
     for wrong in ({"epochs": 0}, {"batch": 61}):
         with pytest.raises(ValueError, match=r"epochs must|batch must be from 1 to the 60"):
             DelayLearner(**{"network": network, "data": data, "hyper": HYPER, "epochs": 2} | wrong)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_exams_keep_their_names(shared):
+    data = drawn(jax.random.key(3))
+    model = network(jax.random.key(5))
+    told = votes(whole(model)(data.x, None)).argmax(1)
+    exams = {"valid": (data.x, told), "apart": (data.x, (told + 1) % 4), "test": (data.x[:30], told[:30])}  # fmt: skip
+    data = data._replace(exams=exams)
+    process = DelayLearner(network=lambda key: model, data=data if shared else lambda key: data, hyper=HYPER, epochs=1, batch=60)  # fmt: skip
+    trace = unfold(process, seeds=1, at=[0], progress=False)
+    found = {name: float(trace.accuracy.sel(exam=name).squeeze()) for name in exams}
+    assert found == {"valid": 1.0, "apart": 0.0, "test": 1.0}
 
 
 def test_a_teachers_delays_are_found_again():

@@ -154,7 +154,7 @@ class DelayLearner(Process):
     def observe(self, state: State) -> dict[str, Array]:
         data, sigma = self.sequences(state), self.sigma(state.step)
         built = whole(state.model)
-        said = {name: (built(x, None), state.model(x, sigma), y) for name, (x, y) in data.exams.items()}  # fmt: skip
+        said = {name: (built(x, None), state.model(x, sigma), y) for name, (x, y) in sorted(data.exams.items())}  # fmt: skip
         found = {
             "accuracy": jnp.stack([accuracy(votes(v), y) for v, _, y in said.values()]),
             "accuracy_real": jnp.stack([accuracy(votes(v), y) for _, v, y in said.values()]),
@@ -178,9 +178,9 @@ class DelayLearner(Process):
 
     def quantities(self) -> dict[str, Quantity]:
         if isinstance(self.data, Sequences):
-            exams = tuple(self.data.exams)
+            exams = tuple(sorted(self.data.exams))
         else:
-            exams = tuple(jax.eval_shape(self.data, jax.random.key(0)).exams)
+            exams = tuple(sorted(jax.eval_shape(self.data, jax.random.key(0)).exams))
         of: dict[str, Any] = {"dims": ("exam",), "coords": {"exam": exams}}
         return {
             "accuracy": Quantity(about="accuracy with whole delays", **of),

@@ -331,32 +331,21 @@ def _teacher(traces: Traces, ax: Axes, course: Axes) -> None:
 
 SPOKEN = {NAMES[k]: {"held-out voices": test[f"spoken/{k}"], "people": people[f"spoken/{k}"]} for k in NAMES}  # fmt: skip
 SMOKE = {
-    "train": 60,
-    "exam": 20,
-    "width": 4,
-    "size": 6,
-    "batch": 20,
-    "epochs": 4,
-    "classes": 3,
-    "channels": 4,
-    "taps": 5,
-}
+    "train": 60, "exam": 20, "width": 4, "batch": 20, "epochs": 4, "classes": 3, "channels": 4, "taps": 5,
+}  # fmt: skip
 FULL = {
-    "width": 256,
-    "layers": 2,
-    "epochs": 150,
-    "taps": 25,
-    "dropout": 0.4,
-    "train": 8000,
-    "batch": 256,
-    "exam": 2000,
-}
-NEVER = {
-    "recurrent": {"layers": 1},
-    "recurrent-large": {"layers": 1},
-    "gated": {"layers": 1},
-    "spoken/recurrent": {"layers": 1},
-}
+    "channels": 40, "width": 256, "layers": 2, "epochs": 150, "taps": 25, "dropout": 0.4, "train": 8000, "batch": 256, "exam": 2000,
+}  # fmt: skip
+ONE, TEACHER = {"layers": 1}, {"channels": 10, "width": 6, "batch": 16, "train": 320}
+FULL_ARMS: dict[str, dict[str, Any]] = {
+    "recurrent": ONE, "recurrent-large": ONE | {"size": 1024}, "gated": ONE,
+    **{f"spoken/{kind}": {"train": 1880, "batch": 94} for kind in ("learned", "fixed", "none")},
+    "spoken/recurrent": ONE | {"train": 1880, "batch": 94},
+    **{f"{kind}/width-{w}": {"width": 16 * w} for w in WIDTHS if w != 16 for kind in ("learned", "fixed")},
+    **{f"{kind}/sparse": {"width": 512} for kind in ("learned", "fixed")},
+    **{f"taps-{t}": {"taps": t} for t in TAPS if t != 21},
+    **{arm: TEACHER for arm in ARMS if arm.startswith("teacher")},
+}  # fmt: skip
 
 study = Study(
     paper=Paper(
@@ -378,7 +367,7 @@ study = Study(
         "smoke": Budget(2, ("learned", "fixed", "none", "recurrent", "gated", "wide", "teacher", "teacher/spikes", "spoken/learned"), SMOKE),
         "quick": Budget(5, also=("spoken/recurrent",)),
         "thorough": Budget(5),
-        "full": Budget(5, settings=FULL, arm_settings=NEVER),
+        "full": Budget(5, settings=FULL, arm_settings=FULL_ARMS),
     },
     claims=CLAIMS,
     figures=(
