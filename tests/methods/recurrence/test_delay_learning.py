@@ -60,7 +60,8 @@ def test_fixed_delays_are_whole_and_stay():
     weight = after.model.layers[0].weight
     assert not np.allclose(weight, state.model.layers[0].weight)
     seen = process.observe(after)
-    np.testing.assert_allclose(seen["accuracy"], seen["accuracy_real"])  # there is no other kernel
+    for name in ("accuracy_real", "accuracy_rounded"):  # there is no other kernel
+        np.testing.assert_allclose(seen["accuracy"], seen[name])
 
 
 def test_in_the_last_part_delays_are_whole_and_weights_alone_learn():
@@ -98,6 +99,10 @@ def test_data_may_be_shared_and_networks_without_delays_learn_too():
             DelayLearner(**{"network": network, "data": data, "hyper": HYPER, "epochs": 2} | wrong)
 
 
+def model_accuracy(v, y):
+    return float((np.asarray(votes(v)).argmax(1) == np.asarray(y)).mean())
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_exams_keep_their_names(shared):
     data = drawn(jax.random.key(3))
@@ -107,6 +112,8 @@ def test_exams_keep_their_names(shared):
     data = data._replace(exams=exams)
     process = DelayLearner(network=lambda key: model, data=data if shared else lambda key: data, hyper=HYPER, epochs=1, batch=60)  # fmt: skip
     trace = unfold(process, seeds=1, at=[0], progress=False)
+    wide = model_accuracy(whole(model)(data.x, jnp.float32(4.0)), told)
+    assert float(trace.accuracy_rounded.sel(exam="valid").squeeze()) == pytest.approx(wide)
     found = {name: float(trace.accuracy.sel(exam=name).squeeze()) for name in exams}
     assert found == {"valid": 1.0, "apart": 0.0, "test": 1.0}
 

@@ -63,7 +63,7 @@ class DelayLearner(Process):
     - `show`: the input and the spikes of the first hidden layer for the first test example are recorded.
 
     Exams are taken with whole delays and taps of one step, which is what is built ("accuracy"), and as in training
-    ("accuracy_real"). Raises `ValueError` for a batch that the data cannot fill.
+    ("accuracy_real"); "accuracy_rounded" has whole delays, and taps as wide as in training. Raises `ValueError` for a batch that the data cannot fill.
     """
 
     network: Callable[[PRNGKeyArray], Any]
@@ -154,11 +154,12 @@ class DelayLearner(Process):
     def observe(self, state: State) -> dict[str, Array]:
         data, sigma = self.sequences(state), self.sigma(state.step)
         built = whole(state.model)
-        said = {name: (built(x, None), state.model(x, sigma), y) for name, (x, y) in sorted(data.exams.items())}  # fmt: skip
+        said = {name: (built(x, None), built(x, sigma), state.model(x, sigma), y) for name, (x, y) in sorted(data.exams.items())}  # fmt: skip
         found = {
-            "accuracy": jnp.stack([accuracy(votes(v), y) for v, _, y in said.values()]),
-            "accuracy_real": jnp.stack([accuracy(votes(v), y) for _, v, y in said.values()]),
-            "loss": jnp.stack([vote_loss(v, y).mean() for v, _, y in said.values()]),
+            "accuracy": jnp.stack([accuracy(votes(v), y) for v, *_, y in said.values()]),
+            "accuracy_rounded": jnp.stack([accuracy(votes(v), y) for _, v, _, y in said.values()]),
+            "accuracy_real": jnp.stack([accuracy(votes(v), y) for *_, v, y in said.values()]),
+            "loss": jnp.stack([vote_loss(v, y).mean() for v, *_, y in said.values()]),
             "sigma": jnp.float32(jnp.nan) if sigma is None else sigma,
         }
         layers = delays_of(state.model)
@@ -184,6 +185,7 @@ class DelayLearner(Process):
         of: dict[str, Any] = {"dims": ("exam",), "coords": {"exam": exams}}
         return {
             "accuracy": Quantity(about="accuracy with whole delays", **of),
+            "accuracy_rounded": Quantity(about="accuracy with whole delays and taps as in training", **of),
             "accuracy_real": Quantity(about="accuracy as in training", **of),
             "loss": Quantity("nats", about="loss with whole delays", **of),
             "sigma": Quantity("steps", about="deviation of taps", gaps=True),

@@ -158,7 +158,8 @@ def _spoken(config: Config) -> Sequences:
         wanted = config.train if name == "train" else config.exam
         rows = np.linspace(0, len(y), min(wanted, len(y)), endpoint=False).astype(int)
         found[name] = (jnp.asarray(digits.x[name][rows]), jnp.asarray(y[rows]))
-    return Sequences(*found.pop("train"), found)
+    x, y = found.pop("train")
+    return Sequences(x, y, found)
 
 
 # What won on seeds 100 and 101 (benchmarks/spiking_delays_tuning.py).
@@ -199,6 +200,7 @@ ARMS: dict[str, Config] = {
 }  # fmt: skip
 
 test, real = final("accuracy", exam="test"), final("accuracy_real", exam="test")
+rounded = final("accuracy_rounded", exam="test")
 people = final("accuracy", exam="people")
 found, chance = final("found"), final("chance")
 untrained, untrained_people = at("accuracy", 0, exam="test"), at("accuracy", 0, exam="people")  # fmt: skip
@@ -243,6 +245,10 @@ CLAIMS = (
           null=rounding["wide"], needs=(LEARNED,)),
     Claim("C5.finish", "A last fifth of training with whole delays, in which weights alone learn, adds to it (ours)", "(fine-tuning in the released code)",
           over("finished", "learned"), "> 0", ACCURACY),
+    Claim("C5.position", "Of that, the rounding of delays costs less than a point: the rest is taps that become one step wide (ours)", "(integer delays at test)",
+          abs(rounded - real)["learned"], "< 0.01", ACCURACY, null=abs(rounded - real)["wide"], needs=(LEARNED,), added="after results"),
+    Claim("C2.finished", "With a last fifth of training at whole delays learned ones beat fixed ones (ours)", MORE, over("finished", "fixed"), "> 0", ACCURACY,
+          null=over("fixed-again", "fixed"), added="after results"),
     Claim("T.found", "A teacher's delays are found within a step in more than 80 % of strong connections (ours)", "(are learned delays the right ones?)",
           found["teacher"], "> 0.8", SHARE, null=chance["teacher"]),
     thorough("C5.sharp", "Where spikes come one by one and timing is exact to a step, whole delays cost more than ten points (ours)", "(integer delays at test)",
