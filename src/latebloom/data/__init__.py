@@ -23,24 +23,30 @@ from latebloom.data.images import (
     standardised,
 )
 from latebloom.data.sources import DataError
+from latebloom.data.spikes import Events, read_events, write_events
+from latebloom.data.spoken_digits import SpokenDigits, load_spoken_digits
 from latebloom.data.standardising import Standardiser
 from latebloom.data.stroke_glyphs import ClassSplit, Hand, class_split, glyph_images, glyphs
 from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
+from latebloom.data.timed_patterns import TimedPatterns
 
 __all__ = [
     "ClassSplit",
     "DataError",
     "Dataset",
+    "Events",
     "Examples",
     "Hand",
     "Images",
     "ModularArithmetic",
     "SparseParity",
+    "SpokenDigits",
     "Standardiser",
     "Subset",
     "Table",
     "TaggedText",
+    "TimedPatterns",
     "TrainingSubset",
     "block_means",
     "class_split",
@@ -54,15 +60,18 @@ __all__ = [
     "load_examples",
     "load_open_bandit",
     "load_scaled",
+    "load_spoken_digits",
     "load_table",
     "modular_arithmetic",
     "names",
     "noisy",
     "occluded",
     "random_binary_codes",
+    "read_events",
     "read_idx",
     "read_tagged",
     "scaled",
     "split",
     "standardised",
+    "write_events",
 ]

@@ -15,12 +15,14 @@ from latebloom.data.brown import NAME as BROWN
 from latebloom.data.brown import brown_names, fetch_brown, find_brown
 from latebloom.data.images import fetch_images, find_images, image_names
 from latebloom.data.sources import DataError, cache_folder
+from latebloom.data.spoken_digits import NAME as SPOKEN
+from latebloom.data.spoken_digits import fetch_spoken, find_spoken, spoken_names
 from latebloom.data.tables import fetch_table, find_table, table_names
 
 
 def names() -> dict[str, dict[str, str]]:
     """What there is: name -> about, licence, and where it was found (or "" if it has to be got)."""
-    return image_names() | table_names() | open_bandit_names() | brown_names()
+    return image_names() | table_names() | open_bandit_names() | brown_names() | spoken_names()
 
 
 def find(name: str) -> Path | None:
@@ -33,6 +35,8 @@ def find(name: str) -> Path | None:
         return find_open_bandit()
     if name == BROWN:
         return find_brown()
+    if name == SPOKEN:
+        return find_spoken()
     if name in image_names():
         return find_images(name)
     table = find_table(name)
@@ -52,6 +56,8 @@ def fetch(name: str, say: Callable[[str], None] = lambda text: None) -> Path:
         return fetch_open_bandit(say)
     if name == BROWN:
         return fetch_brown(say)
+    if name == SPOKEN:
+        return fetch_spoken(say)
     return fetch_images(name, say) if name in image_names() else fetch_table(name, say)
 
 

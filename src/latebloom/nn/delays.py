@@ -45,6 +45,9 @@ def delayed(
     if after < 0:
         raise ValueError(f"after must be at least 0 steps, not {after}")
     steps, taps = x.shape[1] + after, len(kernel)
+    if taps == 1:  # nothing is delayed
+        now = x.astype(jnp.promote_types(kernel.dtype, jnp.float32)) @ kernel[0]
+        return jnp.pad(now, ((0, 0), (0, after), (0, 0))).astype(kernel.dtype)
     n = next_fast_len(max(x.shape[1] + taps - 1, steps), real=True)
     dtype = jnp.promote_types(kernel.dtype, jnp.float32)
     seen = jnp.fft.rfft(jnp.moveaxis(x, 1, 0).astype(dtype), n, axis=0)
