@@ -20,7 +20,7 @@ import numpy as np
 from peers import asked
 
 SEEDS, TASKS, STEPS, BATCH, RATE, CLASSES = 5, 5, 60, 32, 0.1, 50
-EWC_STRENGTH, EWC_DECAY, LWF_STRENGTH = 3.0, 0.9, 3.0
+EWC_STRENGTH, EWC_DECAY, LWF_STRENGTH = 0.3, 0.9, 3.0
 METHODS = ("fine-tuning", "ewc", "lwf")
 
 
