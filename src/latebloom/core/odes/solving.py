@@ -180,10 +180,7 @@ def solve(
     span = sign * (end - start)
     check_field(field, start, y0)
 
-    def slope(t: Array, y: Any) -> Any:
-        found = field(start + sign * t, y)
-        return jax.tree.map(lambda k, y: sign.astype(y.dtype) * k.astype(y.dtype), found, y)
-
+    slope = forwards(field, start, sign)
     rtol, atol = jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
     zero, none = jnp.zeros((), dtype), jnp.int32(0)
     k0 = slope(zero, y0)
@@ -303,6 +300,16 @@ def solve_each(field: Field, start: Scalar, end: Scalar, y0: Any, **options: Any
     axes = [0 if jnp.ndim(t) else None for t in (start, end)]
     axis = None if catch is None or not jnp.shape(catch) else 0
     return jax.vmap(one, in_axes=(*axes, 0, axis))(start, end, y0, catch)
+
+
+def forwards(field: Field, start: Array, sign: Array) -> Field:
+    """The field along the way from `start`, whose time grows in either direction (`sign` 1 or -1), in the state's precision."""
+
+    def slope(t: Array, y: Any) -> Any:
+        found = field(start + sign * t, y)
+        return jax.tree.map(lambda k, y: sign.astype(y.dtype) * k.astype(y.dtype), found, y)
+
+    return slope
 
 
 def one_step(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from latebloom.core.calling import call
-from latebloom.core.odes import Solution, solve
+from latebloom.core.odes import TSIT5, Solution, solve
 from latebloom.core.process import Quantity, Stepped
 from latebloom.core.training import Supervised, SupervisedState, gradients, step_key, update
 from latebloom.methods.continuous.regularisers import (
@@ -149,7 +149,7 @@ class NeuralODELearner(Supervised):
             last, extra, more = found.y, jnp.zeros(()), 0
         if local:
             tolerances = {"rtol": model.rtol, "atol": model.atol}
-            extra, more = local_penalty(model.field, found.caught, end, kind=local, **tolerances), 8  # fmt: skip  # pyright: ignore
+            extra, more = local_penalty(model.field, found.caught, end, kind=local, **tolerances), len(TSIT5.c) + 1  # fmt: skip  # pyright: ignore
         elif self.penalty in ("error", "error_squared", "stiffness"):
             extra = solver_penalty(found, self.penalty, self.aggregate)
         loss = self.objective(call(model.head, last, head_key, True), y, step)

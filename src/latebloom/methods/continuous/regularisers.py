@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from latebloom.core.odes import TSIT5, Solution, Tableau, first_length, one_step
-from latebloom.core.odes.solving import Caught, Field
+from latebloom.core.odes.solving import Caught, Field, forwards
 
 Kind = Literal["error", "error_squared", "stiffness"]
 Aggregate = Literal["sum", "mean", "max"]
@@ -80,11 +80,7 @@ def local_penalty(
     dtype = jnp.result_type(*jax.tree.leaves(caught.state))
     time, end = caught.time, jax.lax.stop_gradient(jnp.asarray(end, dtype))
     sign = jnp.where(end < time, -1.0, 1.0).astype(dtype)
-
-    def slope(t: Array, y: Any) -> Any:
-        found = field(time + sign * t, y)
-        return jax.tree.map(lambda k, y: sign.astype(y.dtype) * k.astype(y.dtype), found, y)
-
+    slope = forwards(field, time, sign)
     zero, left = jnp.zeros((), dtype), sign * (end - time)
     rtol, atol = jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
     first = jax.lax.stop_gradient(slope(zero, caught.state))
