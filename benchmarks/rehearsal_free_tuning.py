@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def settled(name: str, plain: study.Config, found: dict, strengths: tuple[float,
 def save(name: str, found: dict) -> None:
     study.TUNED[name] = {k: v for k, v in found.items() if k != "score"}
     lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in study.TUNED.items())
-    study.TABLE.write_text(f"{{\n{lines}\n}}\n")
+    Path(study.__file__).with_suffix(".json").write_text(f"{{\n{lines}\n}}\n")
 
 
 def best_of(options: list[dict]) -> dict:

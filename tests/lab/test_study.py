@@ -6,7 +6,7 @@ import pytest
 from lines import Config, claim, height, lead, make_study
 
 from latebloom.lab import Budget, Claim, Need, Paper
-from latebloom.lab.study import bound
+from latebloom.lab.study import bound, tuned_beside
 from latebloom.measures import final
 
 ARMS = {"steep": Config(2.0), "flat": Config(0.0), "null": Config(1.0), "long": Config(steps=9)}
@@ -104,3 +104,10 @@ def test_a_figure_that_could_not_be_a_file_is_refused():
 
     with pytest.raises(ValueError, match="a figure's name has letters.*'../evil'"):
         make_study(figures=(Figure("../evil", "c", lambda traces: None, ()),))
+
+
+def test_what_tuning_found_lies_beside_the_study(tmp_path):
+    (tmp_path / "rates.json").write_text('{"slow": 0.1}')
+    assert tuned_beside(str(tmp_path / "rates.py")) == {"slow": 0.1}
+    with pytest.raises(FileNotFoundError, match=r"others\.json"):
+        tuned_beside(str(tmp_path / "others.py"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,6 +117,17 @@ class Claim:
         """The arms that it reads, for its effect, its null and its needs."""
         read = [self.effect, self.null, *(need.effect for need in self.needs)]
         return tuple(dict.fromkeys(arm for e in read for arm in getattr(e, "arms", ())))
+
+
+thorough = partial(Claim, budget="thorough")  # a claim that the thorough budget judges
+
+
+def tuned_beside(study: str) -> Any:
+    """What a tuning script wrote beside a study: `tuned_beside(__file__)` is study.json of study.py.
+
+    Raises `FileNotFoundError` if there is none.
+    """
+    return json.loads(Path(study).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

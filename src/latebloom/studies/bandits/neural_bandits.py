@@ -5,11 +5,9 @@ Deb, Ban, Zuo, He, Banerjee (ICLR 2024, arXiv 2312.07145).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +17,7 @@ from matplotlib.axes import Axes
 from latebloom.core.interaction import Interaction
 from latebloom.core.process import HostProcess, Process
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import tuned_beside
 from latebloom.measures import Effect, Traces, best, effect, final, growth, lowest, mean
 from latebloom.methods.bandits.neural import (
     ArmNetwork,
@@ -132,9 +131,7 @@ def schedule(config: Config) -> np.ndarray:
 
 # (step size or ridge, exploration) that won on seeds 100 and 101 out of eight for every method, at the
 # quick budget's rounds, trainings and width (written by benchmarks/neural_bandits_tuning.py).
-TUNED: dict[str, dict[str, dict[str, tuple[float, float]]]] = json.loads(
-    Path(__file__).with_suffix(".json").read_text()
-)
+TUNED: dict[str, dict[str, dict[str, tuple[float, float]]]] = tuned_beside(__file__)
 DIGITS, SATELLITE, LETTER = REAL = ("digits-8x8", "satellite", "letter")
 MORE = ("vowel", "vehicle", "dna", "shuttle", "mnist-5k")
 OURS = ("neu-fast", "neu-square")

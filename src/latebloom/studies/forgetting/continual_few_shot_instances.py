@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -21,6 +20,7 @@ from matplotlib.axes import Axes
 
 from latebloom.data import glyphs, load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Traces, final, mean, spearman
 from latebloom.methods.forgetting import examined
 from latebloom.methods.forgetting.corrupted import KINDS, NOISES, OCCLUSIONS
@@ -81,7 +81,7 @@ class Config:
 
 
 # What won on seeds 100 and 101 (benchmarks/continual_few_shot_instances_tuning.py).
-TUNED: dict[str, float] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, float] = tuned_beside(__file__)
 
 
 def design_of(config: Config, test: str, label: str) -> Design:
@@ -255,7 +255,6 @@ HIGH = Need(  # after results: without it both claims would be contradicted by w
     corrupted_at(*asked("tune"), KINDS, 0.0) - CHANCE, "> 20", "whole targets are known too seldom above chance to lose 20 points"
 )  # fmt: skip
 ROOM = Need(over("instance", "own"), "< 90", "without replay the instance test is solved already")
-thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.monotone", "Along a sequence to 200 classes the accuracy of Pretrain+Tune above chance falls: rank correlation with the number of classes",
           HARDER, spearman(Config().checks, along("tune")), "< -0.9", null=trend_by_lot(along("tune"), "pretrained")),

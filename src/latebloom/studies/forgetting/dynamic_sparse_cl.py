@@ -6,11 +6,9 @@ Yildirim, Gok Yildirim, Sokar, Mocanu, Vanschoren (CPAL 2024, arXiv 2308.14831).
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -25,6 +23,7 @@ from latebloom.core.stream import Stream, class_incremental, domain_incremental
 from latebloom.core.views import Permutation
 from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Measure, Traces, effect, highest, lowest, mean, measure
 from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.continual import Continual
@@ -146,7 +145,7 @@ def schedule(config: Config) -> np.ndarray:
 
 # What won on seeds 100 and 101 (benchmarks/dynamic_sparse_cl_tuning.py): rates by density, shared by all that
 # is compared there, and the best of the fixed rules.
-TUNED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, dict[str, Any]] = tuned_beside(__file__)
 PERCENTS, INITS, GROWTHS = (20, 10, 3), ("uniform", "erk"), ("random", "unfired", "gradient", "momentum")  # fmt: skip
 
 
@@ -299,7 +298,6 @@ ABOVE = Need(
     "> 20",
     "the sub-networks learned no more than chance",
 )
-thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.erk", "At 80 % sparsity ERK ends above uniform initialisation, over growth rules", ERK_LOW, erk_gain(20), "> 0", POINTS),
     thorough("C1.backbone", "At 80 % sparsity ERK leaves more of the layers below the readout free than uniform, over growth rules", ERK_LOW,

@@ -6,11 +6,9 @@ Wei, Ye, Huang, Zhang, Shan (ICCV 2023, arXiv 2308.00301).
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -28,6 +26,7 @@ from latebloom.core.dataset import Dataset
 from latebloom.core.stream import Stream, class_incremental
 from latebloom.data import coloured, load, load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Measure, Traces, chosen
 from latebloom.methods.forgetting import metrics, separated
 from latebloom.methods.forgetting.continual import Replay
@@ -214,7 +213,7 @@ def on_ground(name: str, side: int, ground: Ground) -> tuple[Dataset, Array]:
 
 
 # What won on seeds 100 and 101 (benchmarks/onpro_tuning.py).
-TUNED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, dict[str, Any]] = tuned_beside(__file__)
 BASELINES: dict[str, str] = {"er": "ER", "erace": "ER-ACE", "der": "DER++", "scr": "SCR", "gdumb": "GDumb", "ins": "ER + instance contrast", "ocm": "OCM"}  # fmt: skip
 
 
@@ -274,7 +273,6 @@ LEARNS = Need(
 )
 SHORTCUT = Need(dropped["cue/er"], "> 5", "ER does not lean on the cue, so there is no shortcut to be kept from")  # fmt: skip
 SHUFFLED_SHORTCUT = Need(dropped["shuffled/er"], "> 5", "ER does not lean on the shuffled cue, so there is no shortcut to be kept from")  # fmt: skip
-thorough = partial(Claim, budget="thorough")
 later = partial(Claim, added="after results")
 CLAIMS = (
     Claim("C1.er", "OnPro is more than 3 points above tuned ER, memory of 50", SUPERIOR, over("onpro", "er"), "> 3", POINTS,

@@ -5,11 +5,9 @@ Gandhi, Shah, Marupudi, Varma (2024, arXiv 2401.10393).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -24,6 +22,7 @@ from latebloom.core.stream import Stream, domain_incremental, rehearsing
 from latebloom.core.views import Permutation
 from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Measure, Traces, lowest, slope
 from latebloom.methods.forgetting import histories, phases, rehearsal
 from latebloom.methods.forgetting.continual import Continual
@@ -185,7 +184,7 @@ def schedule(config: Config | World) -> np.ndarray:
 
 
 # What won on seeds 100 and 101 at twenty tasks, the quick budget's scale (benchmarks/power_law_rehearsal_tuning.py).
-TUNED: dict[str, dict[str, float]] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, dict[str, float]] = tuned_beside(__file__)
 DEFAULT = {"rate": 1e-3}
 RIVALS = ("exponential", "half-age", "window", "uniform", "recency")
 
@@ -242,7 +241,6 @@ MITIGATED, FASTER, ROBUST = (
     "forward facilitation, i.e. faster learning of later tasks",
     "robust",
 )
-thorough = partial(Claim, budget="thorough")
 CLAIMS = (
     Claim("C1.accuracy", "Power-law rehearsal ends more than 10 points above sequential training, at equal updates",
           MITIGATED, over("power", "none"), "> 10", POINTS, null=over("recency", "none")),

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -25,6 +24,7 @@ from latebloom.core.stream import Stream, class_incremental, domain_incremental
 from latebloom.core.views import Permutation
 from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import (
     Effect,
     Measure,
@@ -175,9 +175,7 @@ def _stream(config: Config, data: Dataset, key: PRNGKeyArray) -> Stream:
 
 
 # What won on seeds 100 and 101 (benchmarks/refresh_learning_tuning.py): rate, weights, and a size for each variant.
-TUNED: dict[str, dict[str, dict[str, float]]] = json.loads(
-    Path(__file__).with_suffix(".json").read_text()
-)
+TUNED: dict[str, dict[str, dict[str, float]]] = tuned_beside(__file__)
 NAMES: dict[Host, str] = {
     "er": "ER",
     "der": "DER++",
@@ -301,7 +299,6 @@ ENHANCES, PLUGIN = "specifically designed to enhance the CL performance", "a ver
 SPECIAL = "encompassing established CL approaches as special instances within a unified objective"
 RETAINS, ACQUIRES = "sheds outdated information to improve the retention of crucial knowledge", "and facilitate the acquisition of new information"  # fmt: skip
 UNLEARNS = "operates by initially unlearning current data and subsequently relearning it"
-thorough = partial(Claim, budget="thorough")
 
 
 def when(host: str) -> str:

@@ -6,7 +6,6 @@ Smith, Tian, Halbe, Hsu, Kira (CVPR Workshop on Continual Learning in Computer V
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from latebloom.core.memory import CLASS_BALANCED
 from latebloom.core.stream import Stream, class_incremental, joint, rehearsing
 from latebloom.data import glyph_images, load_scaled, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.lab.verdict import interval
 from latebloom.measures import Effect, Measure, Traces, chosen, derived
 from latebloom.methods.forgetting import metrics
@@ -206,8 +206,7 @@ def schedule(config: Config) -> np.ndarray:
 
 
 # What won on seeds 100 to 103 (benchmarks/rehearsal_free_tuning.py): loss, rate and strengths of each method.
-TABLE = Path(__file__).with_suffix(".json")
-TUNED: dict[str, dict[str, Any]] = json.loads(TABLE.read_text())
+TUNED: dict[str, dict[str, Any]] = tuned_beside(__file__)
 Regime = Literal["scratch", "pretrained"]
 REGIMES: tuple[Regime, ...] = ("scratch", "pretrained")
 LOSSES: tuple[Loss, ...] = ("ce", "bce", "local_ce")
@@ -282,7 +281,6 @@ DISPROVE = "disprove the common assumption that parameter regularization fails f
 COMBINE, VANILLA = "combining knowledge distillation and parameter regularization", "with a pre-trained model, vanilla L2 outperforms EWC and feature distillation"  # fmt: skip
 PROMPTS = "L2 in self-attention blocks of a ViT outperforms popular prompting methods"
 LEVERAGE = "leverage knowledge from a pre-trained model"
-thorough = partial(Claim, budget="thorough")
 WHERE = {"scratch": "From scratch", "pretrained": "Pre-trained"}
 
 

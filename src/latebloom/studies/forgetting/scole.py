@@ -6,11 +6,9 @@ Lesort, Ostapenko, Misra, Arefin, Rodriguez, Charlin, Rish (CoLLAs 2023, arXiv 2
 from __future__ import annotations
 
 import functools
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -27,6 +25,7 @@ from latebloom.core.memory import CLASS_BALANCED
 from latebloom.core.stream import Stream, by_plan, drawn
 from latebloom.data import Images, load, load_scaled, noisy, occluded, scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Traces, log, slope
 from latebloom.methods.forgetting import knowledge, recurring
 from latebloom.methods.forgetting.continual import Head, Replay
@@ -190,7 +189,7 @@ def schedule(config: Config) -> np.ndarray:
 
 
 # What won on seeds 100 and 101 (benchmarks/scole_tuning.py).
-TUNED: dict[str, float] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, float] = tuned_beside(__file__)
 RULES = ("sgd", "momentum", "adam")
 GLYPHS: dict[str, Any] = {"data": "glyphs-100", "classes": 100, "count": 10, "tasks": 1000, "steps": 20, "exam": 30, "width": 100, "layers": 1, "every": 10}  # fmt: skip
 DIGITS: dict[str, Any] = {"data": "digits", "side": 8, "exam": 30}
@@ -276,7 +275,6 @@ def alive(arm: str) -> Need:
     )
 
 
-thorough = partial(Claim, budget="thorough")
 later = partial(thorough, added="after results")
 CLAIMS = (
     Claim("C1.rise", "Plain SGD: accuracy on all classes over the last fifth of 500 tasks is more than 15 points above the first twenty tasks",

@@ -5,12 +5,10 @@ De Lange, van de Ven, Tuytelaars (ICLR 2023, arXiv 2205.13452).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
@@ -32,6 +30,7 @@ from latebloom.core.stream import (
 from latebloom.core.views import Rotation
 from latebloom.data import load_scaled
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import tuned_beside
 from latebloom.measures import Measure, Traces, setting, spearman
 from latebloom.methods.forgetting import metrics, switches
 from latebloom.methods.forgetting.continual import Continual, Replay
@@ -139,8 +138,7 @@ SETTINGS: dict[Setting, dict[str, Any]] = {
     "class": {}, "task": {"data": "glyphs-100", "exam_size": 200}, "rotation": {},
 }  # fmt: skip
 METHODS: tuple[Name, ...] = ("fine-tuning", "er", "gem", "ewc", "lwf")
-_TABLE = Path(__file__).with_suffix(".json")
-TUNED = json.loads(_TABLE.read_text())  # rate and strength, by setting and method
+TUNED = tuned_beside(__file__)  # rate and strength, by setting and method
 
 
 def tuned(setting: Setting, method: Name, **more: Any) -> Config:

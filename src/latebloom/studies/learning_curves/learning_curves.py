@@ -17,6 +17,7 @@ from matplotlib.colors import LogNorm
 
 from latebloom.core.process import HostProcess
 from latebloom.lab import Budget, Claim, Figure, Paper, Study, pictures, style
+from latebloom.lab.study import thorough
 from latebloom.measures import Effect, Measure, Traces, combined, effect, final, highest, mean
 from latebloom.methods.learning_curves import LearningScheme, distortion, foresight, mape
 from latebloom.methods.learning_curves.classifiers import ClassifierCurves
@@ -241,7 +242,6 @@ TABLE_RIVALS = {"last": "the last value", "exponential": "an exponential", "pow4
 PERCENT, POINTS, RATE = "MAPE in %", "percentage points of MAPE", "points of robustness rate"
 NEW, ROBUST = "not in the paper", "anchoring makes the trace robust"
 NEAR, ORDER = "decision-making reliability near 100 %", "% of pairs and sizes"
-thorough = partial(Claim, budget="thorough")
 
 
 def against(id: str, text: str, rival: str, claim: Callable[..., Claim] = Claim) -> Claim:

@@ -5,10 +5,8 @@ Hammouamri, Khalfaoui-Hassani, Masquelier (ICLR 2024, arXiv 2306.17670).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -21,6 +19,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from latebloom.data.spoken_digits import CLASSES, load_spoken_digits
 from latebloom.data.timed_patterns import TimedPatterns
 from latebloom.lab import Budget, Claim, Figure, Need, Paper, Study, pictures, style
+from latebloom.lab.study import thorough, tuned_beside
 from latebloom.measures import Effect, Measure, Traces, at, final, peak, peak_step, spearman
 from latebloom.methods.recurrence.delay_learning import DelayLearner, Sequences, TeacherRecovery
 from latebloom.methods.recurrence.spiking import (
@@ -163,7 +162,7 @@ def _spoken(config: Config) -> Sequences:
 
 
 # What won on seeds 100 and 101 (benchmarks/spiking_delays_tuning.py).
-TUNED: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+TUNED: dict[str, Any] = tuned_beside(__file__)
 
 
 def tuned(kind: Kind, data: str = "timed", of: str = "", **more: Any) -> Config:
@@ -223,7 +222,6 @@ HELP = "fixed random delays help"
 MORE = "and learning them helps even more"
 BEATS = "outperformed the state of the art without recurrent connections and with substantially fewer parameters"
 ACCURACY, SHARE, RANK = "accuracy", "share of connections", "rank correlation"
-thorough = partial(Claim, budget="thorough")
 LEARNED = Need(test["learned"], "> 0.5", "learned delays did not learn the task")
 HEARD = Need(test["spoken/learned"], "> 0.5", "the digits were not learned")
 CLAIMS = (
