@@ -688,7 +688,7 @@ OPTIONAL = ("spend_tv", "spend Web", "x 0", "x 1", "x 2")  # any number of such 
 def spoilt_table(rows, header, reader, rng):
     """A header that does not name its columns, or decimals that do not agree."""
     must = [h for h in header if h not in ("importance", "user", "seed", "learner", "generation",
-                                           "reward_timestamp", "name", *OPTIONAL, *reader.loose)]  # fmt: skip
+                                           "reward_timestamp", "name", "instance", *OPTIONAL, *reader.loose)]  # fmt: skip
     at = header.index(str(rng.choice(must)))
     what = str(rng.choice(["missing", "twice", "no name"]))
     if what == "missing":

@@ -195,9 +195,11 @@ def run(
         from latebloom.lab.store import Store
 
         where, chosen = Store(store), find(study)
-        if record:
-            ledger.check_writable(results)
         chosen_arms = tuple(a.strip() for a in arms.split(",")) if arms else None
+        asked = {"seeds": seeds, "arms": chosen_arms, "settings": overrides}
+        if record:
+            changes = {name: value for name, value in asked.items() if value}
+            ledger.check_recordable(chosen, budget, changes, results)
         if cluster and jobs is not None:
             raise ValueError("give either --jobs, for processes here, or --cluster")
         if jobs is None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,10 +187,60 @@ def test_figures_stay_while_the_study_has_them(tmp_path, recorded):
         assert [f["budget"] for f in again] == ["quick", "quick"]
 
 
+def test_some_arms_are_added_to_what_is_recorded(tmp_path, recorded, monkeypatch):
+    store, results = Store(tmp_path / "store"), tmp_path / "results"
+    third = Claim("C4", "middle rises", "by 4", height["middle"], "> 3", budget="thorough")
+    both = (
+        Figure("lines", "Heights.", draw, ("steep",)),
+        Figure("new", "Heights.", draw, ("steep",)),
+    )
+    arms = {"steep": Config(2.0), "flat": Config(0.0), "middle": Config(1.0)}
+    before = recorded(larger(), "thorough")
+    picture = (results / "lines" / "lines.png").read_bytes()
+    whole = larger(C1, C2, C3, third, arms=arms, figures=both)
+    monkeypatch.setattr(ledger, "known", {"lines": whole}.get)
+    path = ledger.record(run(whole, "thorough", arms=["middle", "steep"], store=store), results)
+    entry = json.loads(path.read_text())
+    assert judged_by(entry) == dict.fromkeys(("C1", "C2", "C4"), "thorough")
+    assert entry["claims"][:2] == before["claims"] and ledger.stale_claims(entry) == set()
+    (made,), (earlier,) = entry["passes"].values(), before["passes"].values()
+    assert set(made["arms"]) == set(arms) and made["changed"] is False
+    assert made["seconds"] >= earlier["seconds"] and made["versions"] == earlier["versions"]
+    assert (results / "lines" / "lines.png").read_bytes() == picture
+    assert [Path(f["file"]).stem for f in entry["figures"]] == ["lines", "new"]
+    # what an arm that is run again comes to counts, and the claims on it alone are judged anew
+    entry["claims"][2]["estimate"] = 99
+    ledger.write(entry, results)
+    ledger.record(run(whole, "thorough", arms=["middle"], store=store), results)
+    assert json.loads(path.read_text())["claims"][2]["estimate"] == 7.5
+
+
+def test_arms_are_not_added_to_what_is_not_recorded_or_no_longer_so(
+    tmp_path, recorded, monkeypatch
+):
+    store, results = Store(tmp_path / "store"), tmp_path / "results"
+    done = run(larger(), "thorough", arms=["steep"], store=store)
+    with pytest.raises(ValueError, match="of lines none is at the budget thorough"):
+        ledger.record(done, results)
+    with pytest.raises(ValueError, match="of lines none is at the budget full"):
+        ledger.check_recordable(larger(), "full", {"arms": ["steep"]}, results)
+    entry = recorded(larger(), "thorough")
+    entry["passes"]["thorough"]["source"] = "of yesterday"
+    ledger.write(entry, results)
+    with pytest.raises(ValueError, match="latebloom ledger --check --stamp lines"):
+        ledger.record(done, results)
+    entry["passes"]["thorough"]["seeds"] = [0, 1]
+    ledger.write(entry, results)
+    with pytest.raises(ValueError, match="with its seeds: leave out --arms"):
+        ledger.record(done, results)
+
+
 def test_a_changed_pass_does_not_enter_the_ledger(tmp_path):
     done = run(study, seeds=2, store=Store(tmp_path))
     with pytest.raises(ValueError, match="only a budget as it stands"):
         ledger.record(done, tmp_path)
+    with pytest.raises(ValueError, match="only a budget as it stands"):
+        ledger.check_recordable(study, "quick", {"settings": {"steps": "2"}}, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '"lines"'])

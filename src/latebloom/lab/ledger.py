@@ -57,19 +57,23 @@ def record(done: Pass, folder: Path) -> Path:
     What the pass judged takes the place of earlier verdicts; the others stay while their claim does.
     A figure that a larger budget drew stays, for it shows more.
 
-    Raises `ValueError` for a pass whose seeds, arms or settings are not the budget's own, or a
-    folder that cannot be written.
+    A pass of some arms alone is added to the recorded pass of its budget, whose other arms and the
+    claims on them stay; and so do its figures, which may show arms that were not run.
+
+    Raises `ValueError` for a pass whose seeds or settings are not the budget's own, for some arms where
+    no pass of the same seeds and sources is recorded, or for a folder that cannot be written.
     """
-    if done.changed:
-        raise ValueError(
-            "only a budget as it stands is recorded: leave out --seeds, --arms and --set"
-        )
-    check_writable(folder)
+    check_recordable(done.study, done.budget, done.changes, folder)
     slug = done.study.slug
     made, before = as_entry(done.record()), entry_of(folder, slug)
+    if before and done.changed:
+        made["passes"] = {
+            done.budget: _extended(before["passes"][done.budget], made["passes"][done.budget])
+        }
     larger = {
         Path(f["file"]).stem for f in (before["figures"] if before else ())
-        if f.get("budget") in BUDGETS and _rank(f["budget"]) > _rank(done.budget)
+        if f.get("budget") in BUDGETS
+        and _rank(f["budget"]) > (_rank(done.budget) if not done.changed else (-1, ""))
     }  # fmt: skip
     for figure, drawn in done.figures:
         if figure.name in larger:
@@ -80,6 +84,40 @@ def record(done: Pass, folder: Path) -> Path:
     path = write(merged(before, made, done.study) if before else made, folder)
     _clear(folder, json.loads(path.read_text()), before)
     return path
+
+
+def check_recordable(study: Study, budget: str, changes: Mapping[str, Any], folder: Path) -> None:
+    """Raises `ValueError`, before anything is run, for what `record` would not take.
+
+    `changes` are the seeds, arms and settings that replace the budget's own, as of a `Pass`.
+    """
+    if set(changes) - {"arms"}:
+        raise ValueError("only a budget as it stands is recorded: leave out --seeds and --set")
+    check_writable(folder)
+    if not changes:
+        return
+    earlier = (entry_of(folder, study.slug) or {"passes": {}})["passes"].get(budget)
+    if earlier is None or earlier["seeds"] != list(range(study.budget(budget).seeds)):
+        raise ValueError(
+            f"arms are added to a record, and of {study.slug} none is at the budget {budget} with its seeds: leave out --arms"
+        )
+    if earlier["source"] != source_of_units(study):
+        raise ValueError(
+            f"arms are added to a record of the same sources: `latebloom ledger --check --stamp {study.slug}` says whether "
+            "that of other arms still is what the code computes; else leave out --arms"
+        )
+
+
+def _extended(earlier: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded pass of a budget with those arms that were run now."""
+    new = len(made["arms"].keys() - earlier["arms"].keys()) / len(made["arms"])
+    versions = {
+        k: v if earlier["versions"][k] == v else "mixed" for k, v in made["versions"].items()
+    }
+    return dict(made) | {
+        "arms": earlier["arms"] | made["arms"], "versions": versions, "changed": earlier["changed"],
+        "seconds": round(earlier["seconds"] + new * made["seconds"], 1),
+    }  # fmt: skip
 
 
 def merged(before: Mapping[str, Any], made: Mapping[str, Any], study: Study) -> dict[str, Any]:
