@@ -22,12 +22,14 @@ TABLE = Path(spiking_delays.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 DELAY_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+TAUS = (1.005, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 SIGMAS = (0.01, 0.03, 0.1, 0.23, 0.5, 1.0, 2.0, 4.0)
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "learned": {"rate": RATES, "delay_rate": DELAY_RATES},
     "constant": {"rate": RATES, "delay_rate": DELAY_RATES, "sigma": SIGMAS},
     "membrane": {"rate": RATES, "delay_rate": DELAY_RATES}, "spikes": {"rate": RATES, "delay_rate": DELAY_RATES},
-    **{kind: {"rate": RATES} for kind in ("fixed", "none", "recurrent", "gated")},
+    "recurrent": {"rate": RATES, "tau": TAUS},
+    **{kind: {"rate": RATES} for kind in ("fixed", "none", "gated")},
 }  # fmt: skip
 
 
@@ -43,8 +45,9 @@ def score(config: Config) -> float:
 
 def tune(data: str, kind: str, now: dict[str, float]) -> dict[str, Any]:
     grids = GRIDS[kind]
-    plain = spiking_delays.student(kind) if data == "teacher" else spiking_delays.tuned(  # pyright: ignore
-        "learned" if kind == "constant" else kind, data, of=kind, annealed=kind != "constant")  # pyright: ignore # fmt: skip
+    network = {"constant": "membrane" if data == "teacher" else "learned"}.get(kind, kind)
+    how = {"of": kind, "annealed": kind != "constant"}
+    plain = spiking_delays.student(network, **how) if data == "teacher" else spiking_delays.tuned(network, data, **how)  # pyright: ignore # fmt: skip
 
     def at(*values: float) -> float:
         found = score(replace(plain, **dict(zip(grids, values, strict=True))))

@@ -33,7 +33,7 @@ from latebloom.data.speech import level_crossings, mel_levels, trimmed
 NAME = "spoken-digits"
 RATE = 8000  # samples a second, of all sounds
 _PYPI = "espeakng-loader==0.2.4"
-_FILE = "spoken-digits.npz"
+_FILE = "voices.npz"
 WORDS = {
     "en": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "it": ("zero", "uno", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove"),
@@ -45,12 +45,19 @@ _PEOPLE = {  # Debian package -> (its voice's folder, language)
     "asterisk-prompt-it-menardi-wav": ("it_IT_f_Menardi", "it"),
 }
 _PEOPLE_SHA256 = "a5a3cff886c3ec8d64fa6688c4a8f00cb0aaebf69e908c3d64151fff273f9fa0"  # of the recordings' samples, in order
-# Voices that do not whisper, croak or play a machine. Those that differ in a number alone are of one family.
+# Voices that do not whisper, croak or play a machine.
 _VOICES = """Alex Alicia Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen
-Reed RicishayMax RicishayMax2 RicishayMax3 Storm adam anika announcer antonio aunty belinda benjamin boris caleb david ed
+Reed RicishayMax RicishayMax2 RicishayMax3 Storm adam anika announcer antonio aunty belinda benjamin boris david ed
 edward edward2 f1 f2 f3 f4 f5 grandma grandpa gustave ian iven iven2 iven3 iven4 john kaukovalta klatt klatt2 klatt3 klatt4
 klatt5 klatt6 linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel miguel mike2 norbert pablo paul pedro quincy rob robert
 sandro shelby steph steph2 steph3 travis victor zac""".split()  # fmt: skip
+# Of one family are voices that differ in a number alone, and those below: of one kind of synthesis, with the first four
+# formants within 2 % of another's, or, of the last line, heard as alike.
+_KIN = (
+    ("max", "ricishaymax", "grandpa", "john", "m6", "m7"), ("diogo", "henrique", "hugo", "michel", "miguel"),
+    ("m1", "m3", "m8", "nguyen"), ("f4", "aunty"), ("f2", "f5"), ("rob", "robert", "quincy"), ("mike", "pedro"),
+    ("gustave", "marcelo"), ("klatt", "adam", "benjamin", "edward"),
+)  # fmt: skip
 PARTS = ("train", "valid", "test", "people")
 _TAKES = {"train": 2, "valid": 2, "test": 2}
 _VALID, _TEST = 10, 16  # families of voices
@@ -213,11 +220,11 @@ def _jobs() -> tuple[list[tuple[str, str, int, int]], list[tuple[int, int, int]]
 
 
 def family(voice: str) -> str:
-    """The voice without its number, so that variants of one voice are in one part: those of a name of one letter differ.
+    """The voice without its number, and of kin the first, so that what sounds alike is in one part. Those of a name of one
+    letter differ by their number.
 
-    >>> family("klatt3"), family("Mike"), family("mike2"), family("edward"), family("f3")
-    ('klatt', 'mike', 'mike', 'ed', 'f3')
+    >>> family("klatt3"), family("Mike"), family("mike2"), family("edward"), family("f3"), family("m8")
+    ('klatt', 'mike', 'mike', 'klatt', 'f3', 'm1')
     """
-    bare = re.sub(r"\d+$", "", voice.lower())
-    bare = {"edward": "ed"}.get(bare, bare)
-    return voice if len(bare) == 1 else bare
+    name = re.sub(r"(?<=..)\d+$", "", voice.lower())
+    return next((kin[0] for kin in _KIN if name in kin), name)
