@@ -73,7 +73,7 @@ def ours(data: Dataset, network: str, batch: int, seeds: int, steps: int, exams:
             else nn.MLP(784, (units(network),) * 2, 10, key=key)
         ), data=data, stream=stream, method=ER(),
         optimiser=lambda rate: optax.sgd(rate, momentum=0.9), hyper={"rate": RATE},
-        replay=Replay(MEMORY, batch),
+        replay=Replay(MEMORY, batch), seeds_by="map" if network == "lenet" else "vmap",
     )  # fmt: skip
     # Exams of all tasks so far, as a stream has them: three on average.
     trace = unfold(

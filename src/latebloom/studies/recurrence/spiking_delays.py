@@ -270,6 +270,8 @@ CLAIMS = (
     thorough("C3.fewer", "They beat recurrent connections with five times as many parameters", BEATS, over("learned", "recurrent-large"), "> 0", ACCURACY, needs=(LEARNED,)),
     thorough("C3.spoken", "They beat recurrent connections on spoken digits", BEATS, over("spoken/learned", "spoken/recurrent"), "> 0", ACCURACY,
              null=over("spoken/none", "spoken/recurrent"), needs=(HEARD,)),
+    thorough("C3.slow", "With membranes that keep ten steps learned delays beat recurrent connections", BEATS, over("learned/slow", "recurrent"), "> 0",
+             ACCURACY, null=over("none/slow", "recurrent"), needs=(LEARNED,)),
     thorough("C3.gated", "They beat gated recurrent units with as many parameters (ours)", "(a rival that does not spike)", over("learned", "gated"), "> 0", ACCURACY, needs=(LEARNED,)),
     thorough("S.memory", "Without delays, membranes that keep ten steps help", "(is it memory, or delays?)", over("none/slow", "none"), "> 0", ACCURACY),
     thorough("S.slow", "With such membranes learned delays still beat none", "(is it memory, or delays?)", over("learned/slow", "none/slow"), "> 0", ACCURACY),
