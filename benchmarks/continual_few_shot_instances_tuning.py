@@ -7,7 +7,6 @@ first or last. Pretraining is tried on the first of the seeds.
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from tables import put
 
 from latebloom import unfold
 from latebloom.methods.forgetting.episodes import Design, draw_many
@@ -27,12 +28,6 @@ TABLE = Path(study.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 PRETRAINING = (1e-3, 3e-3, 1e-2, 3e-2)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-
-
-def put(found: dict[str, float]) -> None:
-    table = json.loads(TABLE.read_text()) | found
-    lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in table.items())
-    TABLE.write_text(f"{{\n{lines}\n}}\n")
 
 
 def said(name: str, rates: tuple[float, ...], scores: np.ndarray) -> float:
@@ -67,7 +62,7 @@ def tune_pretraining() -> None:
             each = eqx.tree_at(lambda p: p.rate, process, jnp.float32(rate))
             scores.append(float(score(each, pretrained(each, jax.random.key(SEEDS[0])))))
         best = said(f"pretraining, {name}", PRETRAINING, np.array(scores))
-        put({f"pretraining/{name}": best} | ({"pretraining/seen": best} if name == "classes" else {}))  # fmt: skip
+        put(TABLE, {f"pretraining/{name}": best} | ({"pretraining/seen": best} if name == "classes" else {}))  # fmt: skip
 
 
 def tune(kind: str) -> None:
@@ -80,7 +75,10 @@ def tune(kind: str) -> None:
     process = replace(process, plan=replace(process.plan, cells=tuple(cells.items()), course=()))
     trace = unfold(process, seeds=SEEDS, at=study.schedule(config), progress=False)
     scores = trace.accuracy.values[:, -1].mean(axis=0)
-    put({c.rate: said(c.rate, RATES, row) for c, row in zip(cells.values(), scores, strict=True)})
+    put(
+        TABLE,
+        {c.rate: said(c.rate, RATES, row) for c, row in zip(cells.values(), scores, strict=True)},
+    )
 
 
 def main() -> None:

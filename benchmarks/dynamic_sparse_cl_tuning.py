@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tables import put
 
 from latebloom import unfold
 from latebloom.core.climbing import climb
@@ -48,13 +49,6 @@ def final(arm: str, **settings: float) -> float:
     return float(np.nan_to_num(trace.accuracy.values[:, -1].mean(axis=1)).mean())
 
 
-def put(name: str, value: dict) -> None:
-    table = json.loads(TABLE.read_text())
-    table[name] = value
-    lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in table.items())
-    TABLE.write_text(f"{{\n{lines}\n}}\n")
-
-
 def tune(name: str) -> None:
     start = time.perf_counter()
     grids = (RATES, STRENGTHS) if name == "ewc" else (RATES,)
@@ -68,7 +62,7 @@ def tune(name: str) -> None:
     shown = "  ".join(f"{k} {100 * v:.1f}" for k, v in sorted(found.tried.items()))
     print(f"{name} ({time.perf_counter() - start:.0f} s): {shown}")
     print(f"  best {found.best}" + (", on an edge" if any(found.on_edge) else ""), flush=True)
-    put(name, dict(zip(("rate", "strength"), found.best, strict=False)))
+    put(TABLE, {name: dict(zip(("rate", "strength"), found.best, strict=False))})
 
 
 def choose() -> None:
@@ -82,7 +76,7 @@ def choose() -> None:
             rules = {g: found[f"{i}/{g}"] for g in study.GROWTHS}
             best[f"{p}/{i}"] = max(rules, key=lambda rule: rules[rule])
         print(p, {k: round(100 * v, 1) for k, v in found.items()}, best, flush=True)
-    put("best", best)
+    put(TABLE, {"best": best})
 
 
 def main() -> None:

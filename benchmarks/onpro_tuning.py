@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import put
 
 from latebloom import unfold
 from latebloom.core.climbing import climb
@@ -91,10 +92,8 @@ def main() -> None:
     for name in given.names:
         method, more = CELLS[name]
         table = json.loads(TABLE.read_text())
-        table[name] = tune(method, table.get(name, table[method]) if given.on else None, **more)
-        order = [cell for cell in CELLS if cell in table]
-        lines = ",\n".join(f' "{cell}": {json.dumps(table[cell])}' for cell in order)
-        TABLE.write_text(f"{{\n{lines}\n}}\n")
+        start = table.get(name, table[method]) if given.on else None
+        put(TABLE, {name: tune(method, start, **more)}, tuple(CELLS))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ winners into the table that the study reads.
 
 import argparse
 import itertools
-import json
 import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tables import put
 
 from latebloom import unfold
 from latebloom.studies.forgetting import power_law_rehearsal as study
@@ -59,10 +59,7 @@ def main() -> None:
         shown = "  ".join(f"({r:g}, {s:g}) {100 * v:.1f}" for (r, s), v in found.items())
         print(f"{name} ({time.perf_counter() - start:.0f} s): {shown}")
         print(f"  best ({rate:g}, {strength:g})" + "".join(f", on the edge of {e}" for e in edges), flush=True)  # fmt: skip
-        table = json.loads(TABLE.read_text())
-        table[name] = {"rate": rate} | ({"strength": strength} if strength else {})
-        lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in table.items())
-        TABLE.write_text(f"{{\n{lines}\n}}\n")
+        put(TABLE, {name: {"rate": rate} | ({"strength": strength} if strength else {})})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tables import put
 
 from latebloom import unfold
 from latebloom.methods.forgetting.continual import Continual
@@ -65,11 +66,6 @@ def best(found: dict, grid: list) -> tuple:
     return chosen
 
 
-def save(table: dict) -> None:
-    lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in table.items())
-    TABLE.write_text(f"{{\n{lines}\n}}\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(HOSTS))
@@ -90,7 +86,7 @@ def main() -> None:
             print(f"{host}: " + "  ".join(f"({r:g}, {a:g}, {b:g}) {100 * v:.1f}" for (r, a, b), v in found.items()))  # fmt: skip
             rate, one, two = best(found, [rates, ones, twos])
             table[host] = {"host": {"rate": rate, "one": one, "two": two}, "size": {}}
-            save(table)
+            put(TABLE, table)
         study.TUNED.clear()
         study.TUNED.update(table)
         for variant in given.variants:
@@ -99,7 +95,7 @@ def main() -> None:
             print(f"{host} {variant} ({time.perf_counter() - start:.0f} s): "
                   + "  ".join(f"{s:g} {100 * v:.1f}" for s, v in found.items()))  # fmt: skip
             table[host]["size"][variant] = best(found, [sizes])
-            save(table)
+            put(TABLE, table)
 
 
 if __name__ == "__main__":

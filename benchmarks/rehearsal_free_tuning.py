@@ -11,7 +11,6 @@ lies on an edge all the same, and puts the winners into the table that the study
 """
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tables import put
 
 from latebloom import unfold
 from latebloom.studies.forgetting import rehearsal_free as study
@@ -92,8 +92,7 @@ def settled(name: str, plain: study.Config, found: dict, strengths: tuple[float,
 
 def save(name: str, found: dict) -> None:
     study.TUNED[name] = {k: v for k, v in found.items() if k != "score"}
-    lines = ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in study.TUNED.items())
-    Path(study.__file__).with_suffix(".json").write_text(f"{{\n{lines}\n}}\n")
+    put(Path(study.__file__).with_suffix(".json"), study.TUNED)
 
 
 def best_of(options: list[dict]) -> dict:

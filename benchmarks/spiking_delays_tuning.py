@@ -21,7 +21,7 @@ from latebloom.studies.recurrence.spiking_delays import Config, make_process, sc
 TABLE = Path(spiking_delays.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-DELAY_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+DELAY_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 TAUS = (1.005, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 SIGMAS = (0.01, 0.03, 0.1, 0.23, 0.5, 1.0, 2.0, 4.0)
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
