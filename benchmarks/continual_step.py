@@ -4,7 +4,7 @@ An MLP 784-400-400-10, a small one (784-100-100-10) or a LeNet (convolutions of 
 units) on made-up images, five tasks of two classes, as many replayed examples as new ones, SGD with momentum;
 an exam is 500 test examples of each task so far. One and five seeds, in turns in one run, the median of three.
 Seeds of ours are spread over a device for each core, as the command line does; PyTorch runs one seed after another,
-and so does Avalanche, for a fifth of the steps.
+and so does Avalanche, for a fifth of the steps. For the MLPs there are also the matrix products alone.
 
     pip install torch avalanche-lib
     python benchmarks/continual_step.py [--network lenet] [--batch 128] [--steps 100]
@@ -191,6 +191,29 @@ def avalanche(
     return seconds
 
 
+def products(
+    data: Dataset, network: str, batch: int, seeds: int, steps: int, exams: bool
+) -> float | None:
+    """The matrix products of an MLP's step alone, by PyTorch: what no implementation can be faster than."""
+    if network == "lenet":
+        return None
+    n, rows = units(network), 2 * batch
+    sizes = [(784, n), (n, n), (n, 10)]
+    weights = [torch.randn(size) for size in sizes]
+    inputs, slopes = [torch.randn(rows, a) for a, _ in sizes], [torch.randn(rows, b) for _, b in sizes]  # fmt: skip
+    asked = [torch.randn(EXAM, a) for a, _ in sizes]
+    start = time.perf_counter()
+    for step in range(TASKS * steps):
+        for i, (x, w, d) in enumerate(zip(inputs, weights, slopes, strict=True)):
+            x @ w, x.T @ d
+            if i:
+                d @ w.T
+        for _ in range(step // steps + 1 if exams else 0):
+            for x, w in zip(asked, weights, strict=True):
+                x @ w
+    return (time.perf_counter() - start) * seeds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100, help="of each of the five tasks")
@@ -204,7 +227,7 @@ def main() -> None:
         for seeds in (1, 5):
             taken: dict[str, list[float]] = {}
             for _ in range(3):
-                for run in (ours, plain_torch, avalanche):
+                for run in (ours, plain_torch, products, avalanche):
                     with contextlib.redirect_stderr(io.StringIO()):  # Avalanche warns at each task
                         found = run(data, network, batch, seeds, steps, exams)
                     if found is not None:
