@@ -131,7 +131,8 @@ def ours(file: Path, size: int, count: int) -> tuple[dict[str, float], Callable[
                 found |= {f"{part}.{name}.weight": layer.weight, f"{part}.{name}.bias": layer.bias}
         return {name: np.asarray(value) for name, value in found.items()}
 
-    np.savez(file, **named(model), **{name: np.asarray(value) for name, value in problem._asdict().items()})  # fmt: skip
+    held: Any = named(model) | {name: np.asarray(a) for name, a in problem._asdict().items()}
+    np.savez(file, **held)
 
     def loss(model: Any) -> tuple[Any, Any]:
         scores = model(problem.points, problem.counts, problem.targets)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from latebloom.data.columns import FileError, shown
 from latebloom.data.point_files import read_points, read_tsplib
@@ -75,7 +76,7 @@ def run(paths: Sequence[Path], options: Options, say: Say) -> Applied:
     say("writing answers", 0.9)
     found = solve(solver, [i.points for i in asked], [i.between for i in asked], width=options.beam)
     say("drawing", 0.97)
-    by_set = pd.DataFrame([row(*pair) for pair in zip(asked, found, strict=True)])
+    by_set: Any = pd.DataFrame([row(*pair) for pair in zip(asked, found, strict=True)])
     places = pd.concat([where(*pair) for pair in zip(asked, found, strict=True)], ignore_index=True)
     summary = {
         "kind": solver.kind, "sets": len(asked), "by_the_network": int((by_set["by"] == POINTER).sum()), "mean_gap": _mean(by_set["gap"]),
@@ -146,7 +147,7 @@ def where(one: Instance, answer: Answer) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def sentences(table: pd.DataFrame, solver: Solver) -> tuple[str, ...]:
+def sentences(table: Any, solver: Solver) -> tuple[str, ...]:
     tour = solver.kind == "tour"
     own, count = table[table["by"] == POINTER], len(table)
     what = "tour" if tour else "polygon"
@@ -169,7 +170,7 @@ def sentences(table: pd.DataFrame, solver: Solver) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _than(own: pd.DataFrame) -> str:
+def _than(own: Any) -> str:
     if own["bound_is_exact"].all():
         return "longer than the shortest tour"
     least = "the shortest tour or " if own["bound_is_exact"].any() else ""
@@ -184,7 +185,7 @@ def _percent(share: Any) -> str:
     return f"{100 * float(share):.1f} %"
 
 
-def _mean(values: pd.Series) -> float | None:
+def _mean(values: Any) -> float | None:
     return None if values.dropna().empty else float(values.mean())
 
 
@@ -215,7 +216,7 @@ def draw_pointers(solver: Solver, one: Instance, answer: Answer) -> Figure:
 def _whole(ax: Axes) -> None:
     ax.grid(visible=False)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 application = Application(

@@ -19,6 +19,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import MaxNLocator
 
 from latebloom.data.planar import Delaunays, Hulls, Law, Problems, draw_points, label_all
 from latebloom.data.tours import MOST_DRAWN, Tours, christofides, distances, nearest_neighbour
@@ -278,11 +279,14 @@ def draw_sizes(traces: Traces) -> MatplotlibFigure:
         for i, (arm, label) in enumerate(NAMES.items()):
             if arm in traces:
                 _by_size(ax, traces, arm, what, i, label, ("low", *BEYOND))
-        ax.set(title=f"hulls: {title}", xlabel="points", ylim=(0.5 if what == "area" else -0.03, 1.03))  # fmt: skip
+        ax.set(title=f"hulls: {title}", ylim=(0.5 if what == "area" else -0.03, 1.03))
     for i, (arm, label) in enumerate(TOUR_NAMES.items()):
         if arm in traces and arm != "tour/random":
             _by_size(axes[3], traces, arm, "length", i, label, ("low", "high", "x1.5", "x2"))
-    axes[3].set(title="tours: length", xlabel="points")
+    axes[3].set(title="tours: length")
+    for ax in axes:
+        ax.set_xlabel("points")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _trained(axes, traces)
     for ax in axes[2:]:
         ax.legend(fontsize=7)
