@@ -81,7 +81,8 @@ def theirs(file: Path, size: int, count: int) -> dict[str, float]:
     problem = [given[name].long() if name != "points" else given[name] for name in ("points", "counts", "targets", "lengths")]  # fmt: skip
     value, scores = loss(*problem)
     value.backward()
-    found = {"loss": value, "scores": scores, **{f"slope.{name}": w.grad for name, w in mine.items()}}  # fmt: skip
+    slopes = {name: w.grad.T if name[-13:] in (".input.weight", "hidden.weight") else w.grad for name, w in mine.items()}  # fmt: skip
+    found = {"loss": value, "scores": scores, **{f"slope.{name}": a for name, a in slopes.items()}}
     np.savez(file.with_name("theirs.npz"), **{name: a.detach().numpy() for name, a in found.items()})  # fmt: skip
     rule = torch.optim.Adam(list(mine.values()), 1e-3)
 

@@ -104,7 +104,12 @@ def test_a_polygon_that_is_right_is_the_networks():
     square = np.array([[0.0, 0], [2, 0], [2, 2], [0, 2]])
     (found,) = solve(solver, [square], width=1)
     assert found.by == "pointer" and found.places.tolist() == [0, 1, 2]
-    assert (found.value, found.bound, found.gap, found.rule) == (2, 4, 0.5, 2)  # extremes: the first of equals
+    assert (found.value, found.bound, found.gap, found.rule) == (
+        2,
+        4,
+        0.5,
+        2,
+    )  # extremes: the first of equals
     share = pointed(solver, square, found)
     assert share.shape == (4, 5) and share.argmax(1).tolist() == [1, 2, 3, 0]
     np.testing.assert_allclose(share.sum(1), 1, rtol=1e-5)
