@@ -395,7 +395,7 @@ study = Study(
     ),
     data="points drawn evenly in the unit square, labelled exactly",
     notes="The paper trains networks of 256 or 512 units on a million examples of up to 50 points, by plain descent at a rate of 1; here they have "
-    "64 units, sets of 5 to 10 points are drawn anew at each update, and Adam's rate falls along a cosine: rates were chosen on other seeds. The "
+    "64 units, sets of 5 to 10 points are drawn anew at each update, and Adam's rate falls along a cosine. The table of rates says by how many updates each was chosen, on other seeds (0: not yet). The "
     "dictionaries have room for the largest exam. The paper's first two heuristics for tours are not known to us: the nearest neighbour stands "
     "for the worse one. Tours through more than twelve points are judged by their length alone, or against Christofides.",
     watch="exact",
