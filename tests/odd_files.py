@@ -29,12 +29,14 @@ from latebloom.apply import (
     learning_curves,
     neural_bandits,
     payment_bandits,
+    pointer_networks,
     refined_schedules,
     sparse_misspecified_bandits,
     stability_gap,
 )
 from latebloom.data import labelled
 from latebloom.data.files import FileError
+from latebloom.data.point_files import read_tsplib
 
 READ, REFUSED, EITHER = "read", "refused", "either"  # what must happen; either: but no traceback
 
@@ -67,6 +69,7 @@ class Reader:
     positive: tuple = ()
     shares: tuple = ()
     infinite: tuple = ()
+    optional: tuple = ()
     more: bool = True  # whether a column that nobody asks for may stand beside them
 
 
@@ -294,6 +297,25 @@ def read_accuracies(path):
     return columns(stability_gap.read_rows(path, stability_gap.Options()))
 
 
+def draw_points(rng):
+    n = int(rng.integers(4, 30))
+    table = {"x": some(rng, n, -90, 90), "y": some(rng, n, 0, 1)}
+    return table | ({"instance": picked(rng, names(rng, 3), n)} if rng.random() < 0.6 else {})
+
+
+def by_instance(table):
+    found = {}
+    named = table.get("instance", ["all"] * len(table["x"]))
+    for name, *place in zip(named, table["x"], table["y"], strict=True):
+        found.setdefault(name, []).append(place)
+    return found
+
+
+def read_point_sets(path):
+    found = pointer_networks.read_instances([path], pointer_networks.Options())
+    return {one.name: one.points.tolist() for one in found}
+
+
 def columns(table, wanted=None):
     """{column: values} of plain Python: times in nanoseconds, gaps None."""
     found = {}
@@ -317,7 +339,7 @@ READERS = {
         aliases=("Label", "class"), more=False,
     ),
     "continual-few-shot-instances": Reader(
-        draw_photos, {"file": "text", "label": "label", "instance": "label"}, read_photos, aliases=("File", "path"),
+        draw_photos, {"file": "text", "label": "label", "instance": "label"}, read_photos, aliases=("File", "path"), optional=("instance",),
     ),
     "dynamical-linear-bandits": Reader(
         draw_spends,
@@ -347,6 +369,10 @@ READERS = {
                         "generation": "integer", "amount": "number"},
         read_payments, gaps=("reward", "reward_timestamp"), loose=("amount",),
         positive=("propensity",), shares=("reward", "propensity"), aliases=("Timestamp", "TimeStamp "),
+    ),
+    "pointer-networks": Reader(
+        draw_points, {"x": "number", "y": "number", "instance": "label"}, read_point_sets, by_instance, aliases=("X", "Easting"),
+        optional=("instance",),
     ),
     "refined-schedules": Reader(
         draw_norms, {"step": "number", "grad_norm": "number"}, read_norms, gaps=("grad_norm",),
@@ -688,7 +714,7 @@ OPTIONAL = ("spend_tv", "spend Web", "x 0", "x 1", "x 2")  # any number of such 
 def spoilt_table(rows, header, reader, rng):
     """A header that does not name its columns, or decimals that do not agree."""
     must = [h for h in header if h not in ("importance", "user", "seed", "learner", "generation",
-                                           "reward_timestamp", "name", "instance", *OPTIONAL, *reader.loose)]  # fmt: skip
+                                           "reward_timestamp", "name", *OPTIONAL, *reader.loose, *reader.optional)]  # fmt: skip
     at = header.index(str(rng.choice(must)))
     what = str(rng.choice(["missing", "twice", "no name"]))
     if what == "missing":
@@ -854,6 +880,69 @@ def case_payoffs(seed):
     return Case("t.json", bytes(content), EITHER, None, "struck bytes")
 
 
+def case_tsplib(seed):
+    """Instances of TSPLIB: places, or whole tables of distances."""
+    rng = np.random.default_rng([seed, 3])
+    n, plane = int(rng.integers(1, 9)), bool(rng.integers(2))
+    colon = str(rng.choice([":", " : ", ":\t"]))
+    head = {"NAME": "a b", "COMMENT": "x: y", "TYPE": "TSP", "DIMENSION": str(n)}
+    if plane:
+        points = rng.integers(-50, 50, (n, 2)) / 4
+        truth = {"points": points.tolist()}
+        head["EDGE_WEIGHT_TYPE"] = str(rng.choice(["EUC_2D", "CEIL_2D", "euc_2d"]))
+        form = str(rng.choice(["", ".9e", "+"]))
+        body = [f"{i + 1} {points[i][0]:{form}}  {points[i][1]}" for i in rng.permutation(n)]
+        section = "NODE_COORD_SECTION"
+    else:
+        d = np.triu(rng.integers(0, 99, (n, n)), 1)
+        d = d + d.T
+        truth = {"distances": d.astype(float).tolist()}
+        form = str(rng.choice(["FULL_MATRIX", "LOWER_DIAG_ROW"]))
+        head |= {"EDGE_WEIGHT_TYPE": "EXPLICIT", "EDGE_WEIGHT_FORMAT": form}
+        values = d.ravel() if form == "FULL_MATRIX" else d[np.tril_indices(n)]
+        body = [
+            " ".join(map(str, part)) for part in np.array_split(values, int(rng.integers(1, 4)))
+        ]
+        section = "EDGE_WEIGHT_SECTION"
+    ends = str(rng.choice(["\n", "\r\n"]))
+
+    def file(head, body, section=section):
+        lines = [f"{name}{colon}{value}" for name, value in head.items()]
+        return ends.join([*lines, section, *body, *(["EOF", "more"] if rng.random() < 0.7 else [])])
+
+    lot = rng.random()
+    if lot < 0.4:
+        return Case("t.tsp", file(head, body).encode(), READ, truth, "instance")
+    wrong = {
+        "nothing": "",
+        "a table": "x,y\n1,2\n",
+        "another problem": file(head | {"TYPE": "CVRP"}, body),
+        "one more": file(head | {"DIMENSION": str(n + 1)}, body),
+        "no size": file({k: v for k, v in head.items() if k != "DIMENSION"}, body),
+        "half": file(head | {"DIMENSION": f"{n}.5"}, body),
+        "huge": file(head | {"DIMENSION": "9" * 5000}, body),
+        "no section": file(head, body, "DISPLAY_DATA_SECTION"),
+        "a word": file(head, [*body[:-1], body[-1].rsplit(" ", 1)[0] + " two"]),
+        "not finite": file(head, [*body[:-1], body[-1].rsplit(" ", 1)[0] + " nan"]),
+        "other distances": file(head | {"EDGE_WEIGHT_TYPE": "ATT"}, body),
+        "twice": file(head, [*body, *body]),
+    }
+    what = str(rng.choice(list(wrong)))
+    if lot < 0.8:
+        return Case("t.tsp", wrong[what].encode(), REFUSED, None, what)
+    content = bytearray(file(head, body).encode())
+    for _ in range(int(rng.integers(1, 5))):
+        content[rng.integers(len(content))] = rng.integers(256)
+    return Case("t.tsp", bytes(content), EITHER, None, "struck bytes")
+
+
+def read_instance(path):
+    found = read_tsplib(path)
+    if found.points is None:
+        return {"distances": found.distances().tolist()}
+    return {"points": found.points.tolist()}
+
+
 def read_payoffs(path):
     model, _ = last_switch_bandits._from_json(path, last_switch_bandits.Options())
     return {
@@ -866,6 +955,7 @@ def read_payoffs(path):
 DRAWN = {slug: (partial(case, slug), reader.read) for slug, reader in READERS.items()} | {
     "early-learning-regularization, arrays": (case_arrays, read_arrays),
     "last-switch-bandits, payoffs": (case_payoffs, read_payoffs),
+    "pointer-networks, instances": (case_tsplib, read_instance),
 }
 
 # ------------------------------------------------------------------------------------- what happens

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latebloom import DivergenceWarning, HostProcess, Process, Quantity, log_steps, unfold
-from latebloom.core.process import Stepped
+from latebloom.core.process import Stepped, advanced
 from latebloom.core.runs.compiled import device_count
 
 
@@ -435,3 +435,14 @@ def test_seeds_that_are_no_seeds(seeds):
 def test_unsigned_steps_that_decrease():
     with pytest.raises(ValueError, match="strictly increasing"):
         unfold(Walk(), at=np.array([5, 2], np.uint64))
+
+
+def test_steps_that_tell_are_advanced_as_those_that_do_not():
+    class Telling(Walk):
+        def step(self, state):
+            return Stepped(super().step(state), {"size": jnp.linalg.norm(state["x"])})
+
+    one, two = (
+        advanced(process, process.init(jax.random.key(3)), 5) for process in (Walk(), Telling())
+    )
+    assert one["n"] == two["n"] == 5 and (one["x"] == two["x"]).all()

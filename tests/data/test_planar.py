@@ -20,6 +20,7 @@ from latebloom.data.planar import (
     hull_tokens,
     incentres,
     label_all,
+    side,
 )
 
 
@@ -73,6 +74,33 @@ def test_hulls_of_equal_and_collinear_points(points):
 
 
 COMPILED = jax.jit(hull_tokens)
+# As outside of tests, where products are fused with sums; the option stands before what XLA_FLAGS says.
+AS_USERS_DO = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+
+
+def test_hulls_are_the_same_where_products_are_fused_with_sums():
+    points = jax.random.uniform(jax.random.key(2), (300, 9, 2))
+    points = points.at[:100].set(jnp.round(4 * points[:100]))  # equal points, and on lines
+    counts = jnp.arange(300) % 7 + 3
+    compiled = COMPILED.lower(points, counts).compile(compiler_options=AS_USERS_DO)
+    tokens, lengths = compiled(points, counts)
+    for p, n, own, length in zip(np.asarray(points), counts, tokens, lengths, strict=True):
+        assert own[: length - 1].tolist() == (hull(p[:n]) + 1).tolist()
+
+
+def test_sides_are_exact_for_whole_numbers_and_0_within_rounding():
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(-2047, 2048, (2, 5000, 2))
+    b[::3] = a[::3] * rng.integers(-1, 2, (len(a[::3]), 1))  # parallel
+    b[1::3] = a[1::3] + rng.integers(-1, 2, a[1::3].shape)  # nearly
+    args = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    compiled = jax.jit(side).lower(*args).compile(compiler_options=AS_USERS_DO)
+    true = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    np.testing.assert_array_equal(np.sign(compiled(*args)), np.sign(true))
+    same = jax.random.normal(jax.random.key(0), (5000, 2))
+    for times in (1.0, -1.0, 2.0):
+        compiled = jax.jit(lambda v, t=times: side(v, t * v)).lower(same)
+        assert not compiled.compile(compiler_options=AS_USERS_DO)(same).any()
 
 
 def test_a_point_that_is_beside_a_line_by_the_last_bit_is_a_vertex():

@@ -1,6 +1,6 @@
 """Tours against all permutations, and what is known of heuristics."""
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from latebloom.data.tours import (
     held_karp,
     minimum_matching,
     nearest_neighbour,
+    one_tree_bound,
     tour_length,
 )
 
@@ -90,6 +91,36 @@ def test_christofides_stays_within_half_more_and_pairs_at_the_least_cost():
     assert sorted(christofides(doubled).cities.tolist()) == list(range(6))
 
 
+def spanning_trees(d):
+    """The least total of all sets of n - 1 edges that connect all."""
+    n, best = len(d), np.inf
+    for edges in combinations(list(combinations(range(n), 2)), n - 1):
+        reached = {0}
+        for _ in range(n):
+            reached |= {v for e in edges if set(e) & reached for v in e}
+        best = min(best, sum(d[e] for e in edges)) if len(reached) == n else best
+    return best
+
+
+def test_no_tour_is_below_the_bound_of_1_trees():
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 3, 6, 10):
+        d = distances(rng.random((n, 2)))
+        best = float(held_karp(d).length)
+        assert one_tree_bound(d) <= best * (1 + 1e-9)
+        if n == 6:  # at first: a tree of all but city 0, and the two shortest ways to it
+            first = spanning_trees(d[1:, 1:]) + np.sort(d[0, 1:])[:2].sum()
+            assert one_tree_bound(d, steps=1) == pytest.approx(first)
+            assert first < one_tree_bound(d)
+        if n > 2:
+            assert one_tree_bound(d) > 0.9 * best
+    square = distances(np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
+    assert one_tree_bound(square) == pytest.approx(4)
+    loose = rng.random((7, 7))  # no triangle holds
+    loose = (loose + loose.T) * (1 - np.eye(7))
+    assert one_tree_bound(loose) <= float(held_karp(loose).length) + 1e-9
+
+
 def test_drawn_tours_are_the_shortest_and_turn_left():
     problems = Tours(3, 7).draw(jax.random.key(0), 60)
     points, counts = np.asarray(problems.points, np.float64), np.asarray(problems.counts)
@@ -109,6 +140,7 @@ def test_drawn_tours_are_the_shortest_and_turn_left():
     length = tour_length(d, np.asarray(near.targets) - 1)
     np.testing.assert_allclose(length, nearest_neighbour(d).length, rtol=1e-5)
     assert (length > held_karp(d).length + 1e-6).any()
+    assert Tours(14, 14, labels="nearest").draw(jax.random.key(0), 2).targets.shape == (2, 14)
 
 
 def test_a_tour_keeps_its_way_or_turns_around():
@@ -121,6 +153,7 @@ def test_bad_input_is_refused():
     for make, why in (
         (lambda: held_karp(np.zeros((2, 3))), "square"), (lambda: held_karp(np.zeros((17, 17))), "at most 16"),
         (lambda: christofides(np.triu(np.ones((3, 3)))), "symmetric"), (lambda: minimum_matching(np.ones((3, 3))), "even"),
+        (lambda: one_tree_bound(np.triu(np.ones((3, 3)))), "symmetric"),
         (lambda: Tours(3, 13), "at most 12"), (lambda: Tours(3, 5, labels="x"), "labels must be"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):

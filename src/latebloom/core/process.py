@@ -105,11 +105,12 @@ class Process(eqx.Module):
 
 @eqx.filter_jit
 def advanced(process: Process, state: Any, steps: int | Array) -> Any:
-    """The state `steps` steps later, in one compiled loop; nothing is observed, and turns are left out."""
+    """The state `steps` steps later, in one compiled loop; nothing is observed, what steps tell and turns are left out."""
     arrays, rest = eqx.partition(state, eqx.is_array)
 
     def one(_: Array, arrays: Any) -> Any:
-        return eqx.filter(process.step(eqx.combine(arrays, rest)), eqx.is_array)
+        new = process.step(eqx.combine(arrays, rest))
+        return eqx.filter(new.state if isinstance(new, Stepped) else new, eqx.is_array)
 
     return eqx.combine(jax.lax.fori_loop(0, steps, one, arrays), rest)
 

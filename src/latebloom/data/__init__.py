@@ -22,6 +22,8 @@ from latebloom.data.images import (
     scaled,
     standardised,
 )
+from latebloom.data.planar import Delaunays, Hulls, Problems, label_all
+from latebloom.data.point_files import PointSets, read_points, read_tsplib
 from latebloom.data.sources import DataError
 from latebloom.data.spikes import Events, read_events, write_events
 from latebloom.data.spoken_digits import SpokenDigits, load_spoken_digits
@@ -30,16 +32,21 @@ from latebloom.data.stroke_glyphs import ClassSplit, Hand, class_split, glyph_im
 from latebloom.data.subsets import Subset, TrainingSubset
 from latebloom.data.tables import Table, load_table
 from latebloom.data.timed_patterns import TimedPatterns
+from latebloom.data.tours import Tours
 
 __all__ = [
     "ClassSplit",
     "DataError",
     "Dataset",
+    "Delaunays",
     "Events",
     "Examples",
     "Hand",
+    "Hulls",
     "Images",
     "ModularArithmetic",
+    "PointSets",
+    "Problems",
     "SparseParity",
     "SpokenDigits",
     "Standardiser",
@@ -47,6 +54,7 @@ __all__ = [
     "Table",
     "TaggedText",
     "TimedPatterns",
+    "Tours",
     "TrainingSubset",
     "block_means",
     "class_split",
@@ -55,6 +63,7 @@ __all__ = [
     "find",
     "glyph_images",
     "glyphs",
+    "label_all",
     "load",
     "load_brown",
     "load_examples",
@@ -69,7 +78,9 @@ __all__ = [
     "random_binary_codes",
     "read_events",
     "read_idx",
+    "read_points",
     "read_tagged",
+    "read_tsplib",
     "scaled",
     "split",
     "standardised",

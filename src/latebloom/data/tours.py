@@ -193,6 +193,35 @@ def _spanning_tree(d: np.ndarray) -> list[tuple[int, int]]:
     return edges
 
 
+def one_tree_bound(between: Any, steps: int = 100) -> float:
+    """A length that no round trip is below, for symmetric distances [n, n]; no triangle need hold. NumPy.
+
+    The best found of the shortest 1-trees (a spanning tree of all cities but the first, and the two shortest ways to
+    that), where ways to a city cost more the more of them the tree uses (Held and Karp 1970, 1971).
+
+    Raises `ValueError` for what is not square or not symmetric.
+    """
+    d = np.asarray(between, np.float64)
+    n = _square(d)[-1]
+    if d.ndim != 2 or not np.allclose(d, d.T):
+        raise ValueError("one_tree_bound takes one symmetric table of distances, [n, n]")
+    if n < 3:
+        return float(2 * d[0, -1])
+    best, price, step = -np.inf, np.zeros(n), 0.0
+    for k in range(steps):
+        cost = d + price + price[:, None]
+        near = 1 + np.argsort(cost[0, 1:])[:2]
+        edges = [(1 + a, 1 + b) for a, b in _spanning_tree(cost[1:, 1:])] + [(0, int(j)) for j in near]  # fmt: skip
+        a, b = np.array(edges).T
+        best = max(best, float(cost[a, b].sum() - 2 * price.sum()))
+        degree = np.bincount(np.concatenate([a, b]), minlength=n)
+        if (degree == 2).all():
+            break  # it is a round trip, the shortest
+        step = best / (2 * n) if k == 0 else 0.95 * step
+        price += step * (degree - 2)
+    return best
+
+
 def counter_clockwise(
     points: Float[Array, "batch n 2"], cities: Int[Array, "batch n"]
 ) -> Int[Array, "batch n"]:
@@ -209,13 +238,13 @@ def counter_clockwise(
 
 
 class Tours(eqx.Module):
-    """Round trips through `low` to `high` points, at most 12, from the first, counter-clockwise.
+    """Round trips through `low` to `high` points from the first, counter-clockwise.
 
-    - `labels`: the "shortest" (`held_karp`), or those of the "nearest" neighbour.
+    - `labels`: the "shortest" (`held_karp`), of at most 12 points, or those of the "nearest" neighbour.
 
     Targets have no end: a tour has as many steps as there are points.
 
-    Raises `ValueError` for fewer than 3 or more than 12 points, another law, and other labels.
+    Raises `ValueError` for fewer than 3 points, or more than 12 of the shortest, another law, and other labels.
     """
 
     low: int = eqx.field(static=True)
@@ -224,9 +253,9 @@ class Tours(eqx.Module):
     labels: Literal["shortest", "nearest"] = eqx.field(static=True, default="shortest")
 
     def __check_init__(self) -> None:
-        check_draw(self.low, self.high, self.law, MOST_DRAWN)
         if self.labels not in ("shortest", "nearest"):
             raise ValueError(f'labels must be "shortest" or "nearest", not {self.labels!r}')
+        check_draw(self.low, self.high, self.law, MOST_DRAWN if self.labels == "shortest" else None)
 
     @eqx.filter_jit
     def draw(self, key: PRNGKeyArray, batch: int) -> Problems:

@@ -105,6 +105,25 @@ def test_simple_polygons_by_the_definition(corners):
         )
 
 
+def test_polygons_are_the_same_where_products_are_fused_with_sums():
+    """Right ones are simple, and those that go there and back, or through a corner twice, are none."""
+    points = jax.random.uniform(jax.random.key(0), (300, 12, 2))
+    rings = [hull(p) for p in np.asarray(points)]
+    corners, counts = np.zeros((900, 12, 2), np.float32), np.zeros(900, int)
+    for i, (p, ring) in enumerate(zip(np.asarray(points), rings, strict=True)):
+        ways = (
+            ring,
+            np.insert(ring, 2, ring[:1]),  # there and back
+            np.append(ring[:3], ring[:3]),  # around twice
+        )
+        for way, own in enumerate(ways):
+            corners[300 * way + i, : len(own)], counts[300 * way + i] = p[own], len(own)
+    options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    given = jnp.asarray(corners), jnp.asarray(counts)
+    simple = SIMPLE.lower(*given).compile(compiler_options=options)(*given)
+    assert simple[:300].all() and not simple[300:].any()
+
+
 def test_triangulations_by_hand():
     points = [[0, 0], [2, 0.1], [2.2, 2], [0, 2.3], [0.9, 0.8]]
     true = delaunay(points) + 1

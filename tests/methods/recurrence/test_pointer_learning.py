@@ -13,7 +13,13 @@ from latebloom.data.planar import Hulls, hull, label_all
 from latebloom.data.tours import Tours, christofides, distances
 from latebloom.methods.recurrence.pointer import PointerNetwork, sequence_loss
 from latebloom.methods.recurrence.pointer_answers import judged
-from latebloom.methods.recurrence.pointer_learning import Kept, PointerLearner, clipped_adam
+from latebloom.methods.recurrence.pointer_decoding import write
+from latebloom.methods.recurrence.pointer_learning import (
+    Answered,
+    Kept,
+    PointerLearner,
+    clipped_adam,
+)
 
 EXAM = Hulls(3, 5).draw(jax.random.key(9), 100)
 
@@ -100,7 +106,41 @@ def test_bad_settings_are_refused():
     for more, why in (
         ({"kind": "x"}, "kind must be"), ({"per": "x"}, "per must be"), ({"batch": 0}, "batch must be"),
         ({"widths": {"same": 0}}, "not 0 of"), ({"widths": {"other": 2}}, "2 of 'other'"), ({"exams": {}}, "at least one exam"),
-        ({"exams": {"a": wrong}}, "'a' point beyond"),
+        ({"exams": {"a": wrong}}, "'a' point beyond"), ({"show": 101}, "0 to the 100 problems"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
             learner(**more)
+    for more, why in (
+        ({"exams": {}}, "at least one exam"), ({"exams": {"a": wrong}}, "'a' point beyond"), ({"kind": "x"}, "kind must be"),
+        ({"answers": {}}, "100 answers to exam 'same'"), ({"answers": {"same": EXAM.targets[:9]}}, "100 answers"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            Answered(**{"exams": {"same": EXAM}, "answers": {"same": EXAM.targets}, "kind": "hull"} | more)  # fmt: skip
+
+
+def test_first_answers_are_shown_and_free_ones_counted():
+    exams = {n: Tours(int(n), int(n)).draw(jax.random.key(1), 20) for n in ("3", "5")}
+    process = learner(kind="tour", problems=Tours(3, 5), exams=exams, show=2, widths={"5": 2})
+    state = process.init(jax.random.key(0))
+    seen = eqx.filter_jit(process.observe)(state)
+    assert seen["answer"].shape == (2, 2, 5) and not seen["answer"][0, :, 3:].any()
+    for row, (name, width) in enumerate((("3", 1), ("5", 2))):
+        exam, n = exams[name], int(name)
+        own = write(state.model, exam.points, exam.counts, steps=n, width=width, tours=True)
+        assert seen["answer"][row, :, :n].tolist() == own.tokens[:2, 0].tolist()
+        free = write(state.model, exam.points, exam.counts, steps=n, width=width).tokens[:, 0]
+        none = [sorted(t) != list(range(1, n + 1)) for t in np.asarray(free).tolist()]
+        assert seen["free_failed"][row] == pytest.approx(np.mean(none))
+    assert set(seen) == set(process.quantities()) - {"train_loss", "gradient_norm"}
+
+
+def test_answers_at_hand_are_scored_for_every_seed():
+    short = EXAM.targets.at[:30].set(0)
+    process = Answered(exams={"a": EXAM, "b": EXAM}, answers={"b": short, "a": EXAM.targets}, kind="hull", show=1)  # fmt: skip
+    trace = unfold(process, seeds=2, at=[0, 1], progress=False)
+    assert trace.exact.dims == ("seed", "step", "exam")
+    np.testing.assert_allclose(trace.exact.sel(exam="a"), 1)
+    np.testing.assert_allclose(trace.exact.sel(exam="b"), 0.7)
+    np.testing.assert_allclose(trace.failed.sel(exam="b"), 0.3)
+    np.testing.assert_allclose(trace.area, 1, rtol=1e-6)  # of those that are polygons
+    assert trace.answer.sel(exam="a")[1, 1, 0].values.tolist() == EXAM.targets[0].tolist()

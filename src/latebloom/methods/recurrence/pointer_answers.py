@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from latebloom.data.planar import Problems, cross
+from latebloom.data.planar import Problems, cross, side
 from latebloom.methods.recurrence.pointer import Writer
 from latebloom.methods.recurrence.pointer_decoding import write
 
@@ -57,9 +57,9 @@ def simple_polygons(corners: Float[Array, "batch steps 2"], counts: Int[Array, "
     b = jnp.take_along_axis(corners, after[..., None], axis=1)
     c = jnp.take_along_axis(b, after[..., None], axis=1)
     there = at < counts[:, None]
-    back = (cross(b - a, c - b) == 0) & (((b - a) * (c - b)).sum(-1) <= 0)  # also for equal corners
+    back = (side(b - a, c - b) == 0) & (((b - a) * (c - b)).sum(-1) <= 0)  # also for equal corners
     ai, bi, aj, bj = a[:, :, None], b[:, :, None], a[:, None], b[:, None]
-    turn = lambda p, q, r: jnp.sign(cross(q - p, r - p))  # noqa: E731
+    turn = lambda p, q, r: jnp.sign(side(q - p, r - p))  # noqa: E731
     apart = lambda p, q, r, s: jnp.minimum(p, q) <= jnp.maximum(r, s)  # noqa: E731
     boxes = (apart(ai, bi, aj, bj) & apart(aj, bj, ai, bi)).all(-1)
     meet = boxes & (turn(ai, bi, aj) * turn(ai, bi, bj) <= 0) & (turn(aj, bj, ai) * turn(aj, bj, bi) <= 0)  # fmt: skip
