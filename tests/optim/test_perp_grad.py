@@ -26,7 +26,9 @@ def test_the_result_is_perpendicular_and_as_long_as_the_gradient(g, w):
     size_g, size_w, size = (np.linalg.norm(v.astype(np.float64)) for v in (g, w, out))
     if size == 0:
         return  # the gradient lay along the weights, or was zero
-    lost = float(jnp.finfo(jnp.float32).tiny)  # of an entry too small for single precision: all of it
+    lost = float(
+        jnp.finfo(jnp.float32).tiny
+    )  # of an entry too small for single precision: all of it
     assert abs(out @ w) <= 2e-3 * size * size_w + lost * np.abs(w.astype(np.float64)).sum()
     np.testing.assert_allclose(size, size_g, rtol=1e-3, atol=lost * g.size)
 
