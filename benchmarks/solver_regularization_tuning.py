@@ -1,11 +1,11 @@
-"""Which rate does each task want without a penalty, and how strong may each penalty be?
+"""Which rate does each task want without a penalty, and how strong is each penalty to be?
 
 Run: python benchmarks/solver_regularization_tuning.py [TASK[/NAME] ...]
 On seeds 100 and 101, examined on examples kept from training (series, points, moments: another draw), none of which the study
-uses. The rate is the best one without a penalty. A strength is the largest on its grid that costs less than the task's
-allowance against none, and so is weight decay: all are judged by the same rule. Strengths are tried from the middle, upwards
-while they may be stronger, else downwards. Prints what was tried, says where a winner is on the grid's edge, and puts it into
-the table that the study reads.
+uses. The rate is the best one without a penalty. A strength is the one with the fewest evaluations at prediction among those
+that cost less than the task's allowance against none; so is weight decay, by the same rule. A climb on a grid, from what the
+table says to the best neighbour until none is better. Prints what was tried, says where a winner is on the grid's edge, and
+puts it into the table that the study reads.
 """
 
 import json
@@ -24,7 +24,7 @@ from latebloom.studies.continuous.solver_regularization import Config, make_proc
 TABLE = Path(solver_regularization.__file__).with_suffix(".json")
 SEEDS = (100, 101)
 RATES = tuple(float(r) for r in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
-STRENGTHS = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-10, 13))
+STRENGTHS = tuple(float(f"1e{k}") for k in range(-7, 7))
 ALLOWED = {
     "digits": 0.75,
     "noise": 1.0,
@@ -47,15 +47,15 @@ def loss(config: Config) -> tuple[float, float]:
     return float(found.mean()), float(last.evaluations.mean())
 
 
-def told(name: str, value: float, config: Config) -> float:
-    found, evaluations = loss(config)
-    print(f"  {name} {value:g}: {found:.3f}, {evaluations:.0f} evaluations", flush=True)
-    return found
-
-
 def tune_rate(task: Any, now: float) -> float:
     plain = replace(tuned(task, "none"), valid=True)
-    found = climb(lambda rate: -told("rate", rate, replace(plain, rate=rate)), (RATES,), (now,))
+
+    def worth(rate: float) -> float:
+        found, evaluations = loss(replace(plain, rate=rate))
+        print(f"  rate {rate:g}: {found:.3f}, {evaluations:.0f} evaluations", flush=True)
+        return -found
+
+    found = climb(worth, (RATES,), (now,))
     print(f"{task}/rate: {found.best[0]:g}{' (on the edge)' if found.on_edge[0] else ''}", flush=True)  # fmt: skip
     return found.best[0]
 
@@ -66,20 +66,15 @@ def tune_strength(task: Any, kind: str, now: float) -> float:
     limit = loss(replace(tuned(task, base), valid=True))[0] + ALLOWED[task]
     knob = "decay" if kind == "decay" else "strength"
 
-    def may(place: int) -> bool:
-        value = STRENGTHS[place]
-        return told(kind, value, replace(plain, **{knob: value})) < limit
+    def worth(value: float) -> float:
+        found, evaluations = loss(replace(plain, **{knob: value}))
+        print(f"  {kind} {value:g}: {found:.3f}, {evaluations:.0f} evaluations", flush=True)
+        return -evaluations if found < limit else float("nan")
 
-    place = int(np.abs(np.log(np.array(STRENGTHS) / now)).argmin())
-    step = 1 if may(place) else -1
-    while 0 < place < len(STRENGTHS) - 1:
-        if may(place + step) != (step == 1):
-            place = place if step == 1 else place - 1
-            break
-        place += step
-    edge = place in (0, len(STRENGTHS) - 1)
-    print(f"{task}/{kind}: {STRENGTHS[place]:g} (below {limit:.3f}){' (on the edge)' if edge else ''}", flush=True)  # fmt: skip
-    return STRENGTHS[place]
+    found = climb(worth, (STRENGTHS,), (now,))
+    edge = " (on the edge)" if found.on_edge[0] else " (none is within the allowance)" if np.isnan(found.score) else ""  # fmt: skip
+    print(f"{task}/{kind}: {found.best[0]:g}, below {limit:.3f}{edge}", flush=True)
+    return found.best[0]
 
 
 def main() -> None:

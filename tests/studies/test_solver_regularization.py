@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -80,12 +81,14 @@ def test_examples_for_tuning_are_of_the_training_part():
     assert module.schedule(config).tolist() == [0, 2, 4]
 
 
-def test_every_arm_takes_a_step_at_its_smallest():
-    import equinox as eqx
-
-    for arm, config in study.configs("smoke", tuple(ARMS)).items():
+def test_arms_that_the_short_budget_leaves_out_take_a_step():
+    arms = ("both", "largest", "steer/error", "noise/stiffness", "series/steer/error", "density/kinetic")  # fmt: skip
+    for arm, config in study.configs("smoke", arms).items():
         process = module.make_process(config)
-        seen = eqx.filter_eval_shape(lambda k, p=process: p.observe(p.step(p.init(k)).state), jax.random.key(0))  # fmt: skip
+        with jax.enable_x64(process.x64):
+            seen = eqx.filter_eval_shape(
+                lambda k, p=process: p.observe(p.step(p.init(k)).state), jax.random.key(0)
+            )
         assert "evaluations" in seen, arm
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
@@ -75,14 +76,14 @@ class Config:
     decay: float = 0.0
     stiff: bool = False
     data: str = "mnist-5k"
-    side: int = 14
+    side: int = 7
     train: int = 3000
     exam: int = 1000
-    hidden: int = 64
-    tolerance: float = 1e-5
+    hidden: int = 32
+    tolerance: float = 1e-6
     rate: float = 0.1
-    batch: int = 128
-    steps: int = 400
+    batch: int = 64
+    steps: int = 600
     order: int = 3
     looks: int = 6
     valid: bool = False
@@ -121,10 +122,15 @@ def _tolerances(config: Config) -> dict[str, Any]:
 
 
 def _digits(config: Config) -> NeuralODELearner:
-    return NeuralODELearner(
-        model=classifier(config.side**2, config.hidden, 10, **_tolerances(config)), data=images(config), loss=cross_entropy,
-        optimiser=momentum, end_width=config.steer, taylor_order=config.order, show=config.show, **_penalised(config),
-    )  # fmt: skip
+    with jax.enable_x64(True):  # stiffness is a quotient of tiny differences
+        data = images(config)
+        wide = (x.astype(jnp.float64) for x in (data.x_train, data.x_test))
+        return NeuralODELearner(
+            model=classifier(config.side**2, config.hidden, 10, dtype=jnp.float64, **_tolerances(config)),
+            data=Dataset(next(wide), data.y_train, next(wide), data.y_test),
+            loss=cross_entropy, x64=True, optimiser=momentum, end_width=config.steer, taylor_order=config.order, show=config.show,
+            **_penalised(config),
+        )  # fmt: skip
 
 
 def _noise(config: Config) -> NeuralSDELearner:
@@ -274,7 +280,7 @@ CHEAP = "local error estimates and stiffness heuristics as cheap and accurate co
 SIMILAR, COMBINED = "(similar accuracy)", "(each can be combined with STEER)"
 RATIO, POINTS, RANK = "ratio of evaluations", "points of accuracy", "rank correlation"
 WORK = "ratio of work"
-LEARNED = Need(score["none"], "> 0.85", "the digits were not learned")
+LEARNED = Need(score["none"], "> 0.8", "the digits were not learned")
 GROWN = Need(
     cost["none"] / first_cost["none"], "> 1.2", "without a penalty evaluations did not grow"
 )
@@ -461,9 +467,10 @@ study = Study(
                pictures.dots({"share of evaluations": _tasks(ratio)}, levels={"as many": 1}), ("noise/error",)),
         Figure("spiral", "Mean and deviation of the paths, and of the data (dots), first seed.", draw_spiral, ("spiral/none", "spiral/error")),
     ),
-    data="MNIST-5k, 14 x 14; a noisy spiral; irregular oscillators; a ring of Gaussians",
-    notes="In place of MNIST there are 3,000 of its images at 14 x 14, 64 hidden units in place of 100, a tolerance of 1e-5 in single precision "
-    "(the paper's 1.4e-8 is below it), 400 updates; in place of PhysioNet's patients, oscillators of 10 channels at 25 irregular times. "
+    data="MNIST-5k, 7 x 7; a noisy spiral; irregular oscillators; a ring of Gaussians",
+    notes="In place of MNIST there are 3,000 of its images at 7 x 7, 32 hidden units in place of 100, 64 bits and a tolerance of 1e-6 in place of 32 and 1.4e-8 "
+    "(which is below their precision), 600 updates of 64 images; in place of PhysioNet's patients, oscillators of 10 channels at 25 irregular times. "
     "Time is counted: evaluations at prediction, and in training evaluations with gradient, weighted by their matrix products. "
-    "Penalties are sums over steps, the authors' are means or maxima, which are arms. Strengths are the largest on other seeds that cost less than a point.",
+    "Penalties are sums over steps; the authors' means and maxima are arms. Strengths are those with the fewest evaluations, on other seeds and "
+    "examples, among those that cost less than an allowance (digits: 0.75 points).",
 )  # fmt: skip
