@@ -448,7 +448,7 @@ study = Study(
     process=make_process,
     schedule=schedule,
     budgets={
-        "smoke": Budget(2, ("none", "error", "stiffness", "taylor", "kinetic", "noise/none", "noise/error", "spiral/none", "spiral/error", "series/none", "series/error", "density/error"), SMOKE, SMALL),
+        "smoke": Budget(2, ("none", "error", "taylor", "noise/error", "spiral/error", "series/error", "density/error"), SMOKE, SMALL),
         "quick": Budget(5),
         "thorough": Budget(5),
         "full": Budget(5, settings=FULL, arm_settings=FULL_ARMS),
