@@ -34,6 +34,9 @@ install_import_hook(
         "latebloom.losses",
         "latebloom.optim",
         "latebloom.methods.bandits.exploration",
+        "latebloom.methods.continuous",
+        "latebloom.core.odes",
+        "latebloom.core.sdes",
     ],
     "beartype.beartype",
 )

@@ -16,6 +16,8 @@ from latebloom.core.stream import Exams, Stream
 from latebloom.core.training import Dataset, Supervised, gradients, trainable, update
 from latebloom.losses import cross_entropy
 from latebloom.methods.compression.tickets import find_ticket
+from latebloom.methods.continuous.neural_ode import NeuralODE, NeuralODELearner, TanhField
+from latebloom.methods.continuous.neural_sde import NeuralSDE, NeuralSDELearner
 from latebloom.methods.federated.clock import everyone, fixed, schedule
 from latebloom.methods.federated.training import Federated, replay
 from latebloom.methods.forgetting.continual import Continual, Replay
@@ -481,3 +483,37 @@ def test_what_takes_neither_a_batch_nor_an_example_is_told_so():
         call(model, FEATURES)
     with pytest.raises(ValueError, match="no floating-point arrays"):
         diagnose(lambda x: x[:, :3], dataset("one example"))
+
+
+@every
+def test_neural_equations(name):
+    """As the readout of an ordinary equation, of features alone, and as what stands before a stochastic one."""
+    build, x = ZOO[name]
+
+    class Slope(eqx.Module):
+        weight: jax.Array
+
+        def __call__(self, t, z):
+            return jnp.tanh(z @ self.weight)
+
+    def ordinary(key):
+        return NeuralODE(TanhField(6, 4, key=key), build(key), rtol=1e-2, atol=1e-2, max_steps=32)
+
+    def stochastic(key):
+        slope = Slope(jax.random.normal(key, (CLASSES, CLASSES)))
+        after = eqx.nn.Linear(CLASSES, CLASSES, key=key)
+        return NeuralSDE(build(key), slope, slope, after, max_steps=32, trajectories=1)
+
+    for kind, model in ((NeuralODELearner, ordinary), (NeuralSDELearner, stochastic)):
+        if kind is NeuralODELearner and name == "tokens":
+            with pytest.raises(TypeError, match="real floating-point"):
+                ordinary(jax.random.key(0))(jnp.asarray(x))
+            continue
+        process = kind(model=model, data=dataset(name), optimiser=adam, hyper={"rate": 0.03}, loss=cross_entropy,
+                       penalty="error", strengths=0.1)  # fmt: skip
+        state = process.init(jax.random.key(0))
+        after, info = eqx.filter_jit(process.step)(state)
+        assert dtypes(after.model) == dtypes(state.model) and not same(after.model, state.model)
+        assert all(np.isfinite(np.asarray(v, float)).all() for v in info.values())
+        for leaf in jax.tree.leaves(eqx.filter(after.model, eqx.is_inexact_array)):
+            assert np.isfinite(np.asarray(leaf, float)).all()

@@ -342,7 +342,7 @@ def test_bad_states_fields_and_controllers_are_refused():
 
 
 def test_other_controllers_solve_too(double):
-    for controller in (Controller(0, 1), Controller(0.3, 0.3, 0.1)):
+    for controller in (Controller(0.0, 1.0), Controller(0.3, 0.3, 0.1)):
         found = wheeled(jnp.asarray(Y0), 1e-6, controller=controller)
         np.testing.assert_allclose(found.saved, EXACT, atol=1e-4)
 

@@ -17,6 +17,7 @@ from latebloom.methods.continuous.neural_ode import (
     NeuralODE,
     NeuralODELearner,
     TanhField,
+    as_field,
     classifier,
 )
 
@@ -48,7 +49,7 @@ def small():
     return Dataset(x[:16], jnp.arange(16) % 2, x[16:], jnp.arange(8) % 2)
 
 
-PENALTIES = ["none", "stiffness", "error_squared", "local_error", "local_stiffness", "taylor"]
+PENALTIES = ["none", "stiffness", "error_squared", "error_and_stiffness", "local_error", "local_stiffness", "taylor", "kinetic"]  # fmt: skip
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -59,13 +60,16 @@ def test_a_step_costs_the_loss_and_the_penalty(penalty):
     model = classifier(3, 4, 2, max_steps=32)(jax.random.key(1))
     x, y = examples.x_train, examples.y_train
     cost = eqx.filter_jit(process.cost)
-    total, (evaluations, extra) = cost(model, x, y, jax.random.key(2), jnp.int32(0))
+    total, told = cost(model, x, y, jax.random.key(2), jnp.int32(0))
+    evaluations, extra = told.evaluations, told.penalty
     plain = cross_entropy(model(x), y).mean()
     np.testing.assert_allclose(total - plain, 3 * extra, rtol=1e-3, atol=1e-5)
     assert (extra > 0) == (penalty != "none")
-    assert int(evaluations) % 6 == (
-        4 if penalty.startswith("local") else 2
-    )  # 8 more, of which 6 are a step's
+    # 8 more, of which 6 are a step's
+    assert int(evaluations) % 6 == (4 if penalty.startswith("local") else 2)
+    # work: two orders of derivatives are three products more; of a row of the Jacobian, its gradient's
+    more = float(told.work / evaluations)
+    assert (more > 1.1) == (penalty in ("taylor", "kinetic")) and (more == 1 or more < 6)
 
 
 def test_random_ends_change_the_step_and_not_the_exam():
@@ -109,6 +113,38 @@ def test_any_network_is_a_field():
     for slope in jax.tree.leaves(slopes(model)):
         assert np.isfinite(slope).all()
     np.testing.assert_array_equal(model(states), model(states))  # dropout is off
+
+
+def test_fields_of_others_are_fields():
+    z = jnp.asarray([[0.5, -1.0], [2.0, 0.1]])
+    linear = eqx.nn.Linear(2, 2, key=jax.random.key(0))
+    timed = eqx.nn.Linear(3, 2, key=jax.random.key(1))
+
+    class Term:
+        vector_field = staticmethod(lambda t, y, args: args * y)
+
+        def vf(self, t, y, args):
+            return self.vector_field(t, y, args)
+
+    np.testing.assert_allclose(as_field(Term(), args=2.0)(0.0, z), 2 * z)
+    np.testing.assert_allclose(as_field(lambda t, y, args: args * y * t, args=3.0)(2.0, z), 6 * z)
+    np.testing.assert_allclose(as_field(lambda t, y: y * t)(2.0, z), 2 * z)
+    np.testing.assert_allclose(as_field(linear)(7.0, z), jax.vmap(linear)(z))
+    both = jnp.concatenate([z, jnp.full((2, 1), 7.0)], axis=1)
+    np.testing.assert_allclose(as_field(timed, time=True)(7.0, z), jax.vmap(timed)(both))
+    with pytest.raises(TypeError, match="callable or a term, not dict"):
+        as_field({})
+    with pytest.raises(TypeError, match=r"not \(a, b, c, d\)"):
+        as_field(lambda a, b, c, d: a)
+
+
+def test_steps_are_shown():
+    process = learner(small(), classifier(3, 4, 2, max_steps=32), show=12)
+    seen = process.observe(process.init(jax.random.key(0)))
+    n = int(seen["steps"])
+    assert seen["length"].shape == (12,) and np.isnan(seen["length"][n:]).all()
+    assert float(seen["length"][:n].sum()) == pytest.approx(1, rel=1e-5)
+    assert (seen["local_error"][:n] <= 1).all()
 
 
 def test_a_field_is_what_the_papers_say():

@@ -8,14 +8,17 @@ import pytest
 
 from latebloom.core.odes import TSIT5, solve, solve_by_adjoint
 from latebloom.core.odes.solving import Caught
+from latebloom.methods.continuous.kinetic import kinetic_and_jacobian, with_kinetic
 from latebloom.methods.continuous.regularisers import (
     annealed,
     local_penalty,
     point_to_catch,
     random_end,
+    random_times,
     solver_penalty,
 )
 from latebloom.methods.continuous.taylor import total_derivative, with_taylor
+from latebloom.methods.continuous.work import backward_work, products
 
 solved = eqx.filter_jit(solve)
 MATRIX = np.array([[-0.5, 2.0], [-2.0, -0.7]])
@@ -40,6 +43,13 @@ def test_penalties_are_the_tallies_of_the_steps(double):
     for kind, each in terms.items():
         for aggregate, value in {"sum": each.sum(), "mean": each.mean(), "max": each.max()}.items():
             assert float(solver_penalty(found, kind, aggregate)) == pytest.approx(value)
+    for aggregate, n_of in {"sum": 1, "mean": n}.items():
+        both = ((e * h).sum() + 0.1 * s.sum()) / n_of
+        assert float(solver_penalty(found, "error_and_stiffness", aggregate)) == pytest.approx(both)
+    with pytest.raises(ValueError, match="no max"):
+        solver_penalty(found, "error_and_stiffness", "max")
+    with pytest.raises(ValueError, match="no estimate of stiffness"):
+        solver_penalty(eqx.tree_at(lambda f: f.stiffness, found, None), "stiffness")
     with pytest.raises(ValueError, match="kind must be"):
         solver_penalty(found, "errors")
     with pytest.raises(ValueError, match="aggregate must be"):
@@ -163,3 +173,52 @@ def test_strengths_and_ends():
     assert abs(ends.std() - 0.5 / np.sqrt(3)) < 0.01
     with pytest.raises(ValueError, match="sampler"):
         point_to_catch(jax.random.key(0), 0.0, 1.0, "both")
+
+
+def test_random_times_stay_within_half_a_gap():
+    times = jnp.asarray([0.0, 0.1, 0.4, 1.0])
+    many = np.asarray(
+        jax.vmap(lambda key: random_times(key, times))(jax.random.split(jax.random.key(0), 4000))
+    )
+    np.testing.assert_array_equal(many[:, 0], 0)
+    for i, (gap, at) in enumerate(((0.1, 0.1), (0.3, 0.4)), 1):
+        assert np.abs(many[:, i] - at).max() <= gap / 2 + 1e-6
+        assert abs(many[:, i].std() - gap / np.sqrt(12)) < 0.02 * gap
+    assert many.max() == 1
+    with pytest.raises(ValueError, match="at least two"):
+        random_times(jax.random.key(0), jnp.ones(1))
+
+
+def test_kinetic_energy_and_jacobian(double):
+    linear = lambda t, y: y @ jnp.asarray(MATRIX).T  # noqa: E731
+    y = jnp.asarray([[1.0, 0.4], [-0.3, 2.0]])
+    noise = jnp.asarray([[1.0, -1.0], [1.0, 1.0]])
+    slope, energy, size = kinetic_and_jacobian(linear, 0.0, y, noise)
+    np.testing.assert_allclose(slope, np.asarray(y) @ MATRIX.T)
+    assert float(energy) == pytest.approx(((np.asarray(y) @ MATRIX.T) ** 2).mean())
+    assert float(size) == pytest.approx(((np.asarray(noise) @ MATRIX) ** 2).mean())
+    drawn = jax.random.normal(jax.random.key(0), (20_000, 2))
+    mean = float(kinetic_and_jacobian(linear, 0.0, jnp.ones((20_000, 2)), drawn)[2])
+    assert mean == pytest.approx((MATRIX**2).sum() / 2, rel=0.03)  # Frobenius, for each of two rows
+    state = y, jnp.zeros(())
+    found = solved(
+        with_kinetic(linear, noise), 0.0, 1.0, state, counted=lambda s: s[0], rtol=1e-8, atol=1e-8
+    )
+    plain = solved(linear, 0.0, 1.0, y, rtol=1e-8, atol=1e-8, save=jnp.linspace(0, 1, 101))
+    slopes = np.asarray(plain.saved) @ MATRIX.T
+    exact = np.trapezoid((slopes**2).mean(axis=(1, 2)), dx=0.01) + float(size)
+    assert float(found.y[1]) == pytest.approx(exact, rel=1e-4) and found.accepted == plain.accepted
+
+
+def test_products_are_counted():
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+    assert products(lambda a, b: jnp.tanh(a @ b), a, b) == 60
+    assert products(jax.jit(lambda a, b: a @ b + a @ b), a, b) == 120
+    looped = lambda a: jax.lax.scan(lambda x, _: (x @ jnp.ones((4, 4)), None), a, None, length=7)[0]  # noqa: E731
+    assert products(looped, a) == 7 * 3 * 4 * 4
+    linear = eqx.nn.Linear(4, 4, use_bias=False, key=jax.random.key(0))
+    field = lambda t, y: jax.vmap(linear)(y)  # noqa: E731
+    assert backward_work(field, 0.0, a) == 2 * 48  # closed over: forward, and the gradient in y
+    assert (
+        backward_work(jax.tree_util.Partial(lambda w, t, y: y @ w, linear.weight), 0.0, a) == 3 * 48
+    )

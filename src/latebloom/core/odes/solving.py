@@ -54,7 +54,7 @@ class Controller:
             raise ValueError("proportional + integral + derivative must be above 0, or large errors would make long steps")  # fmt: skip
 
     def factor(
-        self, error: Array, before: Array, earlier: Array, accepted: Array, order: int
+        self, error: Array, before: Array, earlier: Array, accepted: Array, order: int | float
     ) -> Array:
         """By what the step is multiplied; finite and with finite gradients whatever the errors."""
         p, i, d = self.proportional, self.integral, self.derivative
@@ -93,6 +93,11 @@ class Steps(eqx.Module):
     error: Float[Array, "*each steps"]
     stiffness: Float[Array, "*each steps"]
 
+    @classmethod
+    def empty(cls, most: int, dtype: Any) -> Steps:
+        nothing = jnp.full(most, jnp.nan, dtype)
+        return cls(nothing, nothing, nothing, nothing)
+
 
 class Solution(eqx.Module):
     """What `solve` found. Where the end was not `reached`, `y`, the tallies and states later than that are NaN.
@@ -100,7 +105,7 @@ class Solution(eqx.Module):
     - `y`: the state at the end. `saved`: at the times asked for, a leading axis [times] more than the state.
     - `error`, `error2`, `stiffness`: of E |h|, E^2 |h| and S, over accepted steps. E is the scaled local error,
       rms(error / (atol + rtol max(|y|, |y after|))); S is |k_a - k_b| / |u_a - u_b| / (extent of the region of
-      stability), of two stages at the same time.
+      stability), of two stages at the same time; None for a method that has no estimate of it.
     - `accepted`, `rejected` steps; `evaluations` of the field: those of rejected steps and the first step's length
       count.
     """
@@ -113,7 +118,7 @@ class Solution(eqx.Module):
     evaluations: Int[Array, "*each"]
     error: Tally
     error2: Tally
-    stiffness: Tally
+    stiffness: Tally | None
     caught: Caught | None
     steps: Steps | None
     exact: bool = eqx.field(static=True)  # whether the tallies have gradients
@@ -142,7 +147,7 @@ def solve(
     save: Any = None, max_steps: int = 4096, first_step: Scalar | None = None,
     controller: Controller = Controller(), tableau: Tableau = TSIT5, through_steps: bool = True,
     counted: Callable[[Any], Any] = lambda y: y, catch: ArrayLike | None = None, record: bool = False,
-    loop: Loop = "checkpointed", failure: Literal["nan", "raise"] = "nan",
+    loop: str = "checkpointed", failure: str = "nan",
 ) -> Solution:  # fmt: skip
     """Solves dy/dt = field(t, y) from `start` to `end`, which may lie before it. A batch is one system, with steps in common.
 
@@ -190,17 +195,14 @@ def solve(
         h = jnp.minimum(jnp.asarray(first_step, dtype), span)
     freely = (lambda x: x) if through_steps else jax.lax.stop_gradient
     tallied = Tally(zero, zero)
-    at = None if save is None else _places(save, start, sign, span, dtype)
-    saved = None if at is None else jax.tree.map(lambda y: _first_saved(at, y), y0)
+    at = None if save is None else times_to_save(save, start, sign, span, dtype)
+    saved = None if at is None else jax.tree.map(lambda y: unsaved(at, y), y0)
     drawn = catch is not None and _is_key(catch)
     caught = None if catch is None else Caught(zero, _still(y0), _still(jnp.minimum(h, span)))
     if catch is not None and not drawn:
         sought = _still(sign * (jnp.asarray(catch, dtype) - start))
         caught = eqx.tree_at(lambda c: c.time, caught, sought)
-    steps = None
-    if record:
-        nothing = jnp.full(max_steps, jnp.nan, dtype)
-        steps = Steps(nothing, nothing, nothing, nothing)
+    steps = Steps.empty(max_steps, dtype) if record else None
 
     def going(carry: _Carry) -> Array:
         return (carry.t < span) & ~carry.stuck
@@ -224,12 +226,6 @@ def solve(
                 lambda s, y, *k, at=at: _interpolated(s, y, k, at, t, h, ok, last, tableau),
                 saved, y, *stages,
             )  # fmt: skip
-        steps = carry.steps
-        if steps is not None:
-            rows = steps.start, steps.length, steps.error, steps.stiffness
-            news = start + sign * t, h, error, stiff
-            put = lambda row, new: row.at[carry.accepted].set(_still(jnp.where(ok, new, jnp.nan)))  # noqa: E731
-            steps = Steps(*(put(row, new) for row, new in zip(rows, news, strict=True)))
         return _Carry(
             t=jnp.where(ok, jnp.where(last, span, t + h), t),
             h=next_h,
@@ -245,7 +241,7 @@ def solve(
             stiffness=carry.stiffness.plus(stiff, ok),
             saved=saved,
             caught=_catch(carry, catch, drawn, stages, y, t, h, ok, last, tableau),
-            steps=steps,
+            steps=put_step(carry.steps, carry.accepted, ok, (start + sign * t, h, error, stiff)),
         )
 
     floor = jnp.asarray(controller.floor, dtype)
@@ -253,14 +249,8 @@ def solve(
         zero, freely(h), y0, k0, floor, floor, jnp.array(False), none, none, tallied, tallied, tallied, saved,
         caught, steps,
     )  # fmt: skip
-    done = _looped(going, body, first, max_steps, loop)
-    reached = done.t >= span
-    if failure == "raise":
-        reached = eqx.error_if(
-            reached, ~reached,
-            f"the solver did not reach the end: {max_steps} steps (max_steps) were too few, or they became too short "
-            "for the precision, as where the solution or the field is not finite",
-        )  # fmt: skip
+    done = looped(going, body, first, max_steps, loop)
+    reached = failed(done.t >= span, max_steps, failure)
     known = lambda x: jax.tree.map(lambda x: jnp.where(reached, x, jnp.nan), x)  # noqa: E731
     caught = done.caught
     if caught is not None:
@@ -330,12 +320,12 @@ def one_step(
     for c, a in zip(tableau.c[1:], tableau.a[1:], strict=True):
         after = jax.tree.map(jnp.add, y, moved(a))
         stages.append(slope(t + c * h, after))
-    scales = jax.tree.map(lambda y, z: _scale(y, z, rtol, atol), y, after)
-    error = _rms(counted(jax.tree.map(jnp.divide, moved(tableau.error), scales)))
+    scales = jax.tree.map(lambda y, z: scale_of(y, z, rtol, atol), y, after)
+    error = rms(counted(jax.tree.map(jnp.divide, moved(tableau.error), scales)))
     p, q = tableau.alike
     rows = [(*tableau.a[i], *(0.0,) * (len(tableau.c) - len(tableau.a[i]))) for i in (q, p)]
-    between = _rms(counted(moved(tuple(a - b for a, b in zip(*rows, strict=True)))))
-    bent = _rms(counted(jax.tree.map(jnp.subtract, stages[q], stages[p])))
+    between = rms(counted(moved(tuple(a - b for a, b in zip(*rows, strict=True)))))
+    bent = rms(counted(jax.tree.map(jnp.subtract, stages[q], stages[p])))
     apart = between > 0
     ratio = jnp.where(apart, bent / jnp.where(apart, between, 1.0), 0.0)
     stiff = jnp.where(jnp.isfinite(ratio), ratio, 0.0) / tableau.stability
@@ -343,12 +333,12 @@ def one_step(
 
 
 def first_length(
-    slope: Field, t: Array, y: Any, first: Any, span: Array, rtol: Array, atol: Array, order: int,
+    slope: Field, t: Array, y: Any, first: Any, span: Array, rtol: Array, atol: Array, order: int | float,
     counted: Callable[[Any], Any] = lambda y: y,
 ) -> Array:  # fmt: skip
     """The length of a first step by Hairer's rule, no more than `span` (Hairer, Norsett, Wanner 1993, II.4); one evaluation."""
-    scales = jax.tree.map(lambda y: _scale(y, y, rtol, atol), y)
-    size = lambda x: _rms(counted(jax.tree.map(jnp.divide, x, scales)))  # noqa: E731
+    scales = jax.tree.map(lambda y: scale_of(y, y, rtol, atol), y)
+    size = lambda x: rms(counted(jax.tree.map(jnp.divide, x, scales)))  # noqa: E731
     d0, d1 = size(y), size(first)
     small = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = jnp.where(small, 1e-6, 0.01 * d0 / jnp.where(small, 1.0, d1))
@@ -375,13 +365,13 @@ def as_state(y: Any) -> Any:
     return jax.tree.map(lambda y: jnp.asarray(y, jnp.promote_types(jnp.result_type(y), jnp.float32)), y)  # fmt: skip
 
 
-def check_field(field: Field, t: Array, y: Any) -> None:
+def check_field(field: Field, t: Array, y: Any, name: str = "field") -> None:
     """Raises `ValueError` where the field does not return what the state is."""
     found = eqx.filter_eval_shape(field, t, y)
     kinds = [jax.tree.map(lambda x: (tuple(x.shape), jnp.issubdtype(x.dtype, jnp.floating)), tree) for tree in (found, y)]  # fmt: skip
     if kinds[0] != kinds[1]:
         shown = [jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree) for tree in (found, y)]
-        raise ValueError(f"field(t, y) must return what y is, {shown[1]}, not {shown[0]}")
+        raise ValueError(f"{name}(t, y) must return what y is, {shown[1]}, not {shown[0]}")
 
 
 def check_positive(dtype: Any, **numbers: Any) -> None:
@@ -395,7 +385,28 @@ def check_positive(dtype: Any, **numbers: Any) -> None:
             warnings.warn(f"rtol {value} is below the precision of {jnp.dtype(dtype)}: local errors will be those of rounding; use 64 bits, or a larger one", stacklevel=3)  # fmt: skip
 
 
-def _looped(going: Any, body: Any, first: _Carry, most: int, loop: Loop) -> _Carry:
+def put_step(steps: Steps | None, place: Array, ok: Array, told: tuple[Array, ...]) -> Steps | None:
+    """`steps` with what a step tells of its start, length, error and stiffness, if it is accepted."""
+    if steps is None:
+        return None
+    rows = steps.start, steps.length, steps.error, steps.stiffness
+    put = lambda row, new: row.at[place].set(_still(jnp.where(ok, new, jnp.nan)))  # noqa: E731
+    return Steps(*(put(row, new) for row, new in zip(rows, told, strict=True)))
+
+
+def failed(reached: Array, most: int, failure: str) -> Array:
+    """`reached`, which may raise an error when the program runs."""
+    if failure == "nan":
+        return reached
+    return eqx.error_if(
+        reached, ~reached,
+        f"the solver did not reach the end: {most} steps (max_steps) were too few, or they became too short "
+        "for the precision, as where the solution or the field is not finite",
+    )  # fmt: skip
+
+
+def looped(going: Any, body: Any, first: Any, most: int, loop: str) -> Any:
+    """`body` as long as it is `going`, no more than `most` times."""
     if loop == "scan":
         step = lambda carry, _: (jax.lax.cond(going(carry), body, lambda c: c, carry), None)  # noqa: E731
         return jax.lax.scan(step, first, None, length=most)[0]
@@ -403,11 +414,11 @@ def _looped(going: Any, body: Any, first: _Carry, most: int, loop: Loop) -> _Car
     return eqxi.while_loop(going, body, first, max_steps=most, kind=kind)
 
 
-def _scale(y: Array, after: Array, rtol: Array, atol: Array) -> Array:
+def scale_of(y: Array, after: Array, rtol: Array, atol: Array) -> Array:
     return atol + rtol * jnp.maximum(jnp.abs(y), jnp.abs(after))
 
 
-def _rms(tree: Any) -> Array:
+def rms(tree: Any) -> Array:
     """The root of the mean square of all elements; its gradient at 0 is 0."""
     leaves = jax.tree.leaves(tree)
     mean = sum(jnp.sum(x * x) for x in leaves) / max(1, sum(x.size for x in leaves))
@@ -415,7 +426,7 @@ def _rms(tree: Any) -> Array:
     return jnp.where(there, jnp.sqrt(jnp.where(there, mean, 1.0)), 0.0)
 
 
-def _places(save: Any, start: Array, sign: Array, span: Array, dtype: Any) -> Array:
+def times_to_save(save: Any, start: Array, sign: Array, span: Array, dtype: Any) -> Array:
     at = sign * (jnp.asarray(save, dtype) - start)
     if at.ndim != 1:
         raise ValueError(f"save must be the times [times], not of the shape {list(at.shape)}")
@@ -425,7 +436,7 @@ def _places(save: Any, start: Array, sign: Array, span: Array, dtype: Any) -> Ar
     return at
 
 
-def _first_saved(at: Array, y: Array) -> Array:
+def unsaved(at: Array, y: Array) -> Array:
     there = (at == 0).reshape(-1, *[1] * y.ndim)
     return jnp.where(there, y, jnp.full_like(y, jnp.nan))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +11,24 @@ from jaxtyping import Array, Float
 from latebloom.core.odes import TSIT5, Solution, Tableau, first_length, one_step
 from latebloom.core.odes.solving import Caught, Field, forwards
 
-Kind = Literal["error", "error_squared", "stiffness"]
+Kind = Literal["error", "error_squared", "stiffness", "error_and_stiffness"]
 Aggregate = Literal["sum", "mean", "max"]
-KINDS = ("error", "error_squared", "stiffness")
+KINDS = get_args(Kind)
 
 
 def solver_penalty(
-    solution: Solution, kind: Kind = "error", aggregate: Aggregate = "sum"
+    solution: Solution, kind: str = "error", aggregate: str = "sum"
 ) -> Float[Array, "*each"]:
-    """R_E = sum of E |h| over accepted steps, R_E2 = sum of E^2 |h|, or R_S = sum of S; or their mean, or the largest.
+    """R_E = sum of E |h| over accepted steps, R_S = sum of S, or E^2 |h|, or E |h| + S / 10; or their mean, or the largest.
 
     A mean does not grow with the steps, and may reward more of them. E depends on the tolerances, and so does the right
     strength.
 
-    Source: Pal et al. 2021 (arXiv 2105.03918), Sec. 3; the aggregates: the authors' code.
+    Source: Pal et al. 2021 (arXiv 2105.03918), Sec. 3; the aggregates and E |h| + S / 10: the authors' code, which has no
+    E^2 |h|.
 
-    Raises `ValueError` for another kind or aggregate, and for a solution by the adjoint equation, whose steps have no
-    gradients.
+    Raises `ValueError` for another kind or aggregate, for a solution by the adjoint equation, whose steps have no
+    gradients, for stiffness by a method without an estimate of it, and for the largest of E |h| + S / 10, which is not kept.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
@@ -35,15 +36,20 @@ def solver_penalty(
         raise ValueError(f"aggregate must be one of sum, mean, max, not {aggregate!r}")
     if not solution.exact:
         raise ValueError("steps of a solution by the adjoint equation have no gradients: use solve, or local_penalty")  # fmt: skip
+    if kind == "error_and_stiffness":
+        if aggregate == "max":
+            raise ValueError("of error_and_stiffness there is a sum and a mean, no max")
+        error, stiff = (solver_penalty(solution, k, aggregate) for k in ("error", "stiffness"))
+        return error + 0.1 * stiff
     tally = {"error": solution.error, "error_squared": solution.error2, "stiffness": solution.stiffness}[kind]  # fmt: skip
+    if tally is None:
+        raise ValueError("the method has no estimate of stiffness: of stochastic ones SOSRI2 has")
     if aggregate == "max":
         return tally.max
     return tally.sum if aggregate == "sum" else tally.sum / jnp.maximum(solution.accepted, 1)
 
 
-def point_to_catch(
-    key: Array, start: Any, end: Any, sampler: Literal["unbiased", "biased"] = "unbiased"
-) -> Array:
+def point_to_catch(key: Array, start: Any, end: Any, sampler: str = "unbiased") -> Array:
     """What `solve(..., catch=...)` needs for `local_penalty`: a time, each as likely ("unbiased"), or a key to draw the start of an accepted step ("biased": more points where steps are short).
 
     Raises `ValueError` for another sampler.
@@ -58,9 +64,9 @@ def point_to_catch(
 
 
 def local_penalty(
-    field: Field, caught: Caught, end: Any, *, kind: Literal["error", "stiffness"] = "error",
+    field: Field, caught: Caught, end: Any, *, kind: str = "error",
     rtol: Any = 1e-6, atol: Any = 1e-6, tableau: Tableau = TSIT5,
-    length: Literal["restart", "solver"] = "restart",
+    length: str = "restart",
 ) -> Float[Array, ""]:  # fmt: skip
     """E |h| or S of one step from a point that the solver caught. Any solver may have caught it.
 
@@ -107,3 +113,19 @@ def random_end(key: Array, end: Any, width: Any) -> Array:
     end = jnp.asarray(end)
     dtype = jnp.promote_types(end.dtype, jnp.float32)
     return end + width * jax.random.uniform(key, (), dtype, -1.0, 1.0)
+
+
+def random_times(key: Array, times: Any) -> Float[Array, " times"]:
+    """Times of a series for a step of training: each moves evenly by up to half the gap before it, the first stays.
+
+    None leaves the interval from the first to the last. They may change places.
+
+    Source: STEER, in the authors' code for latent equations.
+
+    Raises `ValueError` for fewer than two times.
+    """
+    times = jnp.asarray(times)
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"times must be at least two, [times], not of the shape {list(times.shape)}")  # fmt: skip
+    moved = times[1:] + jnp.diff(times) * jax.random.uniform(key, (len(times) - 1,), times.dtype, -0.5, 0.5)  # fmt: skip
+    return jnp.concatenate([times[:1], jnp.clip(moved, times[0], times[-1])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from latebloom.core.odes.solving import Field
 
 
 def total_derivative(
-    field: Field, t: Any, y: Any, order: int, by: Literal["jet", "jvp"] = "jet"
+    field: Field, t: Any, y: Any, order: int, by: str = "jet"
 ) -> Float[Array, " n"]:
     """d^order y / dt^order along the solution of dy/dt = field(t, y) through (t, y), as one vector.
 
@@ -48,7 +48,7 @@ def total_derivative(
     return series[-1][:-1]
 
 
-def with_taylor(field: Field, order: int = 3, by: Literal["jet", "jvp"] = "jet") -> Field:
+def with_taylor(field: Field, order: int = 3, by: str = "jet") -> Field:
     """The field of (y, r): r gathers R_K, the integral over time of |d^order y / dt^order|^2 / (size of y).
 
     Begin with r = 0. and let no step be chosen by it: `solve(..., counted=lambda state: state[0])`.

@@ -1,0 +1,1 @@
+"""Studies of learning in continuous time."""
