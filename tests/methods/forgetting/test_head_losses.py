@@ -410,3 +410,21 @@ def test_the_outputs_of_a_square_head_are_those_of_its_map():
     assert axis_of_classes(object(), jnp.zeros((3, CLASSES)), CLASSES) == 1
     with pytest.raises(ValueError, match="one axis of 6 classes, not .6, 6."):
         axis_of_classes(object(), square, CLASSES)
+
+
+def test_checks_leave_nothing_in_the_program(monkeypatch):
+    """What is recorded stays the same program."""
+    from latebloom.methods.forgetting import class_means, distillation
+
+    def programs():
+        for method in FEATURES:
+            process = continual(method, model=layered)
+            state = process.init(jax.random.key(0))
+            for part in (process.turn, process.step):
+                yield str(eqx.filter_make_jaxpr(part)(state)[0])
+
+    checked = list(programs())
+    for module in (class_means, distillation):
+        monkeypatch.setattr(module, "check_last", lambda *given: None)
+    monkeypatch.setattr(class_means, "check_called", lambda *given: None)
+    assert list(programs()) == checked

@@ -62,8 +62,11 @@ class NearestClassMean(Method):
     def turn(self, model: Any, own: Means, lesson: Lesson) -> Means:
         classes, outputs = len(own.count), lesson.new.allowed.shape[-1]
         tapped = with_features(model, self.head)
-        check_last(lesson.exam, model, self.head, lesson.new.x[0])
-        check_called(self, lesson, model, lesson.new.x[0])
+        one = jax.ShapeDtypeStruct(
+            lesson.new.x.shape[1:], lesson.new.x.dtype
+        )  # batch of the task's
+        check_last(lesson.exam, model, self.head, one)
+        check_called(self, lesson, model, one)
 
         def add(own: Means, batch: Batch) -> tuple[Means, None]:
             features = self._checked(parted(lesson.exam(tapped, batch.x), outputs)[0])
@@ -89,7 +92,7 @@ class NearestClassMean(Method):
         return features.astype(jnp.float32)
 
 
-def check_called(of: Method, lesson: Lesson, model: Any, x: Array) -> None:
+def check_called(of: Method, lesson: Lesson, model: Any, x: Array | jax.ShapeDtypeStruct) -> None:
     """Raises `ValueError` where a process calls a network otherwise than the method, which calls it itself, does."""
     if not any(lesson.apply is one for one in KNOWN) and not agree(lesson.exam, call, model, x):
         raise ValueError(

@@ -177,8 +177,9 @@ def with_features(model: Any, head: Callable[[Any], Any]) -> Any:
 
 
 def check_last(
-    exam: Callable[[Any, Array], Array], model: Any, head: Callable[[Any], Any], x: Array
-) -> None:
+    exam: Callable[[Any, Array], Array], model: Any, head: Callable[[Any], Any],
+    x: Array | jax.ShapeDtypeStruct,
+) -> None:  # fmt: skip
     """Raises `ValueError` where the logits of `with_features` are not the network's: where more than a factor comes after the head.
 
     `exam(model, x)`: how the network is called outside of training.
@@ -197,9 +198,10 @@ def check_last(
 
 
 def agree(
-    one: Callable[[Any, Array], Array], other: Callable[[Any, Array], Array], model: Any, x: Array
-) -> bool:
-    """Whether two functions of a network and inputs are the same, on made-up values of these shapes; True where nobody can say.
+    one: Callable[[Any, Array], Array], other: Callable[[Any, Array], Array], model: Any,
+    x: Array | jax.ShapeDtypeStruct,
+) -> bool:  # fmt: skip
+    """Whether two functions of a network and inputs [batch, ...] are the same, on made-up values of these shapes; True where nobody can say.
 
     It may be asked while JAX traces, and leaves nothing in the program.
     """
