@@ -159,6 +159,18 @@ def test_a_joint_batch_shows_each_example_under_its_own_view():
     assert set(np.asarray(origins[:2]).ravel()) == {0} and set(np.asarray(origins[2:]).ravel()) == {0, 1}  # fmt: skip
 
 
+def test_a_label_that_is_missing_is_told_where_it_stands():
+    with pytest.raises(
+        ValueError, match="^labels must be from 0 to .*, but row 5 has -1: leave rows"
+    ):
+        class_incremental(np.where(np.arange(len(LABELS)) == 5, -1, LABELS), TEST, key=KEY, tasks=2, steps=2, batch_size=2)  # fmt: skip
+
+
+def test_it_is_known_how_many_classes_a_task_has_at_least():
+    assert classes().fewest == 2 and classes(tasks=4).fewest == 1
+    assert rehearsing(classes(tasks=4), joint(4), key=KEY).fewest == 1
+
+
 @pytest.mark.parametrize("labels", [np.array(["cat", "dog"] * 6), np.tile([0.0, 1.0], 6)])
 def test_labels_that_are_no_indices_are_told(labels):
     with pytest.raises(ValueError, match="labels must be class indices, int"):

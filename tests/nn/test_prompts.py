@@ -1,5 +1,6 @@
 """Prompted transformers against their formulas, and what of them learns."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from latebloom.methods.forgetting.continual import Continual
 from latebloom.methods.forgetting.head_losses import HeadLoss
 from latebloom.methods.forgetting.prompting import Prompting, learns
 from latebloom.nn import DualPrompt, PromptPool, ViT
+from latebloom.nn.prompts import _check
 from latebloom.optim import trained
 
 SIZE, HEADS = 8, 2
@@ -92,11 +94,11 @@ LABELS = np.arange(60, dtype=np.int32) % 4
 DATA = Dataset(*map(jnp.asarray, (IMAGES[:40], LABELS[:40], IMAGES[40:], LABELS[40:])))
 
 
-def learner(model, method, where=learns):
+def learner(model, method, where=learns, **more):
     return Continual(
         model=lambda key: model, data=DATA, head="seen", method=method,
         stream=lambda key: class_incremental(LABELS[:40], LABELS[40:], key=key, tasks=2, steps=2, batch_size=6, exam_size=4),
-        optimiser=lambda rate: trained(optax.sgd(rate), where), hyper={"rate": 0.1},
+        optimiser=lambda rate: trained(optax.sgd(rate), where), hyper={"rate": 0.1}, **more,
     )  # fmt: skip
 
 
@@ -118,10 +120,19 @@ def test_only_prompts_keys_and_the_head_learn_and_each_task_has_its_expert():
     assert (state.model.expert[1] != model.expert[1]).any()
 
 
+def with_apply(model):
+    """A step where the process scales images that the method would see as they are."""
+    process = learner(model, Prompting(), apply=lambda m, x, key, train: m(x / 9 - 1))
+    return eqx.filter_eval_shape(process.step, eqx.filter_eval_shape(process.init, jax.random.key(0)))  # fmt: skip
+
+
 @pytest.mark.parametrize(("make", "said"), [
     (lambda key: PromptPool(VIT, key=key, pool=3, top=4), "top from 1 to pool, not 3, 5, 4"),
     (lambda key: DualPrompt(VIT, 0, key=key), "at least 1, not 0"),
     (lambda key: DualPrompt(VIT, 2, key=key, expert=(3,)), "no block 3: there are 0 to 2"),
+    (lambda key: DualPrompt(VIT, 2, key=key, general=(0, 0)), "block 0 is named twice"),
+    (lambda key: _check(eqx.nn.Linear(2, 2, key=key)), "a latebloom.nn.ViT: the body cannot be a Linear"),
+    (lambda key: with_apply(PromptPool(VIT, key=key)), "Prompting calls the network itself"),
     (lambda key: learner(VIT, Prompting()), "needs a PromptPool or a DualPrompt, not a ViT"),
     (lambda key: learner(DualPrompt(VIT, 1, key=key), Prompting()), "1 experts for 2 tasks"),
     (lambda key: Prompting(float("inf") * 0), "strength of Prompting"),

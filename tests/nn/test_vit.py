@@ -1,5 +1,7 @@
 """The vision transformer against its formula, and on real digits."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,11 +72,21 @@ def test_it_learns_digits_inside_a_scan():
 
 @pytest.mark.parametrize(("options", "said"), [
     ({"size": 10, "heads": 5}, "multiple of heads .5. and of 4, not 10"),
+    ({"patch": 0}, "patch, .*must be at least 1"),
+    ({"heads": 0}, "heads and hidden must be at least 1"),
+    ({"out_size": 0}, "out_size, .*must be at least 1"),
+    ({"layers": -1}, "layers at least 0"),
     ({"size": 16, "heads": 3}, "multiple of heads .3. and of 4, not 16"),
 ])  # fmt: skip
 def test_bad_sizes_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         ViT(1, key=jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 64), (8, 8, 2), (3, 8, 8), (3, 8, 8, 1)])
+def test_what_are_no_images_of_its_channels_is_refused(shape):
+    with pytest.raises(ValueError, match="images must be .batch, height, width, 2 channels., not"):
+        inspect.unwrap(ViT.embedded)(ViT(2, key=jax.random.key(0), layers=0), jnp.zeros(shape))
 
 
 def test_an_image_that_patches_do_not_fill_is_refused():

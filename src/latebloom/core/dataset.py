@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
@@ -46,6 +47,19 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
             f"{name} must be from 0 to {classes - 1}, but row {wrong[0]} has {y[wrong[0]]}"
             + (f" (so have {len(wrong) - 1} others)" if len(wrong) > 1 else "")
             + ": leave rows without a label out, and number the classes from 0"
+        )
+
+
+def check_finite(x: Any, name: str = "x") -> None:
+    """Raises `ValueError` for examples [n, ...] with a value that is no finite number; traced ones pass."""
+    if isinstance(x, Tracer) or not jnp.issubdtype(x.dtype, jnp.inexact):
+        return
+    wrong = np.flatnonzero(~np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"{name} must be finite, but row {wrong[0]} has a NaN or infinite value"
+            + (f" (so have {len(wrong) - 1} other rows)" if len(wrong) > 1 else "")
+            + ": fill or drop such rows first"
         )
 
 

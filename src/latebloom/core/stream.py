@@ -7,6 +7,7 @@ nothing else. What changes an input with its task (`core.views`) stands apart.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ class Stream(eqx.Module):
     - `starts`: the first step of each task.
     - `view(x, task)`: what changes inputs with their task (`latebloom.core.views`).
     - `examples`: of how many training and test examples its rows are, where that is known.
+    - `fewest`: the fewest classes of a task, where that is known.
     """
 
     rows: Int[Array, "steps batch"]
@@ -51,6 +53,7 @@ class Stream(eqx.Module):
     origin: Int[Array, "steps batch"] | None = None
     view: Callable[[Array, Array], Array] = Unchanged()
     examples: tuple[int, int] | None = eqx.field(static=True, default=None)
+    fewest: int | None = eqx.field(static=True, default=None)
 
     @property
     def steps(self) -> int:
@@ -195,8 +198,10 @@ def class_incremental(
 
     Task-incremental learning is the same stream, learned with `head="task"`.
 
-    Raises `ValueError` where the tasks do not share the classes evenly.
+    Raises `ValueError` where the tasks do not share the classes evenly, and for labels that are no whole numbers from 0.
     """
+    for what, of in (("labels", labels), ("test_labels", test_labels)):
+        check_labels(of, np.iinfo(np.int32).max, what)
     train = Groups.of(labels, what="labels")
     test = Groups.of(test_labels, train.values, "test_labels")
     count = len(train.values)
@@ -210,10 +215,11 @@ def class_incremental(
         places = jnp.asarray(order)
     task_of = jnp.zeros(count, int).at[places].set(jnp.arange(count) // (count // tasks))
     plan = task_of == jnp.arange(tasks)[:, None]
-    return planned(
+    stream = planned(
         plan, train, test, _classes(plan, train, labels), key=jax.random.fold_in(key, 1), steps=steps,
         batch_size=batch_size, exam_size=exam_size, most=count // tasks,
     )  # fmt: skip
+    return dataclasses.replace(stream, fewest=count // tasks)
 
 
 def domain_incremental(

@@ -6,7 +6,7 @@ Which prompts an image gets is told by the frozen body's own features of it: the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ class PromptPool(eqx.Module):
 
     Each image has prompts of its own; the reference code may take the most frequent of a batch.
 
-    Raises `ValueError` for sizes below 1, and more prompts than there are.
+    Raises `ValueError` for sizes below 1, more prompts than there are, and a body that is no `ViT`.
 
     Source: Wang et al. 2022 (arXiv 2112.08654).
     """
@@ -42,6 +42,7 @@ class PromptPool(eqx.Module):
         self, vit: ViT, *, key: PRNGKeyArray, pool: int = 10, length: int = 5, top: int = 5,
         read: Read = "all",
     ):  # fmt: skip
+        _check(vit)
         if pool < 1 or length < 1 or not 1 <= top <= pool:
             raise ValueError(
                 f"pool and length must be at least 1 and top from 1 to pool, not {pool}, {length}, {top}"
@@ -90,7 +91,7 @@ class DualPrompt(eqx.Module):
     - `tasks`: how many experts there are.
     - `general`, `expert`: the numbers of the blocks that have either.
 
-    Raises `ValueError` for sizes below 1, and blocks that there are not.
+    Raises `ValueError` for sizes below 1, blocks that there are not or that are named twice, and a body that is no `ViT`.
 
     Source: Wang et al. 2022 (arXiv 2204.04799), with prefix tuning.
     """
@@ -107,6 +108,7 @@ class DualPrompt(eqx.Module):
         self, vit: ViT, tasks: int, *, key: PRNGKeyArray, general_length: int = 5, expert_length: int = 5,
         general: Sequence[int] = (0,), expert: Sequence[int] = (1, 2),
     ):  # fmt: skip
+        _check(vit)
         if min(tasks, general_length, expert_length) < 1:
             raise ValueError(
                 f"tasks and lengths must be at least 1, not {tasks}, {general_length} and {expert_length}"
@@ -114,6 +116,8 @@ class DualPrompt(eqx.Module):
         there = range(len(vit.blocks))
         if lost := [i for i in (*general, *expert) if i not in there]:
             raise ValueError(f"there is no block {lost[0]}: there are 0 to {len(there) - 1}")
+        if twice := [i for of in (general, expert) for i in set(of) if list(of).count(i) > 1]:
+            raise ValueError(f"block {twice[0]} is named twice: give it longer prompts instead")
         keys = jax.random.split(key, 3)
         size = vit.embedding.weight.shape[1]
         self.vit, self.task = vit, jnp.int32(-1)
@@ -154,6 +158,13 @@ class DualPrompt(eqx.Module):
     def matching(self, x: Float[Array, "batch height width channels"]) -> Float[Array, ""]:
         """Mean over the batch of 1 - cosine of the query and the expert's key."""
         return (1 - self.chosen(x)[0]).mean()
+
+
+def _check(vit: Any) -> None:
+    if not isinstance(vit, ViT):
+        raise ValueError(
+            f"prompts go before the tokens of a latebloom.nn.ViT: the body cannot be a {type(vit).__name__}"
+        )
 
 
 def query(vit: ViT, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch size"]:

@@ -25,7 +25,8 @@ class ViT(eqx.Module):
     Beyer et al. 2022 (arXiv 2205.01580), which learns faster. The default has 0.1 M parameters; ViT-Ti
     is size 192, heads 3, hidden 768, layers 12.
 
-    Raises `ValueError` if `size` is no multiple of `heads` and of 4, or an image none of `patch`.
+    Raises `ValueError` for sizes below 1, if `size` is no multiple of `heads` and of 4, and for what are no images of so many
+    channels, or of sides that are no multiples of `patch`.
     """
 
     embedding: Linear
@@ -38,6 +39,11 @@ class ViT(eqx.Module):
         self, in_channels: int, out_size: int = 10, *, key: PRNGKeyArray, patch: int = 4,
         size: int = 48, heads: int = 3, hidden: int = 192, layers: int = 4,
     ):  # fmt: skip
+        if min(in_channels, out_size, patch, size, heads, hidden) < 1 or layers < 0:
+            raise ValueError(
+                "in_channels, out_size, patch, size, heads and hidden must be at least 1 and layers at least 0, not "
+                f"{in_channels}, {out_size}, {patch}, {size}, {heads}, {hidden} and {layers}"
+            )
         if size % heads or size % 4:
             raise ValueError(f"size must be a multiple of heads ({heads}) and of 4, not {size}")
         first, last, *keys = jax.random.split(key, layers + 2)
@@ -57,8 +63,12 @@ class ViT(eqx.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch squares size"]:
         """The squares of images, with their positions."""
+        p, takes = self.patch, self.embedding.weight.shape[0] // self.patch**2
+        if x.ndim != 4 or x.shape[-1] != takes:
+            raise ValueError(
+                f"images must be [batch, height, width, {takes} channel{'s' * (takes > 1)}], not {list(x.shape)}"
+            )
         b, height, width, channels = x.shape
-        p = self.patch
         if height % p or width % p:
             raise ValueError(f"patches of {p} pixels do not fill an image of {height} x {width}")
         rows, columns = height // p, width // p

@@ -358,10 +358,18 @@ def labelled(y):
     return Dataset(DATA.x_train, y, DATA.x_test, DATA.y_test)
 
 
+def inputs(x):
+    return Dataset(x, DATA.y_train, DATA.x_test, DATA.y_test)
+
+
 BAD = {
     "labels outside": ({"data": labelled(DATA.y_train.at[4].set(6))}, "train labels must be from 0 to 5.*row 4"),
     "labels that are floats": ({"data": labelled(DATA.y_train.astype(float))}, "train labels must be class indices"),
     "labels that are rows": ({"data": labelled(jnp.eye(6)[DATA.y_train])}, "train labels must be class indices"),
+    "inputs that are NaN": (
+        {"data": inputs(DATA.x_train.at[4, 1].set(jnp.nan).at[7].set(jnp.inf))}, "x_train must be finite, but row 4 has .*1 other"),
+    "inputs of half precision that are infinite": (
+        {"data": inputs(DATA.x_train.at[4].set(jnp.inf).astype(jnp.bfloat16))}, "x_train must be finite, but row 4"),
     "too few outputs": (
         {"model": lambda key: MLP(FEATURES, (), 5, key=key)}, "labels must be from 0 to 4, but row 5 has 5"),
     "no batch of outputs": ({"apply": lambda model, x, key, train: x[:, 0]}, r"outputs \[batch, classes\], not \[18\]"),

@@ -32,16 +32,18 @@ from small_world import (
     walk,
 )
 
-from latebloom.core.calling import as_examined
+from latebloom.core.calling import as_examined, call
 from latebloom.core.statistics import RunningStatistics
+from latebloom.core.stream import class_incremental
 from latebloom.core.training import trainable
 from latebloom.losses import masked_binary_cross_entropy
 from latebloom.methods.forgetting.class_means import NearestClassMean
 from latebloom.methods.forgetting.continual import Replay
-from latebloom.methods.forgetting.distillation import FeatureDistillation, LwF, with_features
+from latebloom.methods.forgetting.distillation import FeatureDistillation, LwF, agree, with_features
 from latebloom.methods.forgetting.head_losses import HeadLoss, Together
 from latebloom.methods.forgetting.method import Method
 from latebloom.methods.forgetting.penalties import EWC, L2, SI, axis_of_classes
+from latebloom.methods.forgetting.prompting import Prompting
 from latebloom.methods.forgetting.replay import ER
 from latebloom.methods.forgetting.sharpness import Watched
 from latebloom.nn import MLP
@@ -286,10 +288,117 @@ def test_features_stand_beside_logits():
     (lambda: continual(NearestClassMean(readout, 5, 9)), "looks back on 9 batches, but a task has 3"),
     (lambda: NearestClassMean(readout, 0, 1), "width of NearestClassMean must be at least 1"),
     (lambda: walk(continual(NearestClassMean(readout, 4, 1))), "5 features go into the head, but width is 4"),
+    (lambda: Together((LwF(), Prompting())), "Prompting learns the new in its own way: put it first"),
+    (lambda: Together((LwF(), HeadLoss(Prompting(), "ce"))), "HeadLoss learns the new in its own way"),
+    (lambda: continual(HeadLoss(Method(), "local_ce"), stream=one_class_a_task), "a softmax over that alone teaches nothing"),
 ])  # fmt: skip
 def test_bad_settings_are_told(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def one_class_a_task(key):
+    return class_incremental(Y[:42], Y[42:], key=key, tasks=CLASSES, steps=3, batch_size=5, exam_size=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce", "local_bce"])
+def test_other_losses_take_one_class_a_task(loss):
+    process = continual(HeadLoss(Method(), loss), stream=one_class_a_task, head="seen")
+    before = process.init(jax.random.key(0))._replace(step=jnp.int32(3))
+    after = eqx.filter_jit(process.step)(before)
+    assert any((a != b).any() for a, b in zip(arrays(before.model), arrays(after.model), strict=True))  # fmt: skip
+
+
+def layered(key, *last, rows=CLASSES):
+    one, two = jax.random.split(key)
+    return eqx.nn.Sequential([
+        eqx.nn.Linear(X.shape[1], 5, key=one), eqx.nn.Lambda(jnp.tanh), eqx.nn.Linear(5, rows, key=two), *last,
+    ])  # fmt: skip
+
+
+class Tied(eqx.Module):
+    """Two maps that have one weight."""
+
+    shared: eqx.nn.Shared
+
+    def __init__(self, key):
+        maps = [eqx.nn.Linear(CLASSES, CLASSES, key=k) for k in jax.random.split(key)]
+        self.shared = eqx.nn.Shared(tuple(maps), lambda m: m[1].weight, lambda m: m[0].weight)
+
+    def __call__(self, x):
+        first, second = self.shared()
+        return second(jnp.tanh(first(x)))
+
+
+def step_of(method, build, **more):
+    process = continual(method, model=build, **more)
+    state = eqx.filter_eval_shape(process.init, jax.random.key(0))
+    return eqx.filter_eval_shape(process.step, eqx.filter_eval_shape(process.turn, state))
+
+
+FEATURES = [FeatureDistillation(1.0, head=lambda m: m.layers[2]), NearestClassMean(lambda m: m.layers[2], 5, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", FEATURES)
+@pytest.mark.parametrize(
+    "last", [jax.nn.log_softmax, jax.nn.softmax, lambda z: z - z.mean(), lambda z: z[:CLASSES]]
+)
+def test_what_comes_after_the_head_and_mixes_its_outputs_is_refused(method, last):
+    """It would mix the features, which stand beside the logits there, into them."""
+    build = lambda key: layered(key, eqx.nn.Lambda(last), rows=CLASSES + 2)  # noqa: E731
+    with pytest.raises(ValueError, match="must end with head.model., called once"):
+        step_of(method, build)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        scaled = lambda key, dtype=dtype: jax.tree.map(  # noqa: E731
+            lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a,
+            layered(key, eqx.nn.Lambda(lambda z: z / 3)),
+        )
+        step_of(method, scaled)
+
+
+def test_a_head_must_stand_in_the_network_once():
+    model, x = layered(jax.random.key(0)), jnp.asarray(X[:3])
+    with pytest.raises(ValueError, match="this Sequential stands in it 0 times"):
+        with_features(model, lambda m: m[2:])
+    tied = Tied(jax.random.key(1))
+    with pytest.raises(ValueError, match="this Linear stands in it 0 times"):
+        with_features(tied, lambda m: m.shared()[1])
+    same = eqx.nn.Lambda(jnp.tanh)
+    with pytest.raises(ValueError, match="this Lambda stands in it 2 times"):
+        with_features(eqx.nn.Sequential([same, same]), lambda m: m[0])
+    both = jax.vmap(with_features(tied, lambda m: m.shared.pytree[1]))(x)
+    first, second = tied.shared()
+    h = jnp.tanh(jax.vmap(first)(x))
+    np.testing.assert_allclose(both, np.hstack([h, jax.vmap(second)(h)]), rtol=1e-5)
+
+
+def test_an_apply_of_ones_own_is_not_left_out_of_nearest_means():
+    method = NearestClassMean(lambda m: m.layers[2], 5, 2)
+    with pytest.raises(ValueError, match="NearestClassMean calls the network itself"):
+        step_of(method, layered, apply=lambda m, x, key, train: jax.vmap(m)(x / 9 - 1))
+    step_of(method, layered, apply=lambda m, x, key, train: jax.vmap(m)(x))
+
+
+def test_a_question_about_made_up_values_leaves_nothing_in_the_program():
+    model, x = layered(jax.random.key(0)), jnp.asarray(X[:3])
+    said = []
+
+    def asked(model, x):
+        said.append(agree(call, lambda m, x: 2 * call(m, x), model, x))
+        said.append(agree(call, call, model, x))
+        return call(model, x)
+
+    with_it, without = (str(eqx.filter_make_jaxpr(f)(model, x)[0]) for f in (asked, call))
+    assert said == [False, True] and with_it == without
+    assert agree(call, lambda m, x: 1 / 0, model, x)  # who is called in earnest tells of it
+
+
+def test_a_head_for_a_penalty_has_parameters():
+    with pytest.raises(ValueError, match="has no parameters of its own"):
+        step_of(L2(1.0, head=lambda m: m.layers[1]), layered)
+    with pytest.raises(ValueError, match="of one it raised TypeError"):
+        step_of(EWC(1.0, batches=2, head=lambda m: m.shared()[1]), Tied)
+    step_of(L2(1.0, head=lambda m: m.layers[2:], rows="old"), layered)
 
 
 def test_the_outputs_of_a_square_head_are_those_of_its_map():
@@ -301,3 +410,21 @@ def test_the_outputs_of_a_square_head_are_those_of_its_map():
     assert axis_of_classes(object(), jnp.zeros((3, CLASSES)), CLASSES) == 1
     with pytest.raises(ValueError, match="one axis of 6 classes, not .6, 6."):
         axis_of_classes(object(), square, CLASSES)
+
+
+def test_checks_leave_nothing_in_the_program(monkeypatch):
+    """What is recorded stays the same program."""
+    from latebloom.methods.forgetting import class_means, distillation
+
+    def programs():
+        for method in FEATURES:
+            process = continual(method, model=layered)
+            state = process.init(jax.random.key(0))
+            for part in (process.turn, process.step):
+                yield str(eqx.filter_make_jaxpr(part)(state)[0])
+
+    checked = list(programs())
+    for module in (class_means, distillation):
+        monkeypatch.setattr(module, "check_last", lambda *given: None)
+    monkeypatch.setattr(class_means, "check_called", lambda *given: None)
+    assert list(programs()) == checked

@@ -58,6 +58,10 @@ class Around(Method):
         return self.host.replays
 
     @property
+    def leads(self) -> bool:  # pyright: ignore
+        return self.host.leads
+
+    @property
     def looks_back(self) -> int:
         return self.host.looks_back
 

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from latebloom.core.calling import call
+from latebloom.core.calling import as_examined, batch_first, call, per_example, whole_batch
 from latebloom.core.stream import Stream
-from latebloom.methods.forgetting.distillation import parted, with_features
+from latebloom.methods.forgetting.distillation import agree, check_last, parted, with_features
 from latebloom.methods.forgetting.method import Batch, Lesson, Losses, Method, check
+
+KNOWN = None, as_examined, batch_first, call, per_example, whole_batch  # all the same in exams
 
 
 class Means(NamedTuple):
@@ -31,7 +33,8 @@ class NearestClassMean(Method):
 
     On the features of a pre-trained network this is the baseline that methods with gradients have to beat.
 
-    Raises `ValueError` where the features are not of that width.
+    Raises `ValueError` where the features are not of that width, where more than a factor comes after the head, and for a
+    process with an `apply` of its own.
 
     Source: Mensink et al. 2013 (IEEE TPAMI 35(11)); Rebuffi et al. 2017 (arXiv 1611.07725), Eq. 2, of all examples.
     """
@@ -59,6 +62,11 @@ class NearestClassMean(Method):
     def turn(self, model: Any, own: Means, lesson: Lesson) -> Means:
         classes, outputs = len(own.count), lesson.new.allowed.shape[-1]
         tapped = with_features(model, self.head)
+        one = jax.ShapeDtypeStruct(
+            lesson.new.x.shape[1:], lesson.new.x.dtype
+        )  # batch of the task's
+        check_last(lesson.exam, model, self.head, one)
+        check_called(self, lesson, model, one)
 
         def add(own: Means, batch: Batch) -> tuple[Means, None]:
             features = self._checked(parted(lesson.exam(tapped, batch.x), outputs)[0])
@@ -82,3 +90,12 @@ class NearestClassMean(Method):
                 f"{features.shape[1]} features go into the head, but width is {self.width}"
             )
         return features.astype(jnp.float32)
+
+
+def check_called(of: Method, lesson: Lesson, model: Any, x: Array | jax.ShapeDtypeStruct) -> None:
+    """Raises `ValueError` where a process calls a network otherwise than the method, which calls it itself, does."""
+    if not any(lesson.apply is one for one in KNOWN) and not agree(lesson.exam, call, model, x):
+        raise ValueError(
+            f"{type(of).__name__} calls the network itself, so that an apply of your own would be left out: put what it does "
+            "into the network, or into the data"
+        )

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from latebloom.core import memory as memories
 from latebloom.core.calling import Apply, call
-from latebloom.core.dataset import Dataset, check_labels
+from latebloom.core.dataset import Dataset, check_finite, check_labels
 from latebloom.core.memory import Items, Memory, Policy
 from latebloom.core.process import Process, Quantity, Stepped
 from latebloom.core.statistics import batch_statistics, trainable_leaves
@@ -79,8 +79,8 @@ class Continual(Process):
     Where the memory holds fewer than are drawn, those that there are stand in for the rest, or the new
     ones: they count in no loss, but a batch normalisation sees nobody else.
 
-    Raises `ValueError` for labels that are not indices of outputs, for a stream of more examples than
-    `data` has, for a memory that does not suit the method, for a method that looks back on more batches than a task has, and for `head="task"` where
+    Raises `ValueError` for inputs that are not finite, for labels that are not indices of outputs, for a stream of more
+    examples than `data` has, for a memory that does not suit the method, for a method that looks back on more batches than a task has, and for `head="task"` where
     exams are not those of the tasks.
     """
 
@@ -153,6 +153,7 @@ class Continual(Process):
             )
         for part in ("train", "test"):
             check_labels(getattr(self.data, f"y_{part}"), outputs.shape[1], f"the {part} labels")
+            check_finite(getattr(self.data, f"x_{part}"), f"x_{part}")
         for part, number in zip(("train", "test"), stream.examples or (), strict=False):
             # Rows beyond the last would be read as the last.
             if number > (known := len(getattr(self.data, f"y_{part}"))):
@@ -272,7 +273,7 @@ class Continual(Process):
             lambda model, x: self.apply(model, x, keys[1], True),
             lambda model, x: self.apply(model, x, None, False), new, old, other, task,
             (state.step == 0) | (before != task), stream.seen[task], state.memory, batch_of,
-            lambda: jax.random.fold_in(keys[3], 1),
+            lambda: jax.random.fold_in(keys[3], 1), apply=self.apply,
         )  # fmt: skip
 
     def _batch_of(self, stream: Stream, seen: Array) -> Callable[[Items, Array], Batch]:
@@ -316,7 +317,7 @@ class Continual(Process):
             lesson = Lesson(
                 lambda model, x: self.apply(model, x, key, True),
                 lambda model, x: self.apply(model, x, None, False), batches, None, None, task,
-                jnp.array(False), stream.seen[task], memory, batch_of,
+                jnp.array(False), stream.seen[task], memory, batch_of, apply=self.apply,
             )  # fmt: skip
             own = self.method.turn(state.model, own, lesson)
         if memory is not None and self.replay is not None and self.replay.at == "task":

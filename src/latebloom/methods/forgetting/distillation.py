@@ -8,6 +8,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from latebloom.core.calling import call
@@ -101,7 +102,7 @@ class FeatureDistillation(Method):
 
     Means over the batch. The features are those of one pass with the logits. There is no term in the first task.
 
-    Raises `ValueError` for a head that is none.
+    Raises `ValueError` for a head that is none, and where more than a factor comes after it.
 
     Source: Smith et al. 2023 (arXiv 2203.17269); weighted: Smith et al. 2021 (arXiv 2106.09701).
     """
@@ -122,6 +123,7 @@ class FeatureDistillation(Method):
         teacher, x = eqx.combine(arrays, model), lesson.new.x
         classes = lesson.new.allowed.shape[-1]
         known = jnp.pad(known, (0, classes - len(known)))
+        check_last(lesson.exam, model, self.head, x)
         now, logits = parted(lesson.logits(with_features(model, self.head), x), classes)
         before, _ = parted(lesson.exam(with_features(teacher, self.head), x), classes)
         before = jax.lax.stop_gradient(before)
@@ -143,6 +145,11 @@ class _Tap(eqx.Module):
 
     head: Any
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "head" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.head, name)  # as of its weight, where that is shared
+
     def __call__(self, x: Array, *more: Any, **named: Any) -> Array:
         return jnp.concatenate([x, self.head(x, *more, **named)], axis=-1)
 
@@ -150,8 +157,9 @@ class _Tap(eqx.Module):
 def with_features(model: Any, head: Callable[[Any], Any]) -> Any:
     """The network with outputs [batch, width + classes]: the features that go into its head, then its logits.
 
-    What it multiplies its logits by, it multiplies the features by, too. Raises `ValueError` where `head(model)`
-    is no part that can be called.
+    What it multiplies its logits by, it multiplies the features by, too; nothing else may come after the head
+    (`check_last`). Raises `ValueError` where `head(model)` is no part that can be called, or does not stand in the
+    network once.
     """
     part = head(model)
     if not (isinstance(part, eqx.Module) and callable(part)):
@@ -160,7 +168,69 @@ def with_features(model: Any, head: Callable[[Any], Any]) -> Any:
         )
     # Normalisations stay the same objects: by that their statistics are told apart.
     stop = lambda node: node is part or isinstance(node, RunningStatistics)  # noqa: E731
+    if (times := sum(node is part for node in jax.tree.leaves(model, is_leaf=stop))) != 1:
+        raise ValueError(
+            f"head(model) must be a part of the network itself, as in lambda m: m.readout: this {type(part).__name__} "
+            f"stands in it {times} times (what is cut or put together anew does not)"
+        )
     return jax.tree.map(lambda node: _Tap(node) if node is part else node, model, is_leaf=stop)
+
+
+def check_last(
+    exam: Callable[[Any, Array], Array], model: Any, head: Callable[[Any], Any],
+    x: Array | jax.ShapeDtypeStruct,
+) -> None:  # fmt: skip
+    """Raises `ValueError` where the logits of `with_features` are not the network's: where more than a factor comes after the head.
+
+    `exam(model, x)`: how the network is called outside of training.
+    """
+
+    def logits(model: Any, x: Array) -> Array:
+        found = exam(with_features(model, head), x)
+        more = found.shape[-1] - exam(model, x).shape[-1]
+        return found[..., more:] if more > 0 else found[..., :0]  # no features: it was not called
+
+    if not agree(logits, exam, model, x):
+        raise ValueError(
+            "the network must end with head(model), called once: after it may come a factor, but no softmax, norm or "
+            "choice of outputs. Leave that to the loss"
+        )
+
+
+def agree(
+    one: Callable[[Any, Array], Array], other: Callable[[Any, Array], Array], model: Any,
+    x: Array | jax.ShapeDtypeStruct,
+) -> bool:  # fmt: skip
+    """Whether two functions of a network and inputs [batch, ...] are the same, on made-up values of these shapes; True where nobody can say.
+
+    It may be asked while JAX traces, and leaves nothing in the program.
+    """
+    rng = np.random.default_rng(0)
+
+    def made_up(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            return leaf
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return np.zeros(leaf.shape, leaf.dtype)
+        if leaf.ndim > 1:
+            return rng.normal(0, max(leaf.size, 1) ** -0.25, leaf.shape).astype(leaf.dtype)
+        return np.asarray(rng.uniform(0.1, 1, leaf.shape)).astype(leaf.dtype)  # as variances are
+
+    @eqx.filter_jit
+    def both(model: Any, x: Array) -> tuple[Array, Array]:
+        return one(model, x), other(model, x)
+
+    try:
+        given = jax.tree.map(made_up, (model, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)))
+        # Compiled first, so that it runs while JAX traces around it.
+        quick = {"xla_backend_optimization_level": 0}
+        found = both.lower(*given).compile(compiler_options=quick)(*given)
+        a, b = (np.asarray(values, np.float32) for values in found)
+    except Exception:  # whatever it is, it is told where the network is called in earnest
+        return True
+    if a.shape != b.shape:
+        return False
+    return not np.isfinite(b).all() or bool((np.abs(a - b) <= 0.02 * np.abs(b).max()).all())
 
 
 def parted(

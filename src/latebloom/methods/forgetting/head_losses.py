@@ -30,10 +30,13 @@ class HeadLoss(Around):
 
     - "ce": softmax cross-entropy over the classes that compete (`head` of `Continual`; "seen" grows the head);
     - "bce": sigmoid cross-entropy of each of these, summed;
-    - "local_ce": softmax over the classes of the example's own task, so that no other output has a gradient;
+    - "local_ce": softmax over the classes of the example's own task, so that no other output has a gradient (of a task
+      of one class, none has);
     - "local_bce": sigmoids of the classes of its own task (with `LwF(1.0, 1.0, over="each")`: LwF.MC).
 
     In exams nothing changes.
+
+    Raises `ValueError` for "local_ce" on a stream that is known to have a class a task.
 
     Source: Smith et al. 2023 (arXiv 2203.17269); local: Smith et al. 2021 (arXiv 2106.09701); LwF.MC: Rebuffi et
     al. 2017 (arXiv 1611.07725).
@@ -48,6 +51,10 @@ class HeadLoss(Around):
         return part == "losses" or self.host.does(part)
 
     def init(self, model: Any, stream: Stream) -> Kept:
+        if self.loss == "local_ce" and stream.fewest == 1:
+            raise ValueError(
+                "a task has one class, and a softmax over that alone teaches nothing: take loss='ce', 'bce' or 'local_bce'"
+            )
         return Kept(self.host.init(model, stream), stream.classes)
 
     def losses(self, model: Any, own: Kept, lesson: Lesson) -> Losses:
@@ -101,6 +108,10 @@ class Together(Method):
                 raise ValueError(
                     f"{type(part).__name__} replays, directs gradients or answers exams: put it first"
                 )
+            if part.leads:
+                raise ValueError(
+                    f"{type(part).__name__} learns the new in its own way: put it first"
+                )
 
     @property
     def remembers(self) -> bool:  # pyright: ignore
@@ -109,6 +120,10 @@ class Together(Method):
     @property
     def replays(self) -> bool:  # pyright: ignore
         return self.parts[0].replays
+
+    @property
+    def leads(self) -> bool:  # pyright: ignore
+        return self.parts[0].leads
 
     @property
     def looks_back(self) -> int:

@@ -17,6 +17,7 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from latebloom.core.calling import Apply
 from latebloom.core.memory import Items, Memory
 from latebloom.core.process import Quantity
 from latebloom.core.stream import Stream
@@ -46,6 +47,7 @@ class Lesson(NamedTuple):
     - `key()`: the step's key for what a method draws itself; None where a task is over.
     - `criterion(logits, labels, allowed)` [batch]: the loss of each example; a method around another may
       replace it (`head_losses`).
+    - `apply`: what the process calls the network by in both, where that is told.
     """
 
     logits: Callable[[Any, Array], Float[Array, "batch classes"]]
@@ -60,6 +62,7 @@ class Lesson(NamedTuple):
     batch_of: Callable[[Items, Array], Batch]
     key: Callable[[], PRNGKeyArray] | None = None
     criterion: Callable[[Array, Array, Array], Float[Array, " batch"]] = masked_cross_entropy
+    apply: Apply | None = None
 
     def loss(self, logits: Array, batch: Batch) -> Float[Array, ""]:
         """Mean loss of the examples that there are; 0 without any."""
@@ -99,10 +102,12 @@ class Method(eqx.Module):
     A method overrides what it needs. What it keeps beside the network, `own`, is a tree of arrays.
 
     - `remembers`: whether it needs a memory; `replays`: whether batches are drawn from it.
+    - `leads`: whether it changes how the new is learned, so that among several (`head_losses.Together`) it comes first.
     """
 
     remembers: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    leads: ClassVar[bool] = False
 
     @property
     def looks_back(self) -> int:

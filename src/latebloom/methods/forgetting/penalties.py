@@ -26,12 +26,29 @@ class Anchored(NamedTuple):
     tasks: Array  # so far
 
 
-def _at_start(model: Any) -> Anchored:
+def _at_start(model: Any, head: Callable[[Any], Any] | None = None) -> Anchored:
     params = trainable(model)
+    if head is not None:
+        _check_head(params, head)
     nothing = jax.tree.map(
         lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params
     )
     return Anchored(params, nothing, jnp.zeros((), jnp.int32))
+
+
+def _check_head(params: Any, head: Callable[[Any], Any]) -> None:
+    try:
+        part = head(params)
+    except Exception as error:
+        raise ValueError(
+            "head(model) must name a part by its place, as lambda m: m.readout does, for it is asked of trees of parameters, "
+            f"too; of one it raised {type(error).__name__}: {error}"
+        ) from error
+    if not jax.tree.leaves(part):
+        raise ValueError(
+            "head(model) has no parameters of its own: it must be the part that makes logits of features, as lambda m: m.readout "
+            "(what is shared with another part is that part's); left out, all parameters are held"
+        )
 
 
 def distance(model: Any, own: Anchored) -> Float[Array, ""]:
@@ -90,6 +107,8 @@ class L2(Method):
     - `head(model)`: the part that makes logits of features, as for `equinox.tree_at`; its `rows` are "free",
       or those of classes seen so far are held ("old"). Left out, all parameters are held.
 
+    Raises `ValueError` for a head without parameters.
+
     Source: with the head free, Smith et al. 2023 (arXiv 2203.17269), whose strength is half of this one.
     """
 
@@ -102,7 +121,7 @@ class L2(Method):
         one_of(self, "rows", ("free", "old"))
 
     def init(self, model: Any, stream: Stream) -> Anchored:
-        return _at_start(model)
+        return _at_start(model, self.head)
 
     def losses(self, model: Any, own: Anchored, lesson: Lesson) -> Losses:
         new = lesson.loss(lesson.logits(model, lesson.new.x), lesson.new)
@@ -125,6 +144,8 @@ class EWC(Method):
     - `head`, `rows`: as in `L2`.
 
     The Fisher matrix is that of the loss that is learned by (`Lesson.criterion`).
+
+    Raises `ValueError` for a head without parameters.
 
     Source: Kirkpatrick et al. 2017 (arXiv 1612.00796), Eq. 3, without its 1/2; online: Schwarz et al.
     2018 (arXiv 1805.06370); averaged over tasks: De Lange et al. 2023 (arXiv 2205.13452).
@@ -151,7 +172,7 @@ class EWC(Method):
         return self.batches
 
     def init(self, model: Any, stream: Stream) -> Anchored:
-        return _at_start(model)
+        return _at_start(model, self.head)
 
     def losses(self, model: Any, own: Anchored, lesson: Lesson) -> Losses:
         new = lesson.loss(lesson.logits(model, lesson.new.x), lesson.new)

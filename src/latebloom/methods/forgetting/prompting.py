@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
 from latebloom.core.stream import Stream
+from latebloom.methods.forgetting.class_means import check_called
 from latebloom.methods.forgetting.method import Lesson, Losses, Method, check
 from latebloom.nn.prompts import DualPrompt, PromptPool
 
@@ -17,12 +18,13 @@ class Prompting(Method):
     The network is a `PromptPool` or a `DualPrompt`; which parts of it learn is the optimiser's affair
     (`optim.trained`, with `learns`). Nothing keeps the old but that the body stays and prompts are many.
 
-    Raises `ValueError` for another network, and for more tasks than experts.
+    Raises `ValueError` for another network, for more tasks than experts, and for a process with an `apply` of its own.
 
     Source: L2P, Wang et al. 2022 (arXiv 2112.08654), Eq. 5, strength 0.5; DualPrompt, Wang et al. 2022 (arXiv
     2204.04799), Eq. 6, strength 1; both with `HeadLoss(..., "local_ce")`.
     """
 
+    leads: ClassVar[bool] = True
     strength: Float[Array, ""] | float = 0.5
 
     def __check_init__(self) -> None:
@@ -40,6 +42,7 @@ class Prompting(Method):
         return ()
 
     def losses(self, model: Any, own: Any, lesson: Lesson) -> Losses:
+        check_called(self, lesson, model, lesson.new.x)
         learner = model.of_task(lesson.task)
         new = lesson.loss(lesson.logits(learner, lesson.new.x), lesson.new)
         return Losses(new + self.strength * learner.matching(lesson.new.x))
