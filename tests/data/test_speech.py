@@ -34,7 +34,7 @@ def test_levels_are_decibels():
     band = levels[10].argmax()
     assert levels[10, band] - levels[75, band] == pytest.approx(20, abs=0.1)
     np.testing.assert_allclose(mel_levels(1e-3 * loud, RATE), levels, atol=1e-6)
-    for wrong, said in ((np.zeros(100), "silent"), (np.zeros(0), "finite"), (np.array([1, np.nan]), "finite")):  # fmt: skip
+    for wrong, said in ((np.zeros(100), "silent"), (np.zeros(0), "empty"), (np.array([1, np.nan]), "finite")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             mel_levels(wrong, RATE)
     with pytest.raises(ValueError, match="between 0 and 4000 Hz"):
@@ -60,8 +60,57 @@ def test_silence_around_a_sound_is_cut():
     assert len(trimmed(wave, RATE)) == pytest.approx(1600, abs=80)
     assert len(trimmed(np.zeros(500), RATE)) == 0 and len(trimmed(np.zeros(0), RATE)) == 0
     assert as_spikes(wave, RATE, steps=30).shape == (30, 40)
-    with pytest.raises(ValueError, match="finite"):
-        as_spikes(np.zeros(100), RATE)
+    for wave in (np.zeros(100), np.zeros(0), np.full(800, 128, np.uint8)):
+        with pytest.raises(ValueError, match="the sound is empty or silent"):
+            as_spikes(wave, RATE)
+
+
+def said(rate):
+    """A word of two glides between silences."""
+    t = np.arange(int(0.6 * rate)) / rate
+    word = np.exp(-np.square((t - 0.3) / 0.1)) * (np.sin(2 * np.pi * (300 + 900 * t) * t) + 0.5 * np.sin(2 * np.pi * (1500 - 800 * t) * t))  # fmt: skip
+    return np.concatenate([np.zeros(int(0.2 * rate)), word, np.zeros(int(0.1 * rate))])
+
+
+@pytest.mark.parametrize("rate", [11025, 16000, 22050, 44100, 48000])
+def test_a_sound_has_the_same_spikes_at_any_rate(rate):
+    here, there = as_spikes(said(RATE), RATE).astype(int), as_spikes(said(rate), rate).astype(int)
+    assert np.abs(here - there).sum() <= 0.1 * here.sum()
+
+
+def test_samples_of_any_kind_are_one_sound():
+    wave = said(RATE)
+    spikes = as_spikes(wave, RATE)
+    for same in ((15_000 * wave).astype(np.int16), wave.astype(np.float32), list(wave)):
+        assert np.abs(as_spikes(same, RATE).astype(int) - spikes).sum() <= 4
+    # An 8-bit WAV file is silent at 128; eight bits are coarse, so it is compared with eight bits around 0.
+    coarse = np.round(60 * wave)
+    np.testing.assert_array_equal(as_spikes((coarse + 128).astype(np.uint8), RATE), as_spikes(coarse, RATE))  # fmt: skip
+    assert len(trimmed((coarse + 128).astype(np.uint8), RATE)) == len(trimmed(coarse, RATE))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"wave": np.ones((800, 2))}, "take one channel, or their mean"),
+        ({"wave": np.ones(800, complex)}, "finite numbers"),
+        ({"wave": np.where(np.arange(800) == 5, np.nan, 1.0)}, "finite numbers"),
+        ({"rate": 4000}, "from 7600 on"),
+        ({"rate": np.nan}, "from 7600 on"),
+        ({"steps": 0}, "steps must"),
+        ({"hop": 0.0}, "hop and window above 0"),
+    ],
+)
+def test_a_sound_that_cannot_be_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        as_spikes(**{"wave": said(RATE), "rate": RATE} | wrong)
+
+
+def test_levels_must_be_numbers():
+    with pytest.raises(ValueError, match="levels must be finite"):
+        level_crossings(np.array([[np.nan, 1.0]]), 1.0)
+    with pytest.raises(ValueError, match="rate must be above 0"):
+        trimmed(np.ones(10), 0)
 
 
 def test_no_voice_is_in_two_parts():
@@ -83,13 +132,13 @@ def test_sounds_are_kept_by_part(tmp_path, monkeypatch):
     folder = tmp_path / "spoken-digits"
     folder.mkdir()
     np.savez(
-        folder / "spoken-digits.npz", waves=np.concatenate(waves).astype(np.int16),
+        folder / spoken_digits._FILE, waves=np.concatenate(waves).astype(np.int16),
         starts=np.cumsum([0, *map(len, waves)]), part=np.arange(4), label=[3, 0, 19, 2], speaker=[5, 6, 7, 8],
     )  # fmt: skip
     found = load_spoken_digits(bands=10, steps=20)
     for i, part in enumerate(PARTS):
         assert found.x[part].shape == (1, 20, 20) and found.speakers[part].tolist() == [5 + i]
     assert found.y["test"].tolist() == [19] and found.x["people"].sum() > 0
-    (folder / "spoken-digits.npz").write_bytes(b"PK no")
+    (folder / spoken_digits._FILE).write_bytes(b"PK no")
     with pytest.raises(DataError, match="damaged"):
         load_spoken_digits(bands=11)

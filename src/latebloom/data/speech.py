@@ -15,12 +15,16 @@ def mel_levels(
     From 0 for what is `floor` decibels or more below the loudest band of the whole sound, to `floor`. Windows of
     `window` seconds are Hann's; the first is around the first sample.
 
-    Raises `ValueError` for an empty or a silent sound, for one that is not finite, for bands that do not lie between 0
-    and half of `rate`, and for fewer than one.
+    Unsigned samples, as 8-bit WAV files have them, are silent in the middle of their range.
+
+    Raises `ValueError` for an empty or a silent sound, for one that is not finite or has several channels, for bands that
+    do not lie between 0 and half of `rate`, for fewer than one, and for a hop or a window that is not above 0.
     """
-    wave = np.asarray(wave, np.float64)
-    if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
-        raise ValueError("a sound must be finite numbers, [samples]")
+    wave = samples(wave)
+    if not len(wave):
+        raise ValueError("the sound is empty")
+    if not (np.isfinite(rate) and rate > 0 and hop > 0 and window > 0):
+        raise ValueError(f"rate must be above 0 samples a second, hop and window above 0 seconds, not {rate}, {hop} and {window}")  # fmt: skip
     if bands < 1 or not 0 <= low < high <= rate / 2:
         raise ValueError(f"there must be bands between 0 and {rate / 2:g} Hz, not {bands} from {low:g} to {high:g}")  # fmt: skip
     size, stride = max(round(window * rate), 1), max(round(hop * rate), 1)
@@ -33,6 +37,20 @@ def mel_levels(
     if loudest <= 0:
         raise ValueError("the sound is silent")
     return np.maximum(10 * np.log10(np.maximum(energy / loudest, 1e-12)) + floor, 0.0)
+
+
+def samples(wave: Shaped[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
+    """The sound around 0: unsigned samples lose the middle of their range.
+
+    Raises `ValueError` for one that is not finite numbers, and for several channels.
+    """
+    wave = np.asarray(wave)
+    if wave.ndim == 2:
+        raise ValueError(f"a sound must be [samples], not {list(wave.shape)}: take one channel, or their mean")  # fmt: skip
+    if wave.ndim != 1 or wave.dtype.kind not in "fiu" or not np.isfinite(wave).all():
+        raise ValueError(f"a sound must be finite numbers, [samples], not {wave.dtype} {list(wave.shape)}")  # fmt: skip
+    middle = (np.iinfo(wave.dtype).max + 1) // 2 if wave.dtype.kind == "u" else 0
+    return wave.astype(np.float64) - middle
 
 
 def mel_filters(
@@ -57,10 +75,14 @@ def level_crossings(
 ) -> Int[np.ndarray, "steps twice"]:
     """Spikes of each step: how often each level has since its last spike moved `delta` up (first half), or down.
 
-    A level's first value counts as if it rose from 0. Raises `ValueError` for a delta that is not above 0.
+    A level's first value counts as if it rose from 0. Raises `ValueError` for a delta that is not above 0, and for levels
+    that are not finite numbers.
     """
+    levels = np.asarray(levels)
     if not delta > 0:
         raise ValueError(f"delta must be above 0, not {delta}")
+    if levels.ndim != 2 or not np.isfinite(levels).all():
+        raise ValueError("levels must be finite numbers, [steps, bands]")
     last = np.zeros(levels.shape[1], np.int64)
     found = np.zeros((len(levels), 2 * levels.shape[1]), np.int64)
     for t, level in enumerate(levels / delta):
@@ -72,9 +94,11 @@ def level_crossings(
 
 def trimmed(wave: Shaped[np.ndarray, " samples"], rate: float, below: float = 40.0) -> np.ndarray:
     """Without what comes before and after the sound: stretches of 10 ms that are `below` decibels under the loudest."""
-    wave = np.asarray(wave)
+    around, wave = samples(wave), np.asarray(wave)
+    if not (np.isfinite(rate) and rate > 0):
+        raise ValueError(f"rate must be above 0 samples a second, not {rate}")
     size = max(round(0.01 * rate), 1)
     parts = -(-len(wave) // size)
-    power = np.square(np.pad(wave.astype(np.float64), (0, parts * size - len(wave)))).reshape(parts, size).sum(axis=1)  # fmt: skip
+    power = np.square(np.pad(around, (0, parts * size - len(wave)))).reshape(parts, size).sum(axis=1)  # fmt: skip
     loud = np.flatnonzero(power > power.max(initial=0) * 10 ** (-below / 10))
     return wave[loud[0] * size : (loud[-1] + 1) * size] if len(loud) else wave[:0]

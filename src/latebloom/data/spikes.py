@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ class Events:
       of time.
     - `starts` [examples + 1]: where each example begins, and the number of events.
     - `labels` [examples] from 0 on; `speakers` [examples], or None; `classes`: names of the labels, or ().
+
+    Raises `ValueError` for parts that do not go together, and for times, units and labels that cannot be.
     """
 
     times: Float[np.ndarray, " events"]
@@ -37,6 +40,20 @@ class Events:
     speakers: Int[np.ndarray, " examples"] | None = None
     classes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        times, units, starts, labels = (np.asarray(v) for v in (self.times, self.units, self.starts, self.labels))  # fmt: skip
+        if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels < 0).any():
+            raise ValueError(f"labels must be whole numbers from 0 on, one an example, not {labels.dtype} {list(labels.shape)}")  # fmt: skip
+        if times.ndim != 1 or times.shape != units.shape:
+            raise ValueError(f"times and units must be one an event, not {list(times.shape)} and {list(units.shape)}")  # fmt: skip
+        edges = starts.shape == (len(labels) + 1,) and starts.dtype.kind in "iu"
+        if not (edges and starts[0] == 0 and starts[-1] == len(times) and (np.diff(starts) >= 0).all()):  # fmt: skip
+            raise ValueError(f"starts must go up from 0 to the {len(times)} events, one more than the {len(labels)} labels")  # fmt: skip
+        if not (np.isfinite(times).all() and (times >= 0).all()):
+            raise ValueError("times must be seconds from 0 on")
+        if len(units) and (units.dtype.kind not in "iu" or units.min() < 0 or units.max() >= self.channels):  # fmt: skip
+            raise ValueError(f"units must be whole numbers from 0 to {self.channels - 1}")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -46,19 +63,24 @@ class Events:
         """How many events each group of `pool` neighbouring units has in each step of `step` seconds.
 
         Events after the last step are left out; a count ends at 255. Raises `ValueError` for a step that is not
-        above 0, no steps, and groups that do not divide the channels.
+        above 0, no steps, groups that do not divide the channels, and where all events come after the last step.
         """
         if not step > 0 or steps < 1:
             raise ValueError(f"step must be above 0 seconds and steps at least 1, not {step} and {steps}")  # fmt: skip
         if pool < 1 or self.channels % pool:
             raise ValueError(f"pool must divide the {self.channels} channels, unlike {pool}")
-        example = np.repeat(np.arange(len(self)), np.diff(self.starts))
         # A time written as k steps is in step k, whatever its last bit.
-        at = np.floor(self.times / step + 1e-6).astype(np.int64)
-        seen = at < steps
-        counts = np.zeros((len(self), steps, self.channels // pool), np.int64)
-        np.add.at(counts, (example[seen], at[seen], self.units[seen] // pool), 1)
-        return np.minimum(counts, 255).astype(np.uint8)
+        at = np.floor(np.minimum(self.times / step, steps) + 1e-6).astype(np.int64)
+        if len(at) and at.min() >= steps:
+            raise ValueError(f"no event is in the first {steps * step:g} seconds, the first is at {self.times.min():g}: times must be seconds, or take more steps")  # fmt: skip
+        wide = self.channels // pool
+        counts = np.zeros((len(self), steps, wide), np.uint8)
+        for i, (first, last) in enumerate(itertools.pairwise(self.starts)):
+            seen = at[first:last] < steps
+            place = at[first:last][seen] * wide + self.units[first:last][seen] // pool
+            often = np.bincount(place, minlength=steps * wide).reshape(steps, wide)
+            counts[i] = np.minimum(often, 255)
+        return counts
 
 
 def read_events(path: str | os.PathLike[str], channels: int = UNITS) -> Events:
@@ -78,7 +100,7 @@ def read_events(path: str | os.PathLike[str], channels: int = UNITS) -> Events:
 def _events(file: h5py.File, path: str, channels: int) -> Events:
     parts = {name: _dataset(file, name, path) for name in ("spikes/times", "spikes/units", "labels")}  # fmt: skip
     labels = np.asarray(parts["labels"])
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < 2**63):  # fmt: skip
         raise DataError(f"{path}, labels: must be whole numbers from 0 on, one an example")
     count = len(labels)
     for name in ("spikes/times", "spikes/units"):
@@ -106,6 +128,8 @@ def _events(file: h5py.File, path: str, channels: int) -> Events:
     speakers = more.get("speaker")
     if speakers is not None and np.shape(speakers) != (count,):
         raise DataError(f"{path}, extra/speaker: {np.size(speakers)} examples, but there are {count} labels")  # fmt: skip
+    if speakers is not None and np.asarray(speakers).dtype.kind not in "iu":
+        raise DataError(f"{path}, extra/speaker: must be whole numbers, not {np.asarray(speakers).dtype}")  # fmt: skip
     names = np.atleast_1d(more.get("keys", ()))
     classes = tuple(k.decode() if isinstance(k, bytes) else str(k) for k in names)
     if classes and labels.max() >= len(classes):
@@ -126,33 +150,48 @@ def _dataset(file: h5py.File, name: str, path: str) -> Any:
 
 
 def write_events(events: Events, path: str | os.PathLike[str]) -> None:
-    """The same layout, times in half precision as in the original files where that keeps a millisecond."""
+    """The same layout; all numbers in the least width that keeps them: half precision and 16 bits, as in the original files,
+    or more."""
     path = Path(path)
     aside = path.with_name(path.name + ".part")
-    longest = events.times.max() if len(events.times) else 0.0
-    kind = np.dtype(np.float16 if longest < 2 else np.float32)
+    kept = (np.dtype(k) for k in (np.float16, np.float32))
+    with np.errstate(over="ignore"):
+        kind = next((k for k in kept if (events.times.astype(k) == events.times).all()), np.dtype(np.float64))  # fmt: skip
     with h5py.File(aside, "w") as file:
-        for name, values, dtype in (("times", events.times, kind), ("units", events.units, np.dtype(np.uint16))):  # fmt: skip
+        for name, values, dtype in (("times", events.times, kind), ("units", events.units, _least(events.units))):  # fmt: skip
             ragged = file.create_dataset(f"spikes/{name}", (len(events),), h5py.vlen_dtype(dtype))
             for i, (first, last) in enumerate(zip(events.starts[:-1], events.starts[1:], strict=True)):  # fmt: skip
                 ragged[i] = values[first:last].astype(dtype)
-        file["labels"] = events.labels.astype(np.uint16)
+        file["labels"] = events.labels.astype(_least(events.labels))
         if events.speakers is not None:
-            file["extra/speaker"] = events.speakers.astype(np.uint16)
+            file["extra/speaker"] = events.speakers.astype(_least(events.speakers))
         if events.classes:
             file["extra/keys"] = np.array([name.encode() for name in events.classes])
     aside.replace(path)
+
+
+def _least(values: Int[np.ndarray, " n"]) -> np.dtype:
+    kinds = (np.dtype(k) for k in (np.uint16, np.uint32, np.int64))
+    return next(k for k in kinds if (values.astype(k) == values).all())
 
 
 def from_counts(
     counts: Int[np.ndarray, "examples steps channels"] | UInt8[np.ndarray, "examples steps channels"],
     labels: Int[np.ndarray, " examples"], step: float = 0.01, classes: tuple[str, ...] = (),
 ) -> Events:  # fmt: skip
-    """Events of counts: as many at the start of a step of `step` seconds as it counts."""
+    """Events of counts: as many at the start of a step of `step` seconds as it counts.
+
+    Raises `ValueError` for counts that are not whole numbers from 0 on, and for labels of another number.
+    """
+    counts, labels = np.asarray(counts), np.asarray(labels)
+    if counts.ndim != 3 or counts.dtype.kind not in "iu" or (counts.size and counts.min() < 0):
+        raise ValueError(f"counts must be whole numbers from 0 on, [examples, steps, channels], not {counts.dtype} {list(counts.shape)}")  # fmt: skip
+    if labels.shape != counts.shape[:1]:
+        raise ValueError(f"labels must be one an example, {len(counts)}, not {list(labels.shape)}")
     example, at, unit = np.nonzero(counts)
     often = counts[example, at, unit]
     starts = np.concatenate([[0], np.cumsum(counts.sum(axis=(1, 2), dtype=np.int64))])
     return Events(
-        np.repeat(at * step, often), np.repeat(unit, often), starts, np.asarray(labels).astype(np.int64),
+        np.repeat(at * step, often), np.repeat(unit, often), starts, labels,
         counts.shape[2], None, classes,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from scipy.signal import resample_poly
 from latebloom.core.checkpoint import write_atomically
 from latebloom.data import espeak
 from latebloom.data.sources import DataError, cache_folder, from_debian, from_pypi
-from latebloom.data.speech import level_crossings, mel_levels, trimmed
+from latebloom.data.speech import level_crossings, mel_levels, samples, trimmed
 
 NAME = "spoken-digits"
 RATE = 8000  # samples a second, of all sounds
@@ -119,11 +119,23 @@ def _encoded(folder: Path, bands: int, hop: float, steps: int, delta: float) -> 
 def as_spikes(
     wave: np.ndarray, rate: float, *, bands: int = 20, hop: float = 0.016, steps: int = 40, delta: float = 6.0
 ) -> UInt8[np.ndarray, "steps channels"]:  # fmt: skip
-    """One sound of one's own as `load_spoken_digits` has them: mel levels of what is not silent, and their crossings.
+    """One sound of one's own as `load_spoken_digits` has them: at 8,000 samples a second, mel levels of what is not silent,
+    and their crossings.
 
-    Raises `ValueError` for a sound that `mel_levels` refuses.
+    Raises `ValueError` for a sound that `mel_levels` refuses, for a rate that is not whole or cannot hold the 3,800 Hz of the
+    highest band, and for no steps.
     """
-    levels = mel_levels(trimmed(wave, rate), rate, bands, hop=hop, high=min(3800.0, rate / 2))
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    if not (rate == np.floor(rate) and 7600 <= rate < np.inf):
+        raise ValueError(f"rate must be a whole number of samples a second, from 7600 on, not {rate}")  # fmt: skip
+    if rate != RATE:
+        ratio = np.gcd(int(rate), RATE)
+        wave = resample_poly(samples(wave), RATE // ratio, int(rate) // ratio)
+    wave = trimmed(wave, RATE)
+    if not len(wave):
+        raise ValueError("the sound is empty or silent")
+    levels = mel_levels(wave, RATE, bands, hop=hop)
     found = level_crossings(levels, delta)[:steps]
     return np.minimum(np.pad(found, ((0, steps - len(found)), (0, 0))), 255).astype(np.uint8)
 
