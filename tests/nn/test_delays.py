@@ -106,6 +106,24 @@ def test_a_teachers_delays_are_found_again():
     assert np.corrcoef(np.ravel(weight_found), np.ravel(weight))[0, 1] > 0.8
 
 
+def test_a_negative_sigma_is_taps_of_one_step():
+    layer = Delays(3, 4, 7, key=jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 9, 3))
+    for sigma in (-1.0, jnp.float32(-1)):
+        np.testing.assert_array_equal(layer(x, sigma, 2), layer(x, None, 2))
+    assert not np.allclose(layer(x, 1.0, 2), layer(x, None, 2))
+
+
+def test_inputs_of_another_shape_are_said():
+    layer = Delays(3, 4, 7, key=jax.random.key(0))
+    for wrong, said in (((9, 3), r"not \[9, 3\]: one sequence is x\[None\]"), ((2, 9, 4), r"must be \[batch, time, 3\], not \[2, 9, 4\]"),
+                        ((1, 2, 9, 3), r"not \[1, 2, 9, 3\]")):  # fmt: skip
+        for taps in (1, 7):
+            with pytest.raises(ValueError, match=said):
+                Delays(3, 4, taps, key=jax.random.key(0))(jnp.ones(wrong), 1.0)
+    assert layer(jnp.ones((1, 1, 3)), 1.0).shape == (1, 1, 4)
+
+
 def test_first_values_and_their_range():
     layer = Delays(50, 40, 5, key=jax.random.key(0))
     assert np.abs(layer.weight).max() == pytest.approx(np.sqrt(6 / 50), rel=0.01)

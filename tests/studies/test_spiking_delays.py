@@ -31,7 +31,7 @@ def trace(test, real=None, valid=None, people=0.0):
 
 
 def test_gaps_are_of_the_last_observation_with_whole_delays():
-    traces = {"learned": trace([0.1, 0.95, 0.9]), "fixed": trace(0.7), "none": trace(0.4), "none-narrow": trace(0.35)}  # fmt: skip
+    traces = {"learned": trace([0.1, 0.95, 0.9]), "fixed": trace(0.7), "none": trace(0.4), "none-again": trace(0.45)}  # fmt: skip
     assert BY_ID["C2.learned"].effect(traces) == pytest.approx([0.2, 0.2])
     assert BY_ID["C1.fixed"].effect(traces) == pytest.approx([0.3, 0.3])
     assert BY_ID["C1.fixed"].null(traces) == pytest.approx([0.05, 0.05])

@@ -34,14 +34,17 @@ def delay_kernel(
 
 
 def delayed(
-    x: Shaped[Array, "batch time inputs"],
+    x: Shaped[Array, "*shape"],
     kernel: Float[Array, "taps inputs outputs"],
     after: int = 0,
 ) -> Float[Array, "batch steps outputs"]:
-    """y[t] = sum over d of x[t - d] kernel[d], from zeros before the first step, and `after` steps beyond the last.
+    """Of x [batch, time, inputs]: y[t] = sum over d of x[t - d] kernel[d], from zeros before the first step, and `after` steps beyond the last.
 
-    By a Fourier transform over time, in which the taps cost next to nothing.
+    By a Fourier transform over time, in which the taps cost next to nothing. Raises `ValueError` for inputs that are not
+    [batch, time, inputs] with as many inputs as the kernel has.
     """
+    if x.ndim != 3 or x.shape[2] != kernel.shape[1]:
+        raise ValueError(f"inputs must be [batch, time, {kernel.shape[1]}], not {list(x.shape)}" + (": one sequence is x[None]" if x.ndim == 2 else ""))  # fmt: skip
     if after < 0:
         raise ValueError(f"after must be at least 0 steps, not {after}")
     steps, taps = x.shape[1] + after, len(kernel)
@@ -79,11 +82,23 @@ class Delays(eqx.Module):
         self.taps = taps
 
     def __call__(
-        self, x: Shaped[Array, "batch time inputs"], sigma: float | Float[Array, ""] | None, after: int = 0
+        self, x: Shaped[Array, "*shape"], sigma: float | Float[Array, ""] | None, after: int = 0
     ) -> Float[Array, "batch steps outputs"]:  # fmt: skip
-        """`sigma`, `after`: see `delay_kernel` and `delayed`."""
-        return delayed(x, delay_kernel(self.weight, self.delay, self.taps, sigma), after)
+        """`sigma`, `after`: see `kernel` and `delayed`."""
+        return delayed(x, self.kernel(sigma), after)
+
+    def kernel(
+        self, sigma: float | Float[Array, ""] | None, weight: Float[Array, "inputs outputs"] | None = None
+    ) -> Float[Array, "taps inputs outputs"]:  # fmt: skip
+        """`delay_kernel` of the layer, or of another weight; a negative sigma is taps of one step at whole delays, as None is."""
+        weight = self.weight if weight is None else weight
+        one_step = delay_kernel(weight, self.delay, self.taps, None)
+        if sigma is None:
+            return one_step
+        return jnp.where(jnp.asarray(sigma) < 0, one_step, delay_kernel(weight, self.delay, self.taps, sigma))  # fmt: skip
 
     def clipped(self) -> Delays:
-        """The same with delays in their range."""
+        """The same with delays in their range; delays that are not here (another layer's, or partitioned off) stay so."""
+        if not eqx.is_array(self.delay):
+            return self
         return eqx.tree_at(lambda d: d.delay, self, jnp.clip(self.delay, 0, self.taps - 1))

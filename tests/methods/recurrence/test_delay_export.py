@@ -14,7 +14,8 @@ from latebloom.methods.recurrence.delay_export import (
     write_delays,
     write_nir,
 )
-from latebloom.methods.recurrence.spiking import SpikingDelays, whole
+from latebloom.methods.recurrence.spiking import SpikingDelays, SpikingRecurrent, whole
+from latebloom.nn.recurrent import LIF
 
 STEP = 4.0  # milliseconds
 
@@ -64,7 +65,7 @@ def simulated(path, x, steps):
         elif kind[name] == "Output":
             out[name] = came
         else:
-            v, seen = np.zeros(came.shape[1]), []
+            v, seen = node["v_leak"].copy(), []
             for current in came:
                 v = v + dt / node["tau"] * (node["v_leak"] - v + node["r"] * current)
                 if kind[name] == "LIF":
@@ -78,6 +79,16 @@ def simulated(path, x, steps):
 
 
 def test_the_graph_does_what_the_network_does(network, tmp_path):
+    check_graph(network, tmp_path)
+
+
+@pytest.mark.parametrize("more", [{"decay_input": True, "threshold": 0.3}, {"rest": -0.4}])
+def test_so_it_does_for_other_neurons(network, tmp_path, more):
+    lif = LIF(1.6, **more)
+    check_graph(eqx.tree_at(lambda m: m.neuron, network, lif, is_leaf=lambda n: isinstance(n, LIF)), tmp_path)  # fmt: skip
+
+
+def check_graph(network, tmp_path):
     write_nir(network, tmp_path / "net.nir", STEP)
     x = np.random.default_rng(0).integers(0, 2, (12, 5))
     fired, v = whole(network).spikes(jnp.asarray(x[None]), None)
@@ -115,3 +126,20 @@ def test_a_step_is_above_zero(network, tmp_path, write):
         write(network, tmp_path / "net", 0.0)
     with pytest.raises(ValueError, match="step_ms must be above 0"):
         delay_table(network, -1.0)
+    with pytest.raises(ValueError, match="step_ms must be above 0"):
+        delay_table(network, np.inf)
+
+
+@pytest.mark.parametrize("call", [lambda m, p: delay_table(m), write_nir, write_delays])
+def test_what_cannot_be_exported_is_said(network, tmp_path, call):
+    with pytest.raises(TypeError, match="must be SpikingDelays, not SpikingRecurrent"):
+        call(SpikingRecurrent((3, 4, 2), key=jax.random.key(0)), tmp_path / "net")
+    lost = eqx.tree_at(lambda m: m.layers[1].delay, network, jnp.full((7, 6), jnp.nan))
+    with pytest.raises(ValueError, match="layer 1 has a weight or a delay that is not finite"):
+        call(lost, tmp_path / "net")
+
+
+def test_a_soft_reset_is_not_of_nir(network, tmp_path):
+    soft = eqx.tree_at(lambda m: m.neuron, network, LIF(1.6, reset="soft"), is_leaf=lambda n: isinstance(n, LIF))  # fmt: skip
+    with pytest.raises(ValueError, match="soft reset"):
+        write_nir(soft, tmp_path / "net.nir", STEP)

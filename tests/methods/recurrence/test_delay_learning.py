@@ -1,5 +1,6 @@
 """Small runs of learning delays, against what is known of them by hand."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from latebloom.methods.recurrence.spiking import (
     votes,
     whole,
 )
+from latebloom.nn.delays import Delays
 
 HYPER = {"rate": 2e-2, "delay_rate": 0.3, "sigma": 4.0}
 
@@ -97,6 +99,76 @@ def test_data_may_be_shared_and_networks_without_delays_learn_too():
     for wrong in ({"epochs": 0}, {"batch": 61}):
         with pytest.raises(ValueError, match=r"epochs must|batch must be from 1 to the 60"):
             DelayLearner(**{"network": network, "data": data, "hyper": HYPER, "epochs": 2} | wrong)
+
+
+class Late(eqx.Module):
+    """A model of a user's: two layers of delays of unlike length."""
+
+    first: Delays
+    second: Delays
+
+    def __init__(self, key):
+        one, two = jax.random.split(key)
+        self.first, self.second = Delays(6, 5, 3, key=one), Delays(5, 4, 7, key=two)
+
+    def __call__(self, x, sigma, *, key=None, train=False):
+        return self.second(self.first(x, sigma), sigma)
+
+
+def test_layers_may_have_delays_of_unlike_length():
+    process = learner(network=Late)
+    seen = process.observe(process.init(jax.random.key(0)))
+    assert seen["delays"].shape == (2, 7)
+    np.testing.assert_allclose(seen["delays"].sum(1), 1, rtol=1e-6)
+
+
+def test_a_users_delays_are_one_step_wide_in_the_last_part():
+    process = learner(network=Late, finish=0.5)
+    state = process.init(jax.random.key(0))._replace(step=jnp.int32(18))
+    seen = process.observe(process.turn(state))
+    np.testing.assert_array_equal(seen["accuracy"], seen["accuracy_real"])
+    model, x = whole(state.model), drawn(jax.random.key(0)).x[:4]
+    np.testing.assert_array_equal(model(x, process.sigma(state.step)), model(x, None))
+
+
+def _with(data, **parts):
+    return data._replace(**{name: change(getattr(data, name)) for name, change in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"y": lambda y: y + 1}, "labels of the training sequences must be from 0 to 3"),
+        ({"y": lambda y: y - 1}, "labels of the training sequences must be from 0 to 3"),
+        ({"y": lambda y: y.astype(float)}, "must be class indices"),
+        ({"y": lambda y: np.array(list("abcd"))[y]}, "must be class indices"),
+        ({"y": lambda y: y[:-1]}, "60 inputs and 59 labels"),
+        ({"x": lambda x: x.astype(float).at[3, 2, 1].set(np.nan)}, "inputs of the training sequences must be finite"),
+        ({"x": lambda x: x[:, 0]}, r"must be numbers, \[examples, time, channels\]"),
+        ({"x": lambda x: x[..., :4]}, r"must be \[batch, time, 6\]"),
+        ({"exams": lambda e: {"valid": e["valid"]}}, 'an exam "test", not valid'),
+        ({"exams": lambda e: e | {"test": (e["test"][0], e["test"][1] + 9)}}, "labels of exam test must be from 0 to 3"),
+        ({"exams": lambda e: e | {"test": (e["test"][0][:3], e["test"][1])}}, "exam test: 3 inputs and 40 labels"),
+        ({"exams": lambda e: e | {"test": (jnp.full((40, 18, 6), jnp.inf), e["test"][1])}}, "inputs of exam test must be finite"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_learned_from_is_refused(changes, said):
+    data = drawn(jax.random.key(3))
+    with pytest.raises(ValueError, match=said):
+        learner(data=_with(data, **changes))
+
+
+def test_other_arguments_are_said():
+    data = drawn(jax.random.key(3))
+    with pytest.raises(TypeError, match="data must be Sequences"):
+        learner(data=tuple(data))
+    with pytest.raises(ValueError, match="hyper must have delay_rate, sigma"):
+        learner(hyper={"rate": 0.1})
+    with pytest.raises(ValueError, match=r"must give \[batch, steps, classes\], not \[1, 4\]"):
+        learner(data=data, network=lambda key: lambda x, sigma, **more: jnp.ones((len(x), 4)))
+    plain = Sequences(np.asarray(data.x).tolist(), np.asarray(data.y).tolist(), data.exams)
+    process = learner(data=plain, epochs=2)
+    assert int(process.step(process.init(jax.random.key(0))).step) == 1
 
 
 def model_accuracy(v, y):

@@ -122,6 +122,24 @@ def test_rates_are_pytorchs():
     np.testing.assert_allclose(falling, cosine, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "torch"),
+    [
+        (2, [4.05872e-3, 2e-8]),
+        (3, [4.97208e-3, 2.31305e-3, 2e-8]),
+        (4, [2e-4, 4.05872e-3, 1.41646e-3, 2e-8]),
+    ],
+)
+def test_rates_of_few_epochs_are_pytorchs(epochs, torch):
+    """torch 2.14: OneCycleLR(max_lr=5e-3, total_steps=epochs)."""
+    found = [float(one_cycle(5e-3, epochs, 1)(jnp.int32(e))) for e in range(epochs)]
+    np.testing.assert_allclose(found, torch, rtol=3e-3)
+    for wrong in ((0, 1), (2, 0)):
+        for rates in (one_cycle, spiking.half_cosine):
+            with pytest.raises(ValueError, match="an epoch and a step"):
+                rates(0.1, *wrong)
+
+
 def test_delays_have_an_optimiser_of_their_own():
     """The first step of Adam is the rate against the gradient's sign; decay counts in weights alone."""
     model = SpikingDelays((3, 4, 2), 5, key=KEY)
@@ -165,6 +183,60 @@ def test_any_model_with_delays_is_clipped_rounded_and_trained():
     changes, _ = rule.update(slopes, state, trainable(model))
     assert np.abs(changes.late.delay).min() > 0.09  # of Adam's first step
     assert (eqx.apply_updates(model, changes).table == model.table).all()
+
+
+class Tied(eqx.Module):
+    """Two layers with the same delays, and weights each."""
+
+    both: eqx.nn.Shared
+
+    def __init__(self, key):
+        one, two = jax.random.split(key)
+        pair = (Delays(4, 4, 5, key=one), Delays(4, 4, 5, key=two))
+        self.both = eqx.nn.Shared(pair, lambda p: p[1].delay, lambda p: p[0].delay)
+
+    def __call__(self, x, sigma, *, key=None, train=False):
+        first, second = self.both()
+        return second(first(x, sigma), sigma)
+
+
+def test_tied_delays_are_one():
+    model = Tied(KEY)
+    assert len(delays_of(model)) == 1
+    far = eqx.tree_at(lambda m: m.both.pytree[0].delay, model, jnp.full((4, 4), 7.3))
+    one, two = clipped(whole(far)).both()
+    assert (one.delay == 4).all() and (two.delay == 4).all()
+    x = jax.random.bernoulli(KEY, 0.3, (2, 8, 4))
+    slopes = eqx.filter_grad(lambda m: vote_loss(m(x, 2.0), jnp.array([0, 1])).mean())(model)
+    rule = delay_rule(4, 2)
+    changes, _ = rule.update(slopes, rule.init(trainable(model)), trainable(model))
+    assert np.abs(changes.both.pytree[0].delay).min() > 0.09
+
+
+def test_what_is_partitioned_off_stays_off():
+    model = SpikingDelays((3, 4, 2), 5, key=KEY)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    again = eqx.combine(clipped(params), clipped(static))
+    assert eqx.tree_equal(again, model)
+    assert eqx.tree_equal(whole(static), static) and not delays_of(static)
+
+
+def test_biases_of_convolutions_are_not_decayed():
+    assert jax.tree.leaves(spiking.kinds(trainable(eqx.nn.Conv1d(2, 3, 3, key=KEY)))) == ["weight", "other"]  # fmt: skip
+    assert jax.tree.leaves(spiking.kinds(trainable(Delays(2, 3, 3, key=KEY)))) == ["weight", "delay"]  # fmt: skip
+
+
+def test_rivals_refuse_what_cannot_be():
+    x = jnp.ones((2, 7, 5))
+    for rival in (SpikingRecurrent, Gated):
+        with pytest.raises(ValueError, match="sizes must be inputs, the hidden layer"):
+            rival((5, 6, 6, 3), key=KEY)
+        with pytest.raises(ValueError, match="dropout must be"):
+            rival((5, 6, 3), key=KEY, dropout=1.0)
+        with pytest.raises(ValueError, match="dropout needs a key"):
+            rival((5, 6, 3), key=KEY, dropout=0.5)(x, train=True)
+    with pytest.raises(ValueError, match=r"must give \[batch, steps, classes\]"):
+        votes(jnp.ones((4, 3)))
 
 
 def test_slopes_reach_delays_through_spikes_and_not_through_the_reset():

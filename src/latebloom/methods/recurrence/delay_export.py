@@ -22,7 +22,16 @@ VERSION = "1.0.8"  # of the nir package whose files these are like
 
 
 def whole_delays(model: SpikingDelays) -> list[Int[np.ndarray, "inputs outputs"]]:
-    """The delays of each layer in steps, rounded."""
+    """The delays of each layer in steps, rounded.
+
+    Raises `TypeError` for another network, whose delays are `delays_of(whole(model))`, and `ValueError` for weights or delays
+    that are not finite; so do all that write.
+    """
+    if not isinstance(model, SpikingDelays):
+        raise TypeError(f"the network must be SpikingDelays, not {type(model).__name__}: delays_of(whole(model)) has the layers of any other")  # fmt: skip
+    for i, layer in enumerate(model.layers):
+        if not (np.isfinite(layer.weight).all() and np.isfinite(layer.delay).all()):
+            raise ValueError(f"layer {i} has a weight or a delay that is not finite: learning has diverged")  # fmt: skip
     return [np.asarray(layer.delay).astype(np.int64) for layer in delays_of(whole(model))]
 
 
@@ -50,8 +59,9 @@ def delay_table(model: SpikingDelays, step_ms: float = 10.0) -> pd.DataFrame:
     """
     _check(step_ms)
     parts = []
+    delays = whole_delays(model)
     kept = model.masks if model.masks is not None else [np.ones(layer.weight.shape, bool) for layer in model.layers]  # fmt: skip
-    for i, (delay, (weight, _), mask) in enumerate(zip(whole_delays(model), folded(model), kept, strict=True)):  # fmt: skip
+    for i, (delay, (weight, _), mask) in enumerate(zip(delays, folded(model), kept, strict=True)):  # fmt: skip
         source, target = np.nonzero(np.asarray(mask))
         steps = delay[source, target]
         parts.append(pd.DataFrame({
@@ -79,16 +89,18 @@ def write_nir(model: SpikingDelays, path: str | os.PathLike[str], step_ms: float
 
     Stepped by Euler's rule at `step_ms` it does what the network does (tau dv/dt = -v + R I with R = tau / step, and a
     reset to 0) until (taps - 1) // 2 steps after its
-    input's end, where the network cuts its hidden layers off. Raises `ValueError` for a step that is not above 0.
+    input's end, where the network cuts its hidden layers off. Raises `ValueError` for a step that is not above 0, and
+    for neurons whose reset is soft, which NIR does not have.
     """
     _check(step_ms)
+    delays = whole_delays(model)
     seconds = step_ms / 1e3
     nodes: dict[str, dict[str, object]] = {}
     edges: list[tuple[str, str]] = []
     inputs = model.layers[0].weight.shape[0]
     nodes["input"] = {"type": "Input", "shape": np.array([inputs])}
     before = "input"
-    for i, (delay, (weight, bias)) in enumerate(zip(whole_delays(model), folded(model), strict=True)):  # fmt: skip
+    for i, (delay, (weight, bias)) in enumerate(zip(delays, folded(model), strict=True)):
         last = i == len(model.norms)
         neurons = "readout" if last else f"neurons_{i}"
         nodes[neurons] = _neurons(model.readout if last else model.neuron, weight.shape[1], seconds)
@@ -113,9 +125,12 @@ def write_nir(model: SpikingDelays, path: str | os.PathLike[str], step_ms: float
 
 def _neurons(neuron: LIF, size: int, seconds: float) -> dict[str, object]:
     full = lambda value: np.full(size, float(value))  # noqa: E731
-    same = {"tau": full(neuron.tau * seconds), "r": full(neuron.tau), "v_leak": full(0.0)}
+    gain = 1.0 if neuron.decay_input else neuron.tau
+    same = {"tau": full(neuron.tau * seconds), "r": full(gain), "v_leak": full(neuron.rest)}
     if neuron.threshold is None:
         return {"type": "LI", **same}
+    if neuron.reset != "hard":
+        raise ValueError("NIR resets neurons to a potential: there is none for a soft reset")
     return {"type": "LIF", **same, "v_threshold": full(neuron.threshold), "v_reset": full(neuron.rest)}  # fmt: skip
 
 
@@ -138,5 +153,5 @@ def _write(nodes: dict[str, dict[str, object]], edges: list[tuple[str, str]], pa
 
 
 def _check(step_ms: float) -> None:
-    if not step_ms > 0:
+    if not 0 < step_ms < np.inf:
         raise ValueError(f"step_ms must be above 0 milliseconds, not {step_ms}")

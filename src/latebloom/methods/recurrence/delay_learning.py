@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from latebloom.core.dataset import check_labels
 from latebloom.core.process import Process, Quantity
 from latebloom.core.training import accuracy, batch_rows, gradients, step_key, trainable, update
 from latebloom.methods.recurrence.spiking import (
@@ -58,12 +60,15 @@ class DelayLearner(Process):
       as they are; `sigma`, the deviation of taps in the first epoch.
     - `annealed`: sigma falls to 0.23 over the first quarter of `epochs`, or stays. `finish`: the share of epochs, the last
       ones, in which delays are whole and held and weights alone learn, with taps of one step (the network is given a
-      sigma of -1, which `SpikingDelays` takes so). `fixed`: delays are whole from the
+      sigma of -1, which `Delays` take so). `fixed`: delays are whole from the
       start, each tap is one step wide in training, too, and none is learned.
     - `show`: the input and the spikes of the first hidden layer for the first test example are recorded.
 
     Exams are taken with whole delays and taps of one step, which is what is built ("accuracy"), and as in training
-    ("accuracy_real"); "accuracy_rounded" has whole delays, and taps as wide as in training. Raises `ValueError` for a batch that the data cannot fill.
+    ("accuracy_real"); "accuracy_rounded" has whole delays, and taps as wide as in training.
+
+    Raises `ValueError` for a batch that the data cannot fill, for a missing exam "test" or rate, for inputs and labels of
+    another number, and, of data that seeds share, for inputs that are not finite and labels that are not class indices.
     """
 
     network: Callable[[PRNGKeyArray], Any]
@@ -89,7 +94,17 @@ class DelayLearner(Process):
             raise ValueError(
                 f"finish must be a share of the epochs, from 0 to below 1, not {finish}"
             )
+        if missing := {"rate", "delay_rate", "sigma"} - set(hyper):
+            raise ValueError(f"hyper must have {', '.join(sorted(missing))}")
+        if not (isinstance(data, Sequences) or callable(data)):
+            raise TypeError(f"data must be Sequences, or a function of a key that draws them, not {type(data).__name__}")  # fmt: skip
+        if isinstance(data, Sequences):
+            data = _checked(data, network)
         drawn = data if isinstance(data, Sequences) else jax.eval_shape(data, jax.random.key(0))
+        if "test" not in drawn.exams:
+            raise ValueError(
+                f'there must be an exam "test", not {", ".join(drawn.exams) or "none"}'
+            )
         if not 1 <= batch <= len(drawn.y):
             raise ValueError(f"batch must be from 1 to the {len(drawn.y)} training sequences, not {batch}")  # fmt: skip
         self.network, self.data = network, data
@@ -164,7 +179,7 @@ class DelayLearner(Process):
         }
         layers = delays_of(state.model)
         if layers:
-            at = jnp.arange(layers[0].taps)
+            at = jnp.arange(max(layer.taps for layer in layers))
             moved = [jnp.abs(d.delay - was).mean() for d, was in zip(layers, state.first, strict=True)]  # fmt: skip
             share = [(jnp.round(d.delay)[..., None] == at).mean((0, 1)) for d in layers]
             found |= {"moved": jnp.stack(moved), "delays": jnp.stack(share)}
@@ -200,8 +215,36 @@ class DelayLearner(Process):
 
 def _held(now: Bool[Array, ""], changes: Any) -> Any:
     """The changes without those of delays, where `now`."""
-    still = lambda d: eqx.tree_at(lambda d: d.delay, d, jnp.where(now, 0.0, d.delay))  # noqa: E731
+
+    def still(layer: Delays) -> Delays:
+        if not eqx.is_array(layer.delay):
+            return layer
+        return eqx.tree_at(lambda d: d.delay, layer, jnp.where(now, 0.0, layer.delay).astype(layer.delay.dtype))  # fmt: skip
+
     return every_delays(changes, still)
+
+
+def _checked(data: Sequences, network: Callable[[PRNGKeyArray], Any]) -> Sequences:
+    """The same as arrays, of which network and loss can make what they are to."""
+    parts = {"the training sequences": (data.x, data.y)} | {f"exam {name}": pair for name, pair in data.exams.items()}  # fmt: skip
+    made = {}
+    for name, (x, y) in parts.items():
+        x, y = (v if isinstance(v, jax.Array) else np.asarray(v) for v in (x, y))
+        if jnp.ndim(x) != 3 or x.dtype.kind not in "biufV":  # V: bfloat16
+            raise ValueError(f"inputs of {name} must be numbers, [examples, time, channels], not {x.dtype} {list(x.shape)}")  # fmt: skip
+        if not len(x) or len(x) != len(y):
+            raise ValueError(f"{name}: {len(x)} inputs and {len(y)} labels, they must be the same number, at least 1")  # fmt: skip
+        if jnp.issubdtype(x.dtype, jnp.floating) and not bool(jnp.isfinite(x).all()):
+            raise ValueError(f"inputs of {name} must be finite")
+        made[name] = (x, y)
+    x = made["the training sequences"][0]
+    out = eqx.filter_eval_shape(lambda k: network(k)(jnp.asarray(x[:1]), 1.0), jax.random.key(0))
+    if len(out.shape) != 3:
+        raise ValueError(f"a network must give [batch, steps, classes], not {list(out.shape)}")
+    for name, (_, y) in made.items():
+        check_labels(y, out.shape[2], f"labels of {name}")
+    first, *exams = ((jnp.asarray(x), jnp.asarray(y)) for x, y in made.values())
+    return Sequences(*first, dict(zip(data.exams, exams, strict=True)))
 
 
 class Found(NamedTuple):

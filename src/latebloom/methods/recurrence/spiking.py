@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from latebloom.nn.delays import Delays, delay_kernel, delayed
+from latebloom.nn.delays import Delays, delayed
 from latebloom.nn.mlp import Linear
 from latebloom.nn.norm import BatchNorm
 from latebloom.nn.recurrent import GRU, LIF, Recurrent
@@ -54,8 +54,7 @@ class SpikingDelays(eqx.Module):
     ):  # fmt: skip
         if len(sizes) < 3 or min(sizes) < 1:
             raise ValueError(f"sizes must be inputs, a hidden layer or more, and classes, each at least 1, not {tuple(sizes)}")  # fmt: skip
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, not {dropout}")
+        _check_dropout(dropout)
         if connections is not None and connections < 1:
             raise ValueError(f"connections must be at least 1 a neuron, not {connections}")
         keys = jax.random.split(key, 2 * len(sizes))
@@ -85,16 +84,13 @@ class SpikingDelays(eqx.Module):
         after = (self.layers[0].taps - 1) // 2 if self.trailing else 0
         fired, at = [], x
         for i, (layer, weight) in enumerate(zip(self.layers, self.weights(), strict=True)):
-            kernel = _kernel(weight, layer, sigma)
-            current = delayed(at, kernel, after)
+            current = delayed(at, layer.kernel(sigma, weight), after)
             if i == len(self.norms):
                 return tuple(fired), self.readout(current)[1]
             _, at = self.neuron(self.norms[i](current, train=train))
             fired.append(at)
             if train and self.dropout > 0:
-                if key is None:
-                    raise ValueError("dropout needs a key in training: model(x, sigma, key=..., train=True)")  # fmt: skip
-                at = _dropped(jax.random.fold_in(key, i), at, self.dropout)
+                at = _dropped(jax.random.fold_in(_needed(key), i), at, self.dropout)
         raise AssertionError
 
     def __call__(
@@ -102,13 +98,6 @@ class SpikingDelays(eqx.Module):
         train: bool = False,
     ) -> Float[Array, "batch steps classes"]:  # fmt: skip
         return self.spikes(x, sigma, key=key, train=train)[1]
-
-
-def _kernel(weight: Array, layer: Delays, sigma: Sigma) -> Float[Array, "taps inputs outputs"]:
-    if sigma is None:
-        return delay_kernel(weight, layer.delay, layer.taps, None)
-    one_step = delay_kernel(weight, layer.delay, layer.taps, None)
-    return jnp.where(sigma < 0, one_step, delay_kernel(weight, layer.delay, layer.taps, sigma))  # pyright: ignore
 
 
 class RecurrentLIF(Recurrent):
@@ -151,7 +140,8 @@ class SpikingRecurrent(eqx.Module):
         self, sizes: Sequence[int], *, key: PRNGKeyArray, tau: float = 1.005, alpha: float = 5.0,
         dropout: float = 0.0,
     ):  # fmt: skip
-        inputs, size, classes = sizes
+        inputs, size, classes = _three(sizes)
+        _check_dropout(dropout)
         one, two, three = jax.random.split(key, 3)
         self.input = Linear(inputs, size, key=one, use_bias=False)
         self.norm = BatchNorm(size)
@@ -165,8 +155,8 @@ class SpikingRecurrent(eqx.Module):
     ) -> tuple[tuple[Array, ...], Float[Array, "batch time classes"]]:  # fmt: skip
         _, fired = self.hidden(self.norm(self.input(x.astype(jnp.float32)), train=train))
         at = fired
-        if train and self.dropout > 0 and key is not None:
-            at = _dropped(key, at, self.dropout)
+        if train and self.dropout > 0:
+            at = _dropped(_needed(key), at, self.dropout)
         return (fired,), self.readout(self.output(at))[1]
 
     def __call__(
@@ -184,7 +174,8 @@ class Gated(eqx.Module):
     dropout: float = eqx.field(static=True)
 
     def __init__(self, sizes: Sequence[int], *, key: PRNGKeyArray, dropout: float = 0.0):
-        inputs, size, classes = sizes
+        inputs, size, classes = _three(sizes)
+        _check_dropout(dropout)
         one, two = jax.random.split(key)
         self.hidden, self.output = GRU(inputs, size, key=one), Linear(size, classes, key=two)
         self.dropout = dropout
@@ -194,9 +185,26 @@ class Gated(eqx.Module):
         train: bool = False,
     ) -> Float[Array, "batch time classes"]:  # fmt: skip
         at = self.hidden(x.astype(jnp.float32))[1]
-        if train and self.dropout > 0 and key is not None:
-            at = _dropped(key, at, self.dropout)
+        if train and self.dropout > 0:
+            at = _dropped(_needed(key), at, self.dropout)
         return self.output(at)
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be from 0 to below 1, not {dropout}")
+
+
+def _three(sizes: Sequence[int]) -> Sequence[int]:
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"sizes must be inputs, the hidden layer, and classes, each at least 1, not {tuple(sizes)}")  # fmt: skip
+    return sizes
+
+
+def _needed(key: PRNGKeyArray | None) -> PRNGKeyArray:
+    if key is None:
+        raise ValueError("dropout needs a key in training: model(x, sigma, key=..., train=True)")
+    return key
 
 
 def _dropped(key: PRNGKeyArray, at: Array, share: float) -> Array:
@@ -214,7 +222,12 @@ def _chosen(key: PRNGKeyArray, inputs: int, outputs: int, count: int) -> Bool[Ar
 
 
 def votes(v: Float[Array, "batch steps classes"]) -> Float[Array, "batch classes"]:
-    """The sum over steps of each step's softmax: what is the prediction, and logits of the loss."""
+    """The sum over steps of each step's softmax: what is the prediction, and logits of the loss.
+
+    Raises `ValueError` for what is not [batch, steps, classes].
+    """
+    if v.ndim != 3:
+        raise ValueError(f"a network must give [batch, steps, classes], not {list(v.shape)}")
     return jax.nn.softmax(v, axis=-1).sum(axis=1)
 
 
@@ -256,23 +269,33 @@ def whole(model: Any) -> Any:
 
 
 def _whole(layer: Delays) -> Delays:
+    if not eqx.is_array(layer.delay):  # another layer's, or partitioned off
+        return layer
     nearest = jnp.clip(jnp.round(layer.delay), 0, layer.taps - 1)
     return eqx.tree_at(lambda d: d.delay, layer, nearest)
 
 
 def delays_of(model: Any) -> list[Delays]:
+    """Each `Delays` in the model, but for those whose delays are another's."""
     there = lambda node: isinstance(node, Delays)  # noqa: E731
-    return [n for n in jax.tree.leaves(model, is_leaf=there) if there(n)]
+    return [n for n in jax.tree.leaves(model, is_leaf=there) if there(n) and eqx.is_array(n.delay)]
 
 
 def one_cycle(peak: float | Array, epochs: int, steps_an_epoch: int) -> optax.Schedule:
-    """PyTorch's OneCycleLR, a step an epoch: from peak / 25 up to `peak` over .3 of the epochs, then down to 4e-6 of it."""
-    up = max(0.3 * epochs - 1, 1e-6)
-    down = max(epochs - 1 - up, 1e-6)
+    """PyTorch's OneCycleLR, a step an epoch: from peak / 25 up to `peak` over .3 of the epochs, then down to 4e-6 of it.
+
+    Below four epochs there is no way up, and a single epoch has the last rate, so small that nothing is learned.
+
+    Raises `ValueError` for fewer than one epoch, or one step an epoch.
+    """
+    _check_length(epochs, steps_an_epoch)
+    up = 0.3 * epochs - 1
+    down = epochs - 1 - up
 
     def rate(count: Any) -> Array:
         epoch = jnp.minimum(count // steps_an_epoch, epochs - 1)
-        rising, falling = jnp.clip(epoch / up, 0, 1), jnp.clip((epoch - up) / down, 0, 1)
+        rising = jnp.clip(epoch / up, 0, 1) if up > 0 else jnp.ones(())
+        falling = jnp.clip((epoch - up) / down, 0, 1)
         low, least = peak / 25, peak / 25 / 1e4
         climb = peak + (low - peak) * 0.5 * (1 + jnp.cos(jnp.pi * rising))
         fall = least + (peak - least) * 0.5 * (1 + jnp.cos(jnp.pi * falling))
@@ -281,8 +304,14 @@ def one_cycle(peak: float | Array, epochs: int, steps_an_epoch: int) -> optax.Sc
     return rate
 
 
+def _check_length(epochs: int, steps_an_epoch: int) -> None:
+    if epochs < 1 or steps_an_epoch < 1:
+        raise ValueError(f"there must be an epoch and a step in it at least, not {epochs} and {steps_an_epoch}")  # fmt: skip
+
+
 def half_cosine(first: float | Array, epochs: int, steps_an_epoch: int) -> optax.Schedule:
-    """From `first` to 0 along half a cosine, a step an epoch."""
+    """From `first` to 0 along half a cosine, a step an epoch; raises as `one_cycle`."""
+    _check_length(epochs, steps_an_epoch)
 
     def rate(count: Any) -> Array:
         epoch = jnp.minimum(count // steps_an_epoch, epochs)
@@ -312,14 +341,15 @@ def delay_rule(
 
 
 def kinds(parameters: Any) -> Any:
-    """A tree like the parameters: "delay", "weight" for matrices, "other"."""
+    """A tree like the parameters: "delay", "weight" for matrices, "other"; a convolution's bias is no matrix."""
 
-    def kind(node: Any) -> Any:
+    def kind(path: Any, node: Any) -> Any:
         if isinstance(node, Delays):
-            return eqx.tree_at(lambda d: (d.weight, d.delay), node, ("weight", "delay"))
-        return "weight" if jnp.ndim(node) > 1 else "other"
+            return jax.tree_util.tree_map_with_path(lambda p, _: p[-1].name if p[-1].name in ("weight", "delay") else "other", node)  # fmt: skip
+        bias = bool(path) and getattr(path[-1], "name", None) == "bias"
+        return "weight" if jnp.ndim(node) > 1 and not bias else "other"
 
-    return jax.tree.map(kind, parameters, is_leaf=lambda node: isinstance(node, Delays))
+    return jax.tree_util.tree_map_with_path(kind, parameters, is_leaf=lambda node: isinstance(node, Delays))  # fmt: skip
 
 
 def parameters(sizes: Sequence[int], delays: bool) -> int:
