@@ -34,7 +34,7 @@ from latebloom.apply import (
     sparse_misspecified_bandits,
     stability_gap,
 )
-from latebloom.data import labelled
+from latebloom.data import labelled, recordings
 from latebloom.data.files import FileError
 from latebloom.data.point_files import read_tsplib
 
@@ -316,6 +316,28 @@ def read_point_sets(path):
     return {one.name: one.points.tolist() for one in found}
 
 
+def draw_activity(rng):
+    trials, steps = int(rng.integers(1, 4)), int(rng.integers(3, 12))
+    n = trials * steps
+    table = {f"x {i}": [None if rng.random() < 0.05 else x for x in some(rng, n, -9, 9)] for i in range(2)}  # fmt: skip
+    if trials > 1 or rng.random() < 0.5:
+        table["trial"] = [name for name in names(rng, trials) for _ in range(steps)]
+    return table
+
+
+def read_activity(path):
+    """Without the names of trials, which a recording does not keep."""
+    found = recordings.read_recording(path)
+    flat = found.activity.reshape(-1, len(found.names))
+    table = pd.DataFrame(flat, columns=list(found.names))
+    return columns(table) | {"trials": len(found.activity)}
+
+
+def by_trial(table):
+    kept = {name: values for name, values in table.items() if name != "trial"}
+    return kept | {"trials": len(set(table["trial"])) if "trial" in table else 1}
+
+
 def columns(table, wanted=None):
     """{column: values} of plain Python: times in nanoseconds, gaps None."""
     found = {}
@@ -356,6 +378,10 @@ READERS = {
     "learning-curves": Reader(
         draw_scores, {"size": "number", "score": "number", "seed": "label", "learner": "label"},
         read_scores, positive=("size",), aliases=("Size", "train_size"),
+    ),
+    "long-timescales": Reader(
+        draw_activity, {"x 0": "number", "x 1": "number", "trial": "label"}, read_activity, by_trial, optional=("trial",),
+        gaps=("x 0", "x 1"), infinite=("x 0", "x 1"), more=False,
     ),
     "neural-bandits": Reader(
         draw_logged, {"action": "label", "reward": "number", "propensity": "number",
@@ -715,8 +741,8 @@ def spoilt_table(rows, header, reader, rng):
     """A header that does not name its columns, or decimals that do not agree."""
     must = [h for h in header if h not in ("importance", "user", "seed", "learner", "generation",
                                            "reward_timestamp", "name", *OPTIONAL, *reader.loose, *reader.optional)]  # fmt: skip
-    at = header.index(str(rng.choice(must)))
-    what = str(rng.choice(["missing", "twice", "no name"]))
+    at = header.index(str(rng.choice(must if must else header)))
+    what = str(rng.choice(["missing", "twice", "no name"][not must :]))
     if what == "missing":
         rows = [[v for i, v in enumerate(row) if i != at] for row in rows]
     elif what == "twice":
