@@ -47,7 +47,11 @@ def test_a_table_goes_through(activity, tmp_path):
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert "2309.12927" in result["cite"] and result["summary"]["fitted"] == 3 and result["summary"]["step"] == 20  # fmt: skip
     told = " ".join(result["found"])
-    assert "Timescales of 3 units: median" in told and "ms" in told and "Units silent: 1." in told
+    assert (
+        "Timescales of 3 units: median" in told
+        and "ms" in told
+        and "Units that are silent: 1." in told
+    )
     assert "Intervals (95%) are from 12 trials" in told
 
 
@@ -61,6 +65,14 @@ def test_an_array_of_one_short_recording_says_what_it_lacks(activity, tmp_path):
     done = apply("long-timescales", [tmp_path / "b.npz"], tmp_path / "out", settings=QUICK | {"lags": 10, "unit": "s"})  # fmt: skip
     assert "from 10 blocks" in " ".join(done.applied.found)
     assert done.applied.tables["timescales"]["unit"].tolist() == ["a", "b", "c"]
+
+
+def test_noise_is_told_to_have_no_memory_and_no_bias(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(2).normal(size=(10, 60, 4)))
+    done = apply("long-timescales", [tmp_path / "a.npy"], tmp_path / "out", settings=QUICK)
+    told = " ".join(done.applied.found)
+    assert "Units that may forget within a step: 4." in told and "lose their means" not in told
+    assert done.applied.summary["no_memory"] == 4
 
 
 def test_nothing_to_fit_is_said_without_pictures(tmp_path):

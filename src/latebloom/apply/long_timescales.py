@@ -104,14 +104,14 @@ def sentences(found: Timescales, time: int, unit: str, options: Options) -> tupl
         f"Timescales of {fitted.sum()} units: median {middle:.3g} {unit}, half of them from {low:.3g} to {high:.3g}; "
         f"{(found.models == 2).sum()} are better described by two exponentials, of which the slower is told."
     ]
-    mend = {
-        BOUND: f" of {options.most:g} steps (as long, longer, or drifting; take more lags and a higher bound, or remove trends)",
-        NONE: " that can be told from that of a step or less", SILENT: "", CONSTANT: " in each trial",
-        MISSING: ", whose gaps must be filled or cut out",
+    told = {
+        BOUND: f"at the bound of {options.most:g} steps (as long, longer, or drifting: take more lags and a higher bound, or remove trends)",
+        NONE: "that may forget within a step", SILENT: "that are silent", CONSTANT: "that are constant in each trial",
+        MISSING: "with gaps or infinite values, which must be filled or cut out",
     }  # fmt: skip
-    said += [f"Units {name}{mend[name]}: {count[name]}." for name in count if count[name]]
+    said += [f"Units {what}: {count[name]}." for name, what in told.items() if count[name]]
     tau = middle / (found.lags[1] - found.lags[0])
-    if tau > 0:
+    if tau >= 1:
         keep = np.exp(-1 / tau)
         lost = tau * (1 + 3 * keep) / (keep * time)
         if lost > SHORT:
