@@ -31,6 +31,7 @@ from small_world import (
 )
 
 from latebloom import nn, unfold
+from latebloom.core.calling import call
 from latebloom.methods.forgetting import metrics
 from latebloom.methods.forgetting.continual import Replay
 from latebloom.methods.forgetting.method import Method
@@ -149,9 +150,15 @@ def test_moments_know_the_dense_gradient_but_none_of_frozen_weights():
 
 def test_a_task_that_diverges_harms_none_before_it():
     """Its gradients are not finite, frozen weights' neither: these stay, and so do answers."""
-    broken = np.asarray(DATA.x_train).copy()
-    broken[np.isin(DATA.y_train, [0, 5])] = np.inf  # the second task's
-    process = subnetworks(GRADIENT, data=replace(DATA, x_train=jnp.asarray(broken)), optimiser=adam, hyper={"rate": 0.1})  # fmt: skip
+    beyond = np.asarray(DATA.x_train).copy()
+    beyond[np.isin(DATA.y_train, [0, 5])] = (
+        1e30  # the second task's, of which the network makes infinity
+    )
+
+    def overflowing(model, x, key, train):
+        return call(model, jnp.where(x > 1e29, jnp.inf, x), key, train)
+
+    process = subnetworks(GRADIENT, data=replace(DATA, x_train=jnp.asarray(beyond)), optimiser=adam, hyper={"rate": 0.1}, apply=overflowing)  # fmt: skip
     first, second = ends(process)[:2]
     assert np.isnan(np.asarray(second.model.layers[0].weight)).any()
     for old, new, used in zip(weights(first.model), weights(second.model), flags(second.own.used), strict=True):  # fmt: skip
