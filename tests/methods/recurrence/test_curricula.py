@@ -65,3 +65,24 @@ def test_other_cells_and_bad_input():
         made(task="copy")
     with pytest.raises(ValueError, match="kind must be one of single, multi"):
         made(kind="both")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"updates": 0}, "must be at least 1"),
+        ({"kind": "sliding", "window": 3, "new": 4}, r"new must be from 1 to window \(3\), not 4"),
+        ({"kind": "sliding", "window": 6}, "cannot be 2 to 7"),
+        ({"first": 1}, "cannot be 1 to 1"),
+        ({"first": 7}, "cannot be 7 to 7"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(more, said):
+    with pytest.raises(ValueError, match=said):
+        made(**more)
+
+
+def test_time_constants_are_fixed_only_where_there_are_some():
+    process = made(cell=lambda k: LSTM(1, 12, key=k), learn_tau=False)
+    with pytest.raises(ValueError, match="LSTM has no time constants"):
+        process.init(jax.random.key(0))

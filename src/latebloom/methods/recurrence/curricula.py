@@ -80,7 +80,8 @@ class Curriculum(Process):
     ("single", with the same head), beside all earlier ones ("multi"), or in a window of `window` heads of which the `new`
     oldest go ("sliding"). "none": the first horizon alone, for ever. Losses of the heads are added, or with `mean` their mean.
 
-    `cell(key)` builds the recurrent layer with `size` outputs. Raises `ValueError` for another task or kind.
+    `cell(key)` builds the recurrent layer with `size` outputs. Raises `ValueError` for another task or kind, for numbers
+    below 1, for first horizons beyond the heads, and, at the start, for `learn_tau=False` with a cell that has no time constants.
     """
 
     seeds_by = "map"
@@ -105,6 +106,17 @@ class Curriculum(Process):
             raise ValueError(f"task must be one of {', '.join(TASKS)}, not {self.task!r}")
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if min(self.heads, self.batch, self.updates, self.exams) < 1:
+            raise ValueError(
+                f"heads, batch, updates and exams must be at least 1, not {self.heads}, {self.batch}, {self.updates} and {self.exams}"
+            )
+        if self.kind == "sliding" and not 1 <= self.new <= self.window:
+            raise ValueError(f"new must be from 1 to window ({self.window}), not {self.new}")
+        largest = self.first + (self.window if self.kind == "sliding" else 1) - 1
+        if self.first < 2 or largest > self.heads + 1:
+            raise ValueError(
+                f"horizons go from 2 to heads + 1 = {self.heads + 1}: the first ones cannot be {self.first} to {largest}"
+            )
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -117,6 +129,10 @@ class Curriculum(Process):
     def init(self, key: PRNGKeyArray) -> State:
         one, two, own = jax.random.split(key, 3)
         network = Network(self.cell(one), self.size, self.heads, key=two)
+        if not self.learn_tau and not isinstance(network.cell, LeakyRNN):
+            raise ValueError(
+                f"learn_tau=False is for a LeakyRNN: {type(network.cell).__name__} has no time constants"
+            )
         count = self.window if self.kind == "sliding" else 1
         number = lambda n: jnp.asarray(n, jnp.int32)  # noqa: E731
         return State(
