@@ -43,7 +43,8 @@ def test_rounding_and_selection_by_hand():
     assert BY_ID["S.selection"].effect(traces) == pytest.approx(
         [0.1, 0.1]
     )  # by the valid one: the last
-    assert BY_ID["C2.people"].effect(traces) == pytest.approx([0.4, 0.4])
+    assert BY_ID["C2.people"].effect(traces) == pytest.approx([0.033, 0.033])  # above 0.367, counts
+    assert BY_ID["C2.counts"].effect(traces) == pytest.approx([-0.132, -0.132])
 
 
 def test_what_learning_adds_is_ranked_by_width():
@@ -76,7 +77,8 @@ def test_arms_differ_in_what_they_say():
     assert replace(ARMS["cut"], trailing=True) == plain and ARMS["fixed-again"].redraw == 1
     assert replace(ARMS["fixed-again"], redraw=0) == ARMS["fixed"]
     assert replace(ARMS["taps-5"], taps=21) == plain and set(TAPS) == {5, 11, 21, 31}
-    assert ARMS["one-rate"].delay_rate == ARMS["learned"].rate
+    assert ARMS["one-rate"].delay_rate == ARMS["one-rate"].rate
+    assert ARMS["learned"].delay_rate != ARMS["learned"].rate
     one, two = (module._network(ARMS[a], jax.random.key(0)) for a in ("fixed", "fixed-again"))
     assert not np.allclose(one.layers[0].delay, two.layers[0].delay)
     assert module._network(ARMS["none"], jax.random.key(0)).layers[0].taps == 1
